@@ -1,0 +1,493 @@
+// cria.h over the core: checks every argument, and turns exceptions into status codes.
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <string>
+
+#include "core/backend.h"
+#include "core/checked.h"
+#include "core/error.h"
+#include "core/file.h"
+#include "core/weights.h"
+#include "cpu/backend.h"
+#include "cria.h"
+
+struct cria_device {
+  std::shared_ptr<cria::Backend> backend;
+};
+struct cria_file {
+  cria::File file;
+};
+struct cria_tensor {
+  std::shared_ptr<cria::Backend> backend;
+  std::shared_ptr<cria::Tensor> tensor;
+};
+struct cria_cache {
+  std::shared_ptr<cria::Backend> backend;
+  std::shared_ptr<cria::Cache> cache;
+};
+struct cria_program {
+  std::shared_ptr<cria::Backend> backend;
+  cria::Program program;
+};
+struct cria_cancel {
+  cria::Cancel triggered{false};
+};
+
+namespace {
+
+using cria::Error;
+using cria::require;
+using cria::require_pointer;
+
+thread_local std::string last_error;
+
+// Runs `body`; whatever it throws becomes a status, and its sentence the thread's last error.
+template <class Body>
+cria_status guarded(const Body& body) noexcept {
+  cria_status status = CRIA_ERROR_INTERNAL;
+  try {
+    try {
+      body();
+      return CRIA_OK;
+    } catch (const Error& error) {
+      status = error.status();
+      last_error = error.what();
+    } catch (const std::bad_alloc&) {
+      status = CRIA_ERROR_MEMORY;
+      last_error = "the system has no memory to give";
+    } catch (const std::exception& error) {
+      last_error = error.what();
+    }
+  } catch (...) {
+    last_error.clear();  // there was no memory for the sentence
+  }
+  return status;
+}
+
+template <class Struct>
+void require_struct(const Struct* s, const char* name) {
+  require_pointer(s, name);
+  require(s->struct_size >= sizeof(Struct), (std::string(name) + ".struct_size").c_str(),
+          "at least " + std::to_string(sizeof(Struct)), s->struct_size);
+}
+
+const cria::Tensor& tensor_of(const cria_tensor* tensor, cria::Layout layout, const char* name) {
+  require_pointer(tensor, name);
+  if (tensor->tensor->layout != layout) {
+    throw Error(CRIA_ERROR_ARGUMENT,
+                std::string(name) + ": must be a " +
+                    (layout == cria::Layout::kMatrix ? "matrix, not a vector" : "vector, not a matrix"));
+  }
+  return *tensor->tensor;
+}
+
+void check_rows(const cria_tensor* tensor, std::size_t row, std::size_t rows) {
+  require_pointer(tensor, "tensor");
+  const std::size_t all = tensor->tensor->rows;
+  require(row <= all, "row", "at most the tensor's " + std::to_string(all), row);
+  require(rows <= all - row, "rows", "at most the " + std::to_string(all - row) + " from row on", rows);
+}
+
+std::size_t bytes_of(const cria_tensor* tensor, std::size_t rows) {
+  const cria::Tensor& t = *tensor->tensor;
+  return cria::checked_product({rows, cria::row_bytes(t.type, t.cols)});
+}
+
+void check_cache(cria_type type, std::size_t kv_heads, std::size_t head_dim, const std::string& name) {
+  require(type == CRIA_TYPE_F32 || type == CRIA_TYPE_F16, (name + ".type").c_str(), "CRIA_TYPE_F32 or CRIA_TYPE_F16",
+          type);
+  require(kv_heads > 0 && kv_heads <= INT32_MAX, (name + ".kv_heads").c_str(), "from 1 to 2^31 - 1", kv_heads);
+  require(head_dim > 0 && head_dim % 8 == 0 && head_dim <= 256, (name + ".head_dim").c_str(),
+          "a multiple of 8, at most 256", head_dim);
+}
+
+cria::CacheShape shape_of(const cria_cache_options* options) {
+  require_struct(options, "options");
+  check_cache(options->type, options->kv_heads, options->head_dim, "options");
+  require(options->layers > 0 && options->layers <= INT32_MAX, "options.layers", "from 1 to 2^31 - 1", options->layers);
+  return {options->type, options->layers, options->kv_heads, options->head_dim};
+}
+
+void check_layer(const cria_kv_layer* cache) {
+  require_struct(cache, "cache");
+  check_cache(cache->type, cache->kv_heads, cache->head_dim, "cache");
+  require(cache->blocks <= INT32_MAX, "cache.blocks", "below 2^31", cache->blocks);
+  if (cache->blocks == 0) return;
+  require_pointer(cache->k, "cache.k");
+  require_pointer(cache->v, "cache.v");
+}
+
+void check_heads(std::size_t heads, std::size_t kv_heads) {
+  require(heads > 0 && heads % kv_heads == 0, "heads", "a multiple of kv_heads " + std::to_string(kv_heads), heads);
+}
+
+// Arrays of `count` elements: null only where there are none.
+void require_array(const void* data, std::size_t count, const char* name) {
+  if (count > 0) require_pointer(data, name);
+}
+
+cria_program* recording(cria_program* program) {
+  require_pointer(program, "program");
+  return program;
+}
+
+}  // namespace
+
+uint32_t cria_abi_version(void) { return CRIA_ABI_VERSION; }
+const char* cria_last_error(void) { return last_error.c_str(); }
+
+// Devices
+
+cria_status cria_device_describe(cria_device_kind kind, cria_device_info* info) {
+  return guarded([&] {
+    require(kind >= 0 && kind < CRIA_DEVICE_KINDS, "kind", "one of cria_device_kind", kind);
+    require_struct(info, "info");
+    if (kind == CRIA_DEVICE_CPU) {
+      *info = cria::cpu::describe();
+      return;
+    }
+    *info = {.struct_size = sizeof(cria_device_info), .kind = kind, .available = 0};
+    std::strncpy(info->reason, "this version has no CUDA backend", sizeof(info->reason) - 1);
+  });
+}
+
+cria_status cria_device_open(const cria_device_options* options, cria_device** device) {
+  return guarded([&] {
+    require_struct(options, "options");
+    require_pointer(device, "device");
+    *device = new cria_device{cria::open_backend(*options)};
+  });
+}
+
+cria_status cria_device_get_info(const cria_device* device, cria_device_info* info) {
+  return guarded([&] {
+    require_pointer(device, "device");
+    require_struct(info, "info");
+    *info = device->backend->info();
+  });
+}
+
+void cria_device_free(cria_device* device) { delete device; }
+
+cria_status cria_measure_read(cria_device* device, size_t bytes, uint32_t repeats, double* seconds) {
+  return guarded([&] {
+    require_pointer(device, "device");
+    require_pointer(seconds, "seconds");
+    const std::size_t least = std::size_t{1} << 20;
+    require(bytes >= least * device->backend->info().threads, "bytes", "at least 1 MiB a thread", bytes);
+    require(repeats > 0, "repeats", "at least 1", repeats);
+    *seconds = device->backend->measure_read(bytes, repeats);
+  });
+}
+
+// Tensors
+
+cria_status cria_file_open(const char* path, cria_file** file) {
+  return guarded([&] {
+    require_pointer(path, "path");
+    require_pointer(file, "file");
+    *file = new cria_file{cria::File(path)};
+  });
+}
+
+void cria_file_free(cria_file* file) { delete file; }
+
+cria_status cria_matrix_create(cria_device* device, cria_type type, size_t rows, size_t cols, cria_tensor** tensor) {
+  return guarded([&] {
+    require_pointer(device, "device");
+    require_pointer(tensor, "tensor");
+    require(rows > 0 && rows <= INT32_MAX, "rows", "from 1 to 2^31 - 1", rows);
+    require(cols > 0 && cols <= INT32_MAX, "cols", "from 1 to 2^31 - 1", cols);
+    cria::row_bytes(type, cols);  // throws where type and cols do not fit
+    *tensor = new cria_tensor{device->backend, device->backend->matrix(type, rows, cols)};
+  });
+}
+
+cria_status cria_vector_create(cria_device* device, cria_type type, size_t size, cria_tensor** tensor) {
+  return guarded([&] {
+    require_pointer(device, "device");
+    require_pointer(tensor, "tensor");
+    require(size > 0 && size <= INT32_MAX, "size", "from 1 to 2^31 - 1", size);
+    cria::row_bytes(type, size);
+    require(!cria::is_quantised(type), "type", "f32, f16 or bf16 for a vector", type);
+    *tensor = new cria_tensor{device->backend, device->backend->vector(type, size)};
+  });
+}
+
+cria_status cria_tensor_pack(cria_tensor* tensor, size_t row, size_t rows, const void* data, size_t bytes) {
+  return guarded([&] {
+    check_rows(tensor, row, rows);
+    require_array(data, rows, "data");
+    const std::size_t expected = bytes_of(tensor, rows);
+    require(bytes == expected, "bytes", std::to_string(expected) + " for that many rows", bytes);
+    if (rows > 0) tensor->tensor->pack(row, rows, static_cast<const std::uint8_t*>(data));
+  });
+}
+
+cria_status cria_tensor_pack_file(cria_tensor* tensor, size_t row, size_t rows, cria_file* file, uint64_t offset) {
+  return guarded([&] {
+    check_rows(tensor, row, rows);
+    require_pointer(file, "file");
+    const std::uint64_t limit = INT64_MAX - bytes_of(tensor, rows);
+    require(offset <= limit, "offset", "an offset in a file", offset);
+    if (rows > 0) tensor->tensor->pack_file(row, rows, file->file, offset);
+  });
+}
+
+cria_status cria_tensor_unpack(const cria_tensor* tensor, size_t row, size_t rows, void* data, size_t bytes) {
+  return guarded([&] {
+    check_rows(tensor, row, rows);
+    require_array(data, rows, "data");
+    const cria::Tensor& t = *tensor->tensor;
+    const std::size_t expected =
+        t.layout == cria::Layout::kVector ? rows * t.cols * sizeof(float) : bytes_of(tensor, rows);
+    require(bytes == expected, "bytes", std::to_string(expected) + " for that many rows", bytes);
+    if (rows > 0) t.unpack(row, rows, static_cast<std::uint8_t*>(data));
+  });
+}
+
+cria_status cria_tensor_fill_random(cria_tensor* tensor, uint64_t seed, float deviation) {
+  return guarded([&] {
+    require_pointer(tensor, "tensor");
+    require(std::isfinite(deviation) && deviation >= 0, "deviation", "at least 0", deviation);
+    tensor->tensor->fill_random(seed, deviation);
+  });
+}
+
+size_t cria_tensor_rows(const cria_tensor* tensor) { return tensor == nullptr ? 0 : tensor->tensor->rows; }
+size_t cria_tensor_cols(const cria_tensor* tensor) { return tensor == nullptr ? 0 : tensor->tensor->cols; }
+size_t cria_tensor_bytes(const cria_tensor* tensor) { return tensor == nullptr ? 0 : tensor->tensor->bytes(); }
+void cria_tensor_free(cria_tensor* tensor) { delete tensor; }
+
+// The KV cache
+
+cria_status cria_cache_create(cria_device* device, const cria_cache_options* options, cria_cache** cache) {
+  return guarded([&] {
+    require_pointer(device, "device");
+    require_pointer(cache, "cache");
+    const cria::CacheShape shape = shape_of(options);
+    require(options->blocks > 0 && options->blocks <= INT32_MAX, "options.blocks", "from 1 to 2^31 - 1",
+            options->blocks);
+    *cache = new cria_cache{device->backend, device->backend->cache(shape, options->blocks)};
+  });
+}
+
+size_t cria_cache_bytes(const cria_cache* cache) { return cache == nullptr ? 0 : cache->cache->bytes(); }
+void cria_cache_free(cria_cache* cache) { delete cache; }
+
+// Programs
+
+cria_status cria_program_create(cria_device* device, const cria_cache_options* cache, cria_program** program) {
+  return guarded([&] {
+    require_pointer(device, "device");
+    require_pointer(program, "program");
+    *program = new cria_program{device->backend, cria::Program(shape_of(cache))};
+  });
+}
+
+void cria_program_free(cria_program* program) { delete program; }
+
+cria_status cria_program_value(cria_program* program, cria_rows rows, size_t width, cria_value* value) {
+  return guarded([&] {
+    require_pointer(value, "value");
+    *value = recording(program)->program.value(rows, width);
+  });
+}
+
+cria_status cria_program_embed(cria_program* program, const cria_tensor* table, cria_value out) {
+  return guarded([&] {
+    require_pointer(table, "table");
+    recording(program)->program.embed(table->tensor, out);
+  });
+}
+
+cria_status cria_program_rmsnorm(cria_program* program, cria_value x, const cria_tensor* weight, float eps,
+                                 cria_value out) {
+  return guarded([&] {
+    require_pointer(weight, "weight");
+    recording(program)->program.rmsnorm(x, weight->tensor, eps, out);
+  });
+}
+
+cria_status cria_program_matmul(cria_program* program, cria_value x, const cria_tensor* weight, cria_value out,
+                                size_t column) {
+  return guarded([&] {
+    require_pointer(weight, "weight");
+    recording(program)->program.matmul(x, weight->tensor, out, column);
+  });
+}
+
+cria_status cria_program_rope(cria_program* program, cria_value qkv, size_t layer, const cria_rope_options* options) {
+  return guarded([&] {
+    require_pointer(options, "options");
+    recording(program)->program.rope(qkv, layer, *options);
+  });
+}
+
+cria_status cria_program_attention(cria_program* program, cria_value qkv, size_t layer, size_t heads, cria_value out) {
+  return guarded([&] { recording(program)->program.attention(qkv, layer, heads, out); });
+}
+
+cria_status cria_program_swiglu(cria_program* program, cria_value gate_up, cria_value out) {
+  return guarded([&] { recording(program)->program.swiglu(gate_up, out); });
+}
+
+cria_status cria_program_add(cria_program* program, cria_value x, cria_value y, cria_value out) {
+  return guarded([&] { recording(program)->program.add(x, y, out); });
+}
+
+cria_status cria_program_select(cria_program* program, cria_value x, cria_value out) {
+  return guarded([&] { recording(program)->program.select(x, out); });
+}
+
+cria_status cria_program_finish(cria_program* program, cria_value result) {
+  return guarded([&] { recording(program)->program.finish(result); });
+}
+
+cria_status cria_cancel_create(cria_cancel** cancel) {
+  return guarded([&] {
+    require_pointer(cancel, "cancel");
+    *cancel = new cria_cancel;
+  });
+}
+
+void cria_cancel_trigger(cria_cancel* cancel) {
+  if (cancel != nullptr) cancel->triggered.store(true, std::memory_order_relaxed);
+}
+
+void cria_cancel_free(cria_cancel* cancel) { delete cancel; }
+
+cria_status cria_program_run(cria_program* program, cria_cache* cache, const cria_batch* batch, cria_cancel* cancel,
+                             float* result, size_t result_count) {
+  return guarded([&] {
+    require_pointer(program, "program");
+    require_pointer(cache, "cache");
+    const cria::Program& recorded = program->program;
+    if (!recorded.finished()) throw Error(CRIA_ERROR_ARGUMENT, "program: must be finished");
+    if (cache->cache->shape != recorded.cache()) {
+      throw Error(CRIA_ERROR_ARGUMENT, "cache: must have the shape that the program was recorded for");
+    }
+    const cria::Batch checked = cria::check_batch(
+        batch, cache->cache->blocks, {.vocabulary = recorded.vocabulary(), .positions = true, .writes = true});
+    const std::size_t width = recorded.values()[static_cast<std::size_t>(recorded.result())].width;
+    const std::size_t expected = cria::checked_product({checked.outputs.size(), width});
+    require(result_count == expected, "result_count", std::to_string(expected) + ", outputs by width", result_count);
+    require_array(result, expected, "result");
+    program->backend->run(recorded, *cache->cache, checked, cancel == nullptr ? nullptr : &cancel->triggered, result);
+    if (cancel != nullptr && cancel->triggered) throw Error(CRIA_ERROR_ABORTED, "the run was cancelled");
+  });
+}
+
+// Single kernels
+
+cria_status cria_rmsnorm(cria_device* device, size_t rows, size_t dim, const float* x, const float* weight, float eps,
+                         float* out) {
+  return guarded([&] {
+    require_pointer(device, "device");
+    require(dim > 0, "dim", "at least 1", dim);
+    const std::size_t count = cria::checked_product({rows, dim, sizeof(float)});
+    require_array(x, count, "x");
+    require_pointer(weight, "weight");
+    require_array(out, count, "out");
+    require(std::isfinite(eps) && eps > 0, "eps", "above 0", eps);
+    device->backend->rmsnorm(rows, dim, x, weight, eps, out);
+  });
+}
+
+cria_status cria_quantize(cria_device* device, size_t rows, size_t dim, const float* x, int8_t* quants, float* scales,
+                          int32_t* sums) {
+  return guarded([&] {
+    require_pointer(device, "device");
+    require(dim > 0 && dim <= INT32_MAX, "dim", "from 1 to 2^31 - 1", dim);
+    const std::size_t count = cria::checked_product({rows, dim, sizeof(float)});
+    require_array(x, count, "x");
+    require_array(quants, count, "quants");
+    require_array(scales, count, "scales");
+    require_array(sums, count, "sums");
+    device->backend->quantize(rows, dim, x, quants, scales, sums);
+  });
+}
+
+cria_status cria_embed(cria_device* device, const cria_tensor* table, size_t count, const int32_t* tokens, float* out) {
+  return guarded([&] {
+    require_pointer(device, "device");
+    const cria::Tensor& matrix = tensor_of(table, cria::Layout::kMatrix, "table");
+    cria::checked_product({count, matrix.cols, sizeof(float)});
+    require_array(tokens, count, "tokens");
+    require_array(out, count, "out");
+    for (std::size_t i = 0; i < count; ++i) {
+      require(tokens[i] >= 0 && static_cast<std::size_t>(tokens[i]) < matrix.rows, "tokens",
+              "from 0 to " + std::to_string(matrix.rows) + " - 1", tokens[i]);
+    }
+    device->backend->embed(matrix, count, tokens, out);
+  });
+}
+
+cria_status cria_matmul(cria_device* device, const cria_tensor* weight, size_t tokens, const float* x, float* out) {
+  return guarded([&] {
+    require_pointer(device, "device");
+    const cria::Tensor& matrix = tensor_of(weight, cria::Layout::kMatrix, "weight");
+    cria::checked_product({tokens, matrix.cols, sizeof(float)});
+    cria::checked_product({tokens, matrix.rows, sizeof(float)});
+    require_array(x, tokens, "x");
+    require_array(out, tokens, "out");
+    device->backend->matmul(matrix, tokens, x, out);
+  });
+}
+
+cria_status cria_rope(cria_device* device, const cria_batch* batch, const cria_rope_options* options,
+                      const cria_kv_layer* cache, float* qkv) {
+  return guarded([&] {
+    require_pointer(device, "device");
+    check_layer(cache);
+    cria::check_rope(options, cache->head_dim);
+    check_heads(options->heads, cache->kv_heads);
+    const cria::Batch checked =
+        cria::check_batch(batch, cache->blocks, {.vocabulary = 0, .positions = true, .writes = true});
+    cria::checked_product({checked.size, options->heads + 2 * cache->kv_heads, cache->head_dim, sizeof(float)});
+    require_array(qkv, checked.size, "qkv");
+    device->backend->rope(checked, *options, *cache, qkv);
+  });
+}
+
+cria_status cria_attention(cria_device* device, const cria_batch* batch, size_t heads, const cria_kv_layer* cache,
+                           const float* q, size_t q_stride, float* out) {
+  return guarded([&] {
+    require_pointer(device, "device");
+    check_layer(cache);
+    check_heads(heads, cache->kv_heads);
+    require(heads <= INT32_MAX, "heads", "below 2^31", heads);
+    const std::size_t width = heads * cache->head_dim;
+    require(q_stride >= width, "q_stride", "at least " + std::to_string(width) + ", heads by head_dim", q_stride);
+    const cria::Batch checked =
+        cria::check_batch(batch, cache->blocks, {.vocabulary = 0, .positions = false, .writes = false});
+    cria::checked_product({checked.size, q_stride, sizeof(float)});
+    require_array(q, checked.size, "q");
+    require_array(out, checked.size, "out");
+    device->backend->attention(checked, heads, *cache, q, q_stride, out);
+  });
+}
+
+cria_status cria_swiglu(cria_device* device, size_t rows, size_t dim, const float* gate_up, float* out) {
+  return guarded([&] {
+    require_pointer(device, "device");
+    require(dim > 0, "dim", "at least 1", dim);
+    const std::size_t count = cria::checked_product({rows, dim, 2, sizeof(float)});
+    require_array(gate_up, count, "gate_up");
+    require_array(out, count, "out");
+    device->backend->swiglu(rows, dim, gate_up, out);
+  });
+}
+
+cria_status cria_add(cria_device* device, size_t count, const float* x, const float* y, float* out) {
+  return guarded([&] {
+    require_pointer(device, "device");
+    cria::checked_product({count, sizeof(float)});
+    require_array(x, count, "x");
+    require_array(y, count, "y");
+    require_array(out, count, "out");
+    device->backend->add(count, x, y, out);
+  });
+}

@@ -1,0 +1,89 @@
+#include "batch.h"
+
+#include <algorithm>
+#include <string>
+
+#include "error.h"
+
+namespace cria {
+namespace {
+
+std::span<const std::int32_t> checked_array(const std::int32_t* data, std::size_t count, const char* name) {
+  if (count > 0) require_pointer(data, name);
+  return {data, count};
+}
+
+// "NAME[INDEX]: must be from 0 to LIMIT - 1, not VALUE" for each value outside.
+void check_range(std::span<const std::int32_t> values, std::size_t limit, const char* name) {
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (values[i] >= 0 && static_cast<std::size_t>(values[i]) < limit) continue;
+    throw Error(CRIA_ERROR_ARGUMENT, std::string(name) + "[" + std::to_string(i) + "]: must be from 0 to " +
+                                         std::to_string(limit) + " - 1, not " + std::to_string(values[i]));
+  }
+}
+
+// A block that two tokens' keys are written to at once would hold either, by chance.
+void check_written_once(const std::vector<Sequence>& sequences) {
+  std::vector<std::int32_t> written;
+  for (const Sequence& s : sequences) {
+    if (s.count == 0) continue;
+    const std::size_t from = s.past / CRIA_KV_BLOCK, to = (s.past + s.count - 1) / CRIA_KV_BLOCK;
+    written.insert(written.end(), s.blocks.begin() + from, s.blocks.begin() + to + 1);
+  }
+  std::sort(written.begin(), written.end());
+  const auto twice = std::adjacent_find(written.begin(), written.end());
+  if (twice == written.end()) return;
+  throw Error(CRIA_ERROR_ARGUMENT, "batch.blocks: must name a block that is written to only once, not block " +
+                                       std::to_string(*twice) + " twice");
+}
+
+}  // namespace
+
+Batch check_batch(const cria_batch* batch, std::size_t cache_blocks, const BatchNeeds& needs) {
+  require_pointer(batch, "batch");
+  require(batch->struct_size >= sizeof(cria_batch), "batch.struct_size",
+          "at least " + std::to_string(sizeof(cria_batch)), batch->struct_size);
+  require(batch->token_count <= INT32_MAX, "batch.token_count", "below 2^31", batch->token_count);
+
+  Batch checked{.size = batch->token_count};
+  if (needs.vocabulary > 0) {
+    checked.tokens = checked_array(batch->tokens, batch->token_count, "batch.tokens");
+    check_range(checked.tokens, needs.vocabulary, "batch.tokens");
+  }
+  if (needs.positions) {
+    checked.positions = checked_array(batch->positions, batch->token_count, "batch.positions");
+    check_range(checked.positions, std::size_t{INT32_MAX} + 1, "batch.positions");
+  }
+  checked.outputs = checked_array(batch->outputs, batch->output_count, "batch.outputs");
+  check_range(checked.outputs, batch->token_count, "batch.outputs");
+
+  const auto lengths = checked_array(batch->lengths, batch->sequence_count, "batch.lengths");
+  const auto pasts = checked_array(batch->pasts, batch->sequence_count, "batch.pasts");
+  const auto block_counts = checked_array(batch->block_counts, batch->sequence_count, "batch.block_counts");
+  const auto blocks = checked_array(batch->blocks, batch->block_count, "batch.blocks");
+  check_range(blocks, cache_blocks, "batch.blocks");
+
+  std::size_t first = 0, table = 0;
+  checked.sequences.reserve(batch->sequence_count);
+  for (std::size_t s = 0; s < batch->sequence_count; ++s) {
+    require(lengths[s] >= 0, "batch.lengths", "at least 0", lengths[s]);
+    require(pasts[s] >= 0, "batch.pasts", "at least 0", pasts[s]);
+    require(block_counts[s] >= 0, "batch.block_counts", "at least 0", block_counts[s]);
+    const std::size_t count = static_cast<std::size_t>(lengths[s]), past = static_cast<std::size_t>(pasts[s]);
+    const std::size_t named = static_cast<std::size_t>(block_counts[s]);
+    require(count <= batch->token_count - first, "batch.lengths", "token_count in sum", first + count);
+    require(named <= batch->block_count - table, "batch.block_counts", "block_count in sum", table + named);
+    const std::size_t needed = (past + count + CRIA_KV_BLOCK - 1) / CRIA_KV_BLOCK;
+    require(named >= needed, "batch.block_counts",
+            "at least " + std::to_string(needed) + " for the tokens of sequence " + std::to_string(s), named);
+    checked.sequences.push_back({first, count, past, blocks.subspan(table, named)});
+    first += count;
+    table += named;
+  }
+  require(first == batch->token_count, "batch.lengths", "token_count in sum", first);
+  require(table == batch->block_count, "batch.block_counts", "block_count in sum", table);
+  if (needs.writes) check_written_once(checked.sequences);
+  return checked;
+}
+
+}  // namespace cria

@@ -1,0 +1,156 @@
+#include "program.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <string>
+#include <utility>
+
+#include "error.h"
+#include "weights.h"
+
+namespace cria {
+namespace {
+
+void check_tensor(const TensorPtr& tensor, Layout layout, const char* name) {
+  if (tensor->layout == layout) return;
+  throw Error(CRIA_ERROR_ARGUMENT,
+              std::string(name) + (layout == Layout::kMatrix ? ": must be a matrix, not a vector"
+                                                             : ": must be a vector, not a matrix"));
+}
+
+}  // namespace
+
+void check_rope(const cria_rope_options* options, std::size_t head_dim) {
+  require_pointer(options, "options");
+  require(options->struct_size >= sizeof(cria_rope_options), "options.struct_size",
+          "at least " + std::to_string(sizeof(cria_rope_options)), options->struct_size);
+  require(options->heads > 0, "options.heads", "at least 1", options->heads);
+  require(options->rotary_dim >= 2 && options->rotary_dim % 2 == 0 && options->rotary_dim <= head_dim,
+          "options.rotary_dim", "even, from 2 to head_dim " + std::to_string(head_dim), options->rotary_dim);
+  require(std::isfinite(options->theta) && options->theta > 0, "options.theta", "above 0", options->theta);
+  require(std::isfinite(options->scale) && options->scale > 0, "options.scale", "above 0", options->scale);
+}
+
+const Value& Program::checked(cria_value value, const char* name) const {
+  const bool known = value >= 0 && static_cast<std::size_t>(value) < values_.size();
+  require(known, name, "a value of this program", value);
+  return values_[static_cast<std::size_t>(value)];
+}
+
+void Program::check_width(cria_value value, std::size_t width, const char* name) const {
+  const std::size_t actual = checked(value, name).width;
+  require(actual == width, name, std::to_string(width) + " wide", actual);
+}
+
+void Program::check_same_rows(cria_value a, cria_value b, const char* name) const {
+  if (checked(a, name).rows == checked(b, name).rows) return;
+  throw Error(CRIA_ERROR_ARGUMENT,
+              std::string(name) + ": must have a row for each token, or for each output, as x has");
+}
+
+void Program::check_layer(std::size_t layer) const {
+  require(layer < cache_.layers, "layer", "below the cache's " + std::to_string(cache_.layers), layer);
+}
+
+void Program::record(Op op, cria_value written) {
+  if (finished()) throw Error(CRIA_ERROR_ARGUMENT, "program: must not be finished");
+  ops_.push_back(std::move(op));
+  if (quantised_ == written) quantised_.reset();
+}
+
+cria_value Program::value(cria_rows rows, std::size_t width) {
+  require(rows == CRIA_ROWS_TOKENS || rows == CRIA_ROWS_OUTPUTS, "rows", "CRIA_ROWS_TOKENS or CRIA_ROWS_OUTPUTS", rows);
+  require(width > 0 && width <= INT32_MAX, "width", "from 1 to 2^31 - 1", width);
+  require(values_.size() < INT32_MAX, "value", "one of fewer than 2^31", values_.size());
+  values_.push_back({rows, width});
+  return static_cast<cria_value>(values_.size() - 1);
+}
+
+void Program::embed(TensorPtr table, cria_value out) {
+  check_tensor(table, Layout::kMatrix, "table");
+  check_width(out, table->cols, "out");
+  require(checked(out, "out").rows == CRIA_ROWS_TOKENS, "out", "a value with a row for each token", out);
+  vocabulary_ = vocabulary_ == 0 ? table->rows : std::min(vocabulary_, table->rows);
+  record(EmbedOp{std::move(table), out}, out);
+}
+
+void Program::rmsnorm(cria_value x, TensorPtr weight, float eps, cria_value out) {
+  check_tensor(weight, Layout::kVector, "weight");
+  check_width(x, weight->cols, "x");
+  check_width(out, weight->cols, "out");
+  check_same_rows(x, out, "out");
+  require(std::isfinite(eps) && eps > 0, "eps", "above 0", eps);
+  record(RmsNormOp{x, std::move(weight), eps, out}, out);
+}
+
+void Program::matmul(cria_value x, TensorPtr weight, cria_value out, std::size_t column) {
+  check_tensor(weight, Layout::kMatrix, "weight");
+  check_width(x, weight->cols, "x");
+  check_same_rows(x, out, "out");
+  const std::size_t width = checked(out, "out").width;
+  require(column <= width && weight->rows <= width - column, "column",
+          "at most out's " + std::to_string(width) + " less weight's " + std::to_string(weight->rows), column);
+  if (x == out) throw Error(CRIA_ERROR_ARGUMENT, "out: must not be x");
+
+  if (is_quantised(weight->type) && quantised_ != x) {
+    record(QuantizeOp{x}, -1);
+    quantised_ = x;
+    quantised_width_ = std::max(quantised_width_, weight->cols);
+  }
+  record(MatmulOp{x, std::move(weight), out, column}, out);
+}
+
+void Program::rope(cria_value qkv, std::size_t layer, const cria_rope_options& options) {
+  check_rope(&options, cache_.head_dim);
+  check_layer(layer);
+  check_width(qkv, (options.heads + 2 * cache_.kv_heads) * cache_.head_dim, "qkv");
+  require(checked(qkv, "qkv").rows == CRIA_ROWS_TOKENS, "qkv", "a value with a row for each token", qkv);
+  const RopeAngles angles{options.rotary_dim, options.theta, options.scale};
+  auto known = std::find(angles_.begin(), angles_.end(), angles);
+  if (known == angles_.end()) known = angles_.insert(known, angles);
+  record(RopeOp{qkv, layer, options.heads, static_cast<std::size_t>(known - angles_.begin()), options.halves != 0},
+         qkv);
+}
+
+void Program::attention(cria_value qkv, std::size_t layer, std::size_t heads, cria_value out) {
+  check_layer(layer);
+  require(heads > 0 && heads % cache_.kv_heads == 0, "heads",
+          "a multiple of the cache's " + std::to_string(cache_.kv_heads) + " kv_heads", heads);
+  check_width(qkv, (heads + 2 * cache_.kv_heads) * cache_.head_dim, "qkv");
+  check_width(out, heads * cache_.head_dim, "out");
+  require(checked(qkv, "qkv").rows == CRIA_ROWS_TOKENS, "qkv", "a value with a row for each token", qkv);
+  check_same_rows(qkv, out, "out");
+  record(AttentionOp{qkv, layer, heads, out}, out);
+}
+
+void Program::swiglu(cria_value gate_up, cria_value out) {
+  const std::size_t width = checked(out, "out").width;
+  check_width(gate_up, 2 * width, "gate_up");
+  check_same_rows(gate_up, out, "out");
+  record(SwiGluOp{gate_up, out}, out);
+}
+
+void Program::add(cria_value x, cria_value y, cria_value out) {
+  const std::size_t width = checked(x, "x").width;
+  check_width(y, width, "y");
+  check_width(out, width, "out");
+  check_same_rows(x, y, "y");
+  check_same_rows(x, out, "out");
+  record(AddOp{x, y, out}, out);
+}
+
+void Program::select(cria_value x, cria_value out) {
+  check_width(out, checked(x, "x").width, "out");
+  require(checked(x, "x").rows == CRIA_ROWS_TOKENS, "x", "a value with a row for each token", x);
+  require(checked(out, "out").rows == CRIA_ROWS_OUTPUTS, "out", "a value with a row for each output", out);
+  record(SelectOp{x, out}, out);
+}
+
+void Program::finish(cria_value result) {
+  if (finished()) throw Error(CRIA_ERROR_ARGUMENT, "program: must not be finished");
+  require(checked(result, "result").rows == CRIA_ROWS_OUTPUTS, "result", "a value with a row for each output", result);
+  result_ = result;
+}
+
+}  // namespace cria

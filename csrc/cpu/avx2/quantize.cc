@@ -1,0 +1,70 @@
+#include "../quantize.h"
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <bit>
+
+#include "../../core/weights.h"
+
+namespace cria::cpu::avx2 {
+namespace {
+
+// The largest |x|. As bits, magnitudes compare as integers, with infinity and NaN above every number.
+float largest(const __m256 (&x)[4]) {
+  const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
+  __m256i bits = _mm256_setzero_si256();
+  for (__m256 part : x) bits = _mm256_max_epu32(bits, _mm256_castps_si256(_mm256_and_ps(part, magnitude)));
+  __m128i most = _mm_max_epu32(_mm256_castsi256_si128(bits), _mm256_extracti128_si256(bits, 1));
+  most = _mm_max_epu32(most, _mm_shuffle_epi32(most, _MM_SHUFFLE(1, 0, 3, 2)));
+  most = _mm_max_epu32(most, _mm_shuffle_epi32(most, _MM_SHUFFLE(2, 3, 0, 1)));
+  return std::bit_cast<float>(_mm_cvtsi128_si32(most));
+}
+
+std::int32_t sum_lanes(__m256i lanes) {
+  __m128i sum = _mm_add_epi32(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256(lanes, 1));
+  sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, _MM_SHUFFLE(1, 0, 3, 2)));
+  sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, _MM_SHUFFLE(2, 3, 0, 1)));
+  return _mm_cvtsi128_si32(sum);
+}
+
+void quantize_block(const float* from, std::int8_t* quants, float* scale, std::int32_t* sum) {
+  __m256 x[4];
+  for (int i = 0; i < 4; ++i) x[i] = _mm256_loadu_ps(from + 8 * i);
+
+  const BlockScale block = block_scale(largest(x));
+  *scale = block.scale;
+  __m256i q[4] = {};
+  if (block.inverse != 0.0f) {
+    const __m256 inverse = _mm256_set1_ps(block.inverse);
+    for (int i = 0; i < 4; ++i) q[i] = _mm256_cvtps_epi32(_mm256_mul_ps(x[i], inverse));
+  }
+  *sum = sum_lanes(_mm256_add_epi32(_mm256_add_epi32(q[0], q[1]), _mm256_add_epi32(q[2], q[3])));
+
+  // The packs work in each half of a register: afterwards every fourth group of four stands in order.
+  const __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
+  const __m256i in_order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(quants), _mm256_permutevar8x32_epi32(bytes, in_order));
+}
+
+}  // namespace
+
+void quantize(const Quantize& op, std::size_t begin, std::size_t end) {
+  const QuantRows& out = op.out;
+  const std::size_t whole = op.dim / kBlock;
+  for (std::size_t row = begin; row < end; ++row) {
+    const float* x = op.x + row * op.x_stride;
+    std::int8_t* quants = out.quants + row * out.stride;
+    float* scales = out.scales + row * out.blocks();
+    std::int32_t* sums = out.sums + row * out.blocks();
+
+    for (std::size_t b = 0; b < whole; ++b) quantize_block(x + b * kBlock, quants + b * kBlock, &scales[b], &sums[b]);
+    for (std::size_t b = whole; b < out.blocks(); ++b) {
+      float padded[kBlock] = {};
+      if (b == whole) std::copy(x + whole * kBlock, x + op.dim, padded);
+      quantize_block(padded, quants + b * kBlock, &scales[b], &sums[b]);
+    }
+  }
+}
+
+}  // namespace cria::cpu::avx2

@@ -1,0 +1,195 @@
+#include "backend.h"
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "../core/checked.h"
+#include "cache.h"
+#include "executor.h"
+#include "machine.h"
+#include "plan.h"
+#include "pool.h"
+#include "tensor.h"
+
+namespace cria::cpu {
+namespace {
+
+KvLayer layer_of(const cria_kv_layer& cache) {
+  return {static_cast<std::uint8_t*>(cache.k), static_cast<std::uint8_t*>(cache.v), cache.type, cache.kv_heads,
+          cache.head_dim};
+}
+
+std::size_t superblocks(std::size_t dim) { return (dim + kSuperblock - 1) / kSuperblock; }
+
+// Adds up `count` cache lines: all it does is read them. SSE2, which every x86-64 has, takes 32 bytes a cycle from L1,
+// several times what memory gives.
+std::uint64_t read_lines(const std::uint8_t* data, std::size_t count) {
+  __m128i sums[4] = {};
+  for (const std::uint8_t* end = data + count * kLine; data != end; data += kLine) {
+    for (int i = 0; i < 4; ++i) {
+      sums[i] = _mm_add_epi64(sums[i], _mm_load_si128(reinterpret_cast<const __m128i*>(data) + i));
+    }
+  }
+  const __m128i all = _mm_add_epi64(_mm_add_epi64(sums[0], sums[1]), _mm_add_epi64(sums[2], sums[3]));
+  return static_cast<std::uint64_t>(_mm_cvtsi128_si64(all));
+}
+
+}  // namespace
+
+cria_device_info describe() {
+  const MemorySize memory = machine_memory();
+  cria_device_info info{.struct_size = sizeof(cria_device_info),
+                        .kind = CRIA_DEVICE_CPU,
+                        .available = 1,
+                        .isa = best_isa(),
+                        .threads = default_threads(),
+                        .memory_bytes = memory.total,
+                        .available_bytes = memory.available};
+  std::strncpy(info.name, processor_name().c_str(), sizeof(info.name) - 1);
+  for (const cria_isa isa : {CRIA_ISA_SCALAR, CRIA_ISA_AVX2, CRIA_ISA_AVX512}) {
+    if (isa_available(isa)) info.isas |= 1u << isa;
+  }
+  return info;
+}
+
+CpuBackend::CpuBackend(cria_isa isa, unsigned threads)
+    : kernels_(kernels(isa == CRIA_ISA_AUTO ? best_isa() : isa)),
+      threads_(threads == 0 ? default_threads() : threads) {}
+
+cria_device_info CpuBackend::info() const {
+  cria_device_info info = describe();
+  info.isa = kernels_.isa;
+  info.threads = threads_;
+  return info;
+}
+
+std::shared_ptr<Tensor> CpuBackend::matrix(cria_type type, std::size_t rows, std::size_t cols) {
+  return std::make_shared<Matrix>(type, rows, cols, threads_);
+}
+
+std::shared_ptr<Tensor> CpuBackend::vector(cria_type type, std::size_t size) {
+  return std::make_shared<Vector>(type, size);
+}
+
+std::shared_ptr<Cache> CpuBackend::cache(const CacheShape& shape, std::size_t blocks) {
+  return std::make_shared<KvCache>(shape, blocks);
+}
+
+void CpuBackend::run(const Program& program, Cache& cache, const Batch& batch, const Cancel* cancel, float* result) {
+  execute(kernels_, threads_, program, static_cast<const KvCache&>(cache), batch, cancel, result);
+}
+
+double CpuBackend::measure_read(std::size_t bytes, unsigned repeats) {
+  const Memory memory(bytes);
+  const std::size_t lines = bytes / kLine;
+  std::memset(memory.data(), 1, bytes);  // pages that were never written are all the same zero page
+  std::atomic<std::uint64_t> total{0};   // used, so that no compiler leaves the reading out
+  double best = std::numeric_limits<double>::infinity();
+  for (unsigned i = 0; i < repeats; ++i) {
+    const auto begin = std::chrono::steady_clock::now();
+    // As many chunks as a large matrix product has.
+    Pool::instance().parallel_for(
+        lines, grain(lines, kLine, threads_), threads_,
+        [&](std::size_t from, std::size_t to) { total += read_lines(memory.data() + from * kLine, to - from); });
+    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+  }
+  return best;
+}
+
+// The single kernels.
+
+template <class Operands>
+void CpuBackend::run_kernel(void (*kernel)(const Operands&, std::size_t, std::size_t), const Operands& operands,
+                            std::size_t units, std::size_t unit_bytes) const {
+  Pool::instance().parallel_for(units, grain(units, unit_bytes, threads_), threads_,
+                                [&](std::size_t begin, std::size_t end) { kernel(operands, begin, end); });
+}
+
+void CpuBackend::rmsnorm(std::size_t rows, std::size_t dim, const float* x, const float* weight, float eps,
+                         float* out) {
+  run_kernel(kernels_.rmsnorm, RmsNorm{x, weight, out, dim, dim, dim, eps}, rows, 8 * dim);
+}
+
+void CpuBackend::quantize(std::size_t rows, std::size_t dim, const float* x, std::int8_t* quants, float* scales,
+                          std::int32_t* sums) {
+  const QuantRows out{quants, scales, sums, superblocks(dim) * kSuperblock};
+  run_kernel(kernels_.quantize, Quantize{x, dim, dim, out}, rows, 8 * dim);
+}
+
+void CpuBackend::embed(const Tensor& table, std::size_t count, const std::int32_t* tokens, float* out) {
+  const Panels panels = static_cast<const Matrix&>(table).panels();
+  run_kernel(kernels_.embed, Embed{panels, tokens, out, panels.cols}, count, kLine * panels.cols);
+}
+
+void CpuBackend::matmul(const Tensor& weight, std::size_t tokens, const float* x, float* out) {
+  const Panels panels = static_cast<const Matrix&>(weight).panels();
+  const std::size_t count = panel_count(panels.rows), cost = panel_bytes(panels.type, panels.cols) * (1 + tokens / 8);
+  if (!is_quantised(panels.type)) {
+    run_kernel(kernels_.matmul_f, MatmulF{panels, x, panels.cols, tokens, out, panels.rows}, count, cost);
+    return;
+  }
+  const std::size_t stride = superblocks(panels.cols) * kSuperblock, blocks = stride / kBlock;
+  const Memory quants(checked_product({tokens, stride}));
+  const Memory scales(checked_product({tokens, blocks, sizeof(float)}));
+  const Memory sums(checked_product({tokens, blocks, sizeof(std::int32_t)}));
+  const QuantRows rows{reinterpret_cast<std::int8_t*>(quants.data()), reinterpret_cast<float*>(scales.data()),
+                       reinterpret_cast<std::int32_t*>(sums.data()), stride};
+  run_kernel(kernels_.quantize, Quantize{x, panels.cols, panels.cols, rows}, tokens, 8 * panels.cols);
+  run_kernel(panels.type == CRIA_TYPE_Q4_0 ? kernels_.matmul_q4 : kernels_.matmul_q8,
+             MatmulQ{panels, rows, tokens, out, panels.rows}, count, cost);
+}
+
+void CpuBackend::rope(const Batch& batch, const cria_rope_options& options, const cria_kv_layer& cache, float* qkv) {
+  const BatchPlan plan(batch);
+  const std::size_t angles = batch.size * (options.rotary_dim / 2);
+  std::vector<float> cosine(angles), sine(angles);
+  rope_table(batch.positions.data(), batch.size, options.rotary_dim, options.theta, options.scale, cosine.data(),
+             sine.data());
+  const std::size_t stride = (options.heads + 2 * cache.kv_heads) * cache.head_dim;
+  run_kernel(kernels_.rope,
+             Rope{qkv, stride, cosine.data(), sine.data(), plan.slots.data(), layer_of(cache), options.heads,
+                  options.rotary_dim, options.halves != 0},
+             batch.size, 8 * stride);
+}
+
+void CpuBackend::attention(const Batch& batch, std::size_t heads, const cria_kv_layer& cache, const float* q,
+                           std::size_t q_stride, float* out) {
+  const BatchPlan batch_plan(batch);
+  const AttentionPlan plan(batch, heads, cache.kv_heads, threads_);
+  const KvLayer layer = layer_of(cache);
+  std::vector<float> partials(checked_product({plan.partials, 2 + layer.head_dim}));
+  const Attention attention{.q = q,
+                            .q_stride = q_stride,
+                            .cache = layer,
+                            .heads = heads,
+                            .scale = 1.0f / std::sqrt(static_cast<float>(layer.head_dim)),
+                            .sequences = batch_plan.sequences.data(),
+                            .tasks = plan.tasks.data(),
+                            .merges = plan.merges.data(),
+                            .partials = partials.data(),
+                            .out = out,
+                            .out_stride = heads * layer.head_dim};
+  run_kernel(kernels_.attention, attention, plan.tasks.size(), plan.bytes_per_task(layer));
+  run_kernel(kernels_.attention_merge, attention, plan.merges.size(), 16 * layer.head_dim);
+}
+
+void CpuBackend::swiglu(std::size_t rows, std::size_t dim, const float* gate_up, float* out) {
+  run_kernel(kernels_.swiglu, SwiGlu{gate_up, out, dim, 2 * dim, dim}, rows, 32 * dim);
+}
+
+void CpuBackend::add(std::size_t count, const float* x, const float* y, float* out) {
+  // One row is enough: an element's result depends on nothing else. Threads want rows, so it is cut in even ones, and
+  // rest.
+  constexpr std::size_t kRow = 4096;
+  const std::size_t rows = count / kRow, rest = count % kRow, done = rows * kRow;
+  run_kernel(kernels_.add, Add{x, y, out, kRow, kRow, kRow, kRow}, rows, 12 * kRow);
+  kernels_.add(Add{x + done, y + done, out + done, rest, rest, rest, rest}, 0, 1);
+}
+
+}  // namespace cria::cpu

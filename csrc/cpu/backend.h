@@ -1,0 +1,44 @@
+// The CPU backend: one instruction set's kernels, and a number of the pool's threads.
+#pragma once
+
+#include "../core/backend.h"
+#include "kernels.h"
+
+namespace cria::cpu {
+
+// What the machine has, and what an open without wishes would take.
+cria_device_info describe();
+
+class CpuBackend final : public Backend {
+ public:
+  // `isa` may be CRIA_ISA_AUTO, `threads` 0.
+  CpuBackend(cria_isa isa, unsigned threads);
+
+  cria_device_info info() const override;
+  std::shared_ptr<Tensor> matrix(cria_type type, std::size_t rows, std::size_t cols) override;
+  std::shared_ptr<Tensor> vector(cria_type type, std::size_t size) override;
+  std::shared_ptr<Cache> cache(const CacheShape& shape, std::size_t blocks) override;
+  void run(const Program& program, Cache& cache, const Batch& batch, const Cancel* cancel, float* result) override;
+  double measure_read(std::size_t bytes, unsigned repeats) override;
+
+  void rmsnorm(std::size_t rows, std::size_t dim, const float* x, const float* weight, float eps, float* out) override;
+  void quantize(std::size_t rows, std::size_t dim, const float* x, std::int8_t* quants, float* scales,
+                std::int32_t* sums) override;
+  void embed(const Tensor& table, std::size_t count, const std::int32_t* tokens, float* out) override;
+  void matmul(const Tensor& weight, std::size_t tokens, const float* x, float* out) override;
+  void rope(const Batch& batch, const cria_rope_options& options, const cria_kv_layer& cache, float* qkv) override;
+  void attention(const Batch& batch, std::size_t heads, const cria_kv_layer& cache, const float* q,
+                 std::size_t q_stride, float* out) override;
+  void swiglu(std::size_t rows, std::size_t dim, const float* gate_up, float* out) override;
+  void add(std::size_t count, const float* x, const float* y, float* out) override;
+
+ private:
+  template <class Operands>
+  void run_kernel(void (*kernel)(const Operands&, std::size_t, std::size_t), const Operands& operands,
+                  std::size_t units, std::size_t unit_bytes) const;
+
+  const Kernels& kernels_;
+  const unsigned threads_;
+};
+
+}  // namespace cria::cpu

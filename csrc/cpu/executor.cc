@@ -1,0 +1,261 @@
+#include "executor.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <deque>
+#include <mutex>
+#include <variant>
+#include <vector>
+
+#include "../core/checked.h"
+#include "plan.h"
+#include "pool.h"
+#include "tensor.h"
+
+namespace cria::cpu {
+namespace {
+
+// The rows of x that the batch wants logits of. It only copies, so it is the same for every instruction set.
+struct Select {
+  const float* x;
+  const std::int32_t* rows;
+  float* out;
+  std::size_t dim;
+};
+
+void select(const Select& op, std::size_t begin, std::size_t end) {
+  for (std::size_t i = begin; i < end; ++i) {
+    std::memcpy(op.out + i * op.dim, op.x + static_cast<std::size_t>(op.rows[i]) * op.dim, op.dim * sizeof(float));
+  }
+}
+
+// A kernel and its operands.
+template <class Operands>
+struct Bound {
+  void (*kernel)(const Operands&, std::size_t, std::size_t);
+  Operands operands;
+};
+
+using AnyBound = std::variant<Bound<Embed>, Bound<RmsNorm>, Bound<Quantize>, Bound<MatmulQ>, Bound<MatmulF>,
+                              Bound<Rope>, Bound<Attention>, Bound<SwiGlu>, Bound<Add>, Bound<Select>>;
+
+// What a program keeps from run to run.
+struct Workspace {
+  // Grows to `bytes`; what it held is lost.
+  static std::uint8_t* sized(Memory& memory, std::size_t bytes) {
+    if (memory.bytes() < bytes) memory = Memory(bytes);
+    return memory.data();
+  }
+
+  std::vector<Memory> values;
+  Memory quants, scales, sums;
+  std::vector<Memory> cosines, sines;
+  Memory partials;
+  std::vector<AnyBound> bound;
+  std::vector<Step> steps;
+};
+
+class Run {
+ public:
+  Run(const Kernels& kernels, unsigned threads, const Program& program, const KvCache& cache, const Batch& batch,
+      float* result)
+      : kernels_(kernels), threads_(threads), program_(program), cache_(cache), batch_(batch), plan_(batch) {
+    if (program.workspace == nullptr) program.workspace = std::make_shared<Workspace>();
+    workspace_ = static_cast<Workspace*>(program.workspace.get());
+    place_values(result);
+    place_quantised();
+    place_partials();
+    fill_angles();
+    // No reallocation from here on: the steps point at their operands. Attention has two steps.
+    workspace_->bound.clear();
+    workspace_->bound.reserve(2 * program.ops().size());
+    workspace_->steps.clear();
+    for (const Op& op : program.ops()) std::visit([this](const auto& recorded) { bind(recorded); }, op);
+  }
+
+  std::span<const Step> steps() const { return workspace_->steps; }
+
+ private:
+  std::size_t rows_of(cria_value value) const {
+    return program_.values()[static_cast<std::size_t>(value)].rows == CRIA_ROWS_TOKENS ? batch_.size
+                                                                                       : batch_.outputs.size();
+  }
+  std::size_t width(cria_value value) const { return program_.values()[static_cast<std::size_t>(value)].width; }
+  float* data(cria_value value) const { return values_[static_cast<std::size_t>(value)]; }
+
+  void place_values(float* result) {
+    const std::size_t count = program_.values().size();
+    workspace_->values.resize(count);
+    values_.resize(count);
+    for (std::size_t i = 0; i < count; ++i) {
+      const auto value = static_cast<cria_value>(i);
+      values_[i] = value == program_.result()
+                       ? result
+                       : reinterpret_cast<float*>(Workspace::sized(
+                             workspace_->values[i], checked_product({rows_of(value), width(value), sizeof(float)})));
+    }
+  }
+
+  void place_quantised() {
+    if (program_.quantised_width() == 0) return;
+    const std::size_t stride = (program_.quantised_width() + kSuperblock - 1) / kSuperblock * kSuperblock;
+    const std::size_t rows = std::max(batch_.size, batch_.outputs.size()), blocks = stride / kBlock;
+    Workspace::sized(workspace_->quants, checked_product({rows, stride}));
+    Workspace::sized(workspace_->scales, checked_product({rows, blocks, sizeof(float)}));
+    Workspace::sized(workspace_->sums, checked_product({rows, blocks, sizeof(std::int32_t)}));
+  }
+
+  void place_partials() {
+    std::size_t count = 0;
+    for (const Op& op : program_.ops()) {
+      if (const auto* attention = std::get_if<AttentionOp>(&op)) {
+        count = std::max(count, attention_plan(attention->heads).partials);
+      }
+    }
+    Workspace::sized(workspace_->partials, checked_product({count, 2 + program_.cache().head_dim, sizeof(float)}));
+  }
+
+  // Rows of `dim` columns: each op uses the place at its own width.
+  QuantRows quantised(std::size_t dim) const {
+    return {
+        reinterpret_cast<std::int8_t*>(workspace_->quants.data()), reinterpret_cast<float*>(workspace_->scales.data()),
+        reinterpret_cast<std::int32_t*>(workspace_->sums.data()), (dim + kSuperblock - 1) / kSuperblock * kSuperblock};
+  }
+
+  void fill_angles() {
+    workspace_->cosines.resize(program_.angles().size());
+    workspace_->sines.resize(program_.angles().size());
+    for (std::size_t i = 0; i < program_.angles().size(); ++i) {
+      const RopeAngles& angles = program_.angles()[i];
+      const std::size_t bytes = checked_product({batch_.size, angles.rotary_dim / 2, sizeof(float)});
+      auto* cosine = reinterpret_cast<float*>(Workspace::sized(workspace_->cosines[i], bytes));
+      auto* sine = reinterpret_cast<float*>(Workspace::sized(workspace_->sines[i], bytes));
+      rope_table(batch_.positions.data(), batch_.size, angles.rotary_dim, angles.theta, angles.scale, cosine, sine);
+    }
+  }
+
+  template <class Operands>
+  void push(void (*kernel)(const Operands&, std::size_t, std::size_t), const Operands& operands, std::size_t units,
+            std::size_t unit_bytes) {
+    AnyBound& bound = workspace_->bound.emplace_back(Bound<Operands>{kernel, operands});
+    const auto call = [](const void* context, std::size_t begin, std::size_t end) {
+      const auto& self = *static_cast<const Bound<Operands>*>(context);
+      self.kernel(self.operands, begin, end);
+    };
+    const std::size_t chunk = grain(units, unit_bytes, threads_);
+    workspace_->steps.push_back({call, std::get_if<Bound<Operands>>(&bound), units, chunk});
+  }
+
+  void bind(const EmbedOp& op) {
+    const Panels table = static_cast<const Matrix&>(*op.table).panels();
+    push(kernels_.embed, Embed{table, batch_.tokens.data(), data(op.out), table.cols}, batch_.size, 64 * table.cols);
+  }
+
+  void bind(const RmsNormOp& op) {
+    const std::size_t dim = width(op.x);
+    push(kernels_.rmsnorm,
+         RmsNorm{data(op.x), static_cast<const Vector&>(*op.weight).data(), data(op.out), dim, dim, dim, op.eps},
+         rows_of(op.x), 8 * dim);
+  }
+
+  void bind(const QuantizeOp& op) {
+    const std::size_t dim = width(op.x);
+    push(kernels_.quantize, Quantize{data(op.x), dim, dim, quantised(dim)}, rows_of(op.x), 8 * dim);
+  }
+
+  void bind(const MatmulOp& op) {
+    const Panels weights = static_cast<const Matrix&>(*op.weight).panels();
+    const std::size_t tokens = rows_of(op.x), panels = panel_count(weights.rows);
+    float* out = data(op.out) + op.column;
+    // From about 8 tokens on the products cost more than the weights' bytes.
+    const std::size_t cost = panel_bytes(weights.type, weights.cols) * (1 + tokens / 8);
+    if (is_quantised(weights.type)) {
+      const auto kernel = weights.type == CRIA_TYPE_Q4_0 ? kernels_.matmul_q4 : kernels_.matmul_q8;
+      push(kernel, MatmulQ{weights, quantised(weights.cols), tokens, out, width(op.out)}, panels, cost);
+    } else {
+      push(kernels_.matmul_f, MatmulF{weights, data(op.x), width(op.x), tokens, out, width(op.out)}, panels, cost);
+    }
+  }
+
+  void bind(const RopeOp& op) {
+    const auto* cosine = reinterpret_cast<const float*>(workspace_->cosines[op.angles].data());
+    const auto* sine = reinterpret_cast<const float*>(workspace_->sines[op.angles].data());
+    const std::size_t stride = width(op.qkv);
+    push(kernels_.rope,
+         Rope{data(op.qkv), stride, cosine, sine, plan_.slots.data(), cache_.layer(op.layer), op.heads,
+              program_.angles()[op.angles].rotary_dim, op.halves},
+         batch_.size, 8 * stride);
+  }
+
+  void bind(const AttentionOp& op) {
+    const KvLayer layer = cache_.layer(op.layer);
+    const AttentionPlan& plan = attention_plan(op.heads);
+    const Attention attention{.q = data(op.qkv),
+                              .q_stride = width(op.qkv),
+                              .cache = layer,
+                              .heads = op.heads,
+                              .scale = 1.0f / std::sqrt(static_cast<float>(layer.head_dim)),
+                              .sequences = plan_.sequences.data(),
+                              .tasks = plan.tasks.data(),
+                              .merges = plan.merges.data(),
+                              .partials = reinterpret_cast<float*>(workspace_->partials.data()),
+                              .out = data(op.out),
+                              .out_stride = width(op.out)};
+    push(kernels_.attention, attention, plan.tasks.size(), plan.bytes_per_task(layer));
+    if (!plan.merges.empty()) push(kernels_.attention_merge, attention, plan.merges.size(), 16 * layer.head_dim);
+  }
+
+  void bind(const SwiGluOp& op) {
+    const std::size_t dim = width(op.out);
+    push(kernels_.swiglu, SwiGlu{data(op.gate_up), data(op.out), dim, 2 * dim, dim}, rows_of(op.out), 32 * dim);
+  }
+
+  void bind(const AddOp& op) {
+    const std::size_t dim = width(op.out);
+    push(kernels_.add, Add{data(op.x), data(op.y), data(op.out), dim, dim, dim, dim}, rows_of(op.out), 12 * dim);
+  }
+
+  void bind(const SelectOp& op) {
+    const std::size_t dim = width(op.out);
+    push(&select, Select{data(op.x), batch_.outputs.data(), data(op.out), dim}, batch_.outputs.size(), 8 * dim);
+  }
+
+  // All layers of a model are cut alike; a program that mixes head counts gets a plan for each.
+  const AttentionPlan& attention_plan(std::size_t heads) {
+    for (const auto& [known, plan] : attention_plans_) {
+      if (known == heads) return plan;
+    }
+    attention_plans_.emplace_back(heads, AttentionPlan(batch_, heads, program_.cache().kv_heads, threads_));
+    return attention_plans_.back().second;
+  }
+
+  const Kernels& kernels_;
+  const unsigned threads_;
+  const Program& program_;
+  const KvCache& cache_;
+  const Batch& batch_;
+  const BatchPlan plan_;
+  std::deque<std::pair<std::size_t, AttentionPlan>> attention_plans_;  // a deque: steps point into it
+  Workspace* workspace_;
+  std::vector<float*> values_;
+};
+
+}  // namespace
+
+std::size_t grain(std::size_t units, std::size_t unit_bytes, unsigned threads) {
+  constexpr std::size_t kMinimumBytes = 32 << 10;  // about a microsecond of one core
+  constexpr std::size_t kChunksPerThread = 16;
+  const std::size_t even = units / (kChunksPerThread * threads);
+  const std::size_t least = kMinimumBytes / std::max<std::size_t>(1, unit_bytes) + 1;
+  return std::max({std::size_t{1}, even, least});
+}
+
+void execute(const Kernels& kernels, unsigned threads, const Program& program, const KvCache& cache, const Batch& batch,
+             const std::atomic<bool>* cancel, float* result) {
+  const std::lock_guard turn(program.running);  // the workspace is the program's
+  const Run run(kernels, threads, program, cache, batch, result);
+  Pool::instance().run(run.steps(), threads, cancel);
+}
+
+}  // namespace cria::cpu

@@ -1,0 +1,21 @@
+// Runs a program over a batch: binds each op to its kernel, its operands and its slices, and hands the list to the
+// pool.
+#pragma once
+
+#include <atomic>
+
+#include "../core/batch.h"
+#include "../core/program.h"
+#include "cache.h"
+#include "kernels.h"
+
+namespace cria::cpu {
+
+void execute(const Kernels& kernels, unsigned threads, const Program& program, const KvCache& cache, const Batch& batch,
+             const std::atomic<bool>* cancel, float* result);
+
+// How many units a chunk of a step holds: chunks of at least some 32 KiB, so that taking one costs nothing beside its
+// work, and otherwise enough of them that no thread waits long for the last.
+std::size_t grain(std::size_t units, std::size_t unit_bytes, unsigned threads);
+
+}  // namespace cria::cpu

@@ -1,0 +1,23 @@
+// What this process may use of the machine it runs on.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace cria::cpu {
+
+std::string processor_name();
+
+// min(physical cores in the affinity mask, the control groups' CPU quota rounded down), at least 1. More threads than
+// that wait for one another: a quota stops all of them when it is used up, and a barrier waits for the one that is off
+// core.
+unsigned default_threads();
+
+struct MemorySize {
+  std::uint64_t total, available;
+};
+
+// The machine's memory, or the control group's limit where that is lower.
+MemorySize machine_memory();
+
+}  // namespace cria::cpu

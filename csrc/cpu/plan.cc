@@ -1,0 +1,66 @@
+#include "plan.h"
+
+#include <algorithm>
+
+namespace cria::cpu {
+namespace {
+
+// Queries in a task: enough to read a tile of K and V once for many, few enough to spread a prompt over the cores.
+constexpr std::size_t kTaskQueries = 32;
+
+// With this many tasks a thread, none waits long for the last.
+constexpr std::size_t kTasksPerThread = 4;
+
+std::size_t ceil_div(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
+
+}  // namespace
+
+BatchPlan::BatchPlan(const Batch& batch) {
+  slots.reserve(batch.size);
+  sequences.reserve(batch.sequences.size());
+  for (const Sequence& s : batch.sequences) {
+    sequences.push_back({s.first, s.past, s.blocks.data()});
+    for (std::size_t i = s.past; i < s.past + s.count; ++i) {
+      slots.push_back({static_cast<std::uint32_t>(s.blocks[i / kKvBlock]), static_cast<std::uint32_t>(i % kKvBlock)});
+    }
+  }
+}
+
+AttentionPlan::AttentionPlan(const Batch& batch, std::size_t heads, std::size_t kv_heads, unsigned threads) {
+  const auto group = static_cast<std::uint32_t>(heads / kv_heads);
+  std::size_t whole_tasks = 0;
+  for (const Sequence& s : batch.sequences) whole_tasks += kv_heads * ceil_div(s.count, kTaskQueries);
+  const bool scarce = threads > 1 && whole_tasks < kTasksPerThread * threads;
+
+  for (std::uint32_t i = 0; i < batch.sequences.size(); ++i) {
+    const Sequence& s = batch.sequences[i];
+    // Splits are worth their merge where there would be fewer tasks than threads want, and one query to merge.
+    const bool split = scarce && s.count == 1 && s.past + 1 > kKeySplit;
+    for (std::uint32_t head = 0; head < kv_heads; ++head) {
+      if (split) {
+        const auto splits = static_cast<std::uint32_t>(ceil_div(s.past + 1, kKeySplit));
+        for (std::uint32_t h = 0; h < group; ++h) {
+          merges.push_back({static_cast<std::uint32_t>(s.first), head * group + h,
+                            static_cast<std::uint32_t>(partials) + h, group, splits});
+        }
+        for (std::uint32_t k = 0; k < splits; ++k) {
+          tasks.push_back({i, head, 0, 1, static_cast<std::int32_t>(k), static_cast<std::uint32_t>(partials)});
+          partials += group;
+          keys_read_ += kKeySplit;
+        }
+      } else {
+        for (std::size_t query = 0; query < s.count; query += kTaskQueries) {
+          const auto end = static_cast<std::uint32_t>(std::min(s.count, query + kTaskQueries));
+          tasks.push_back({i, head, static_cast<std::uint32_t>(query), end, -1, 0});
+          keys_read_ += (s.past + end) * (end - query);
+        }
+      }
+    }
+  }
+}
+
+std::size_t AttentionPlan::bytes_per_task(const KvLayer& layer) const {
+  return tasks.empty() ? 0 : keys_read_ / tasks.size() * 2 * layer.head_dim * layer.element();
+}
+
+}  // namespace cria::cpu

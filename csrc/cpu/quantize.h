@@ -1,0 +1,56 @@
+// Activation quantisation: a row of floats to int8, in blocks of 32, for the products with quantised weights.
+//
+//     scale = max |x| / 127,   q = nearest even integer to x * (127 / max |x|),   sum = the 32 q added up
+//
+// A block of zeros, or one whose largest magnitude is below 2^-119, has scale 0 and q 0: its scale would be subnormal,
+// and 127 / max could overflow. A block that holds an infinity or a NaN has scale NaN and q 0, so the fault reaches the
+// result instead of turning into a number.
+//
+// The last block of a row is filled up with zeros, and so is the row up to a whole superblock of 64.
+// The integer sum takes the weights' zero point z out exactly: Σ (w + z) q = Σ w q + z Σ q.
+//
+// Bound by memory: 4 bytes read for 1.25 written.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+
+namespace cria::cpu {
+
+// Rows of quantised activations.
+struct QuantRows {
+  std::int8_t* quants;  // [rows][stride]
+  float* scales;        // [rows][stride / 32]
+  std::int32_t* sums;   // [rows][stride / 32]
+  std::size_t stride;   // columns, rounded up to a multiple of 64
+
+  [[gnu::always_inline]] std::size_t blocks() const { return stride / 32; }
+};
+
+struct Quantize {
+  const float* x;  // [rows][dim], rows `x_stride` floats apart
+  std::size_t dim, x_stride;
+  QuantRows out;  // rows as x
+};
+
+struct BlockScale {
+  float scale, inverse;  // inverse is 0 where every q is
+};
+
+// `largest` is the block's largest |x|; an infinity or NaN where the block holds one. Static, not inline: see reduce.h.
+static inline BlockScale block_scale(float largest) {
+  if (!(largest <= std::numeric_limits<float>::max())) return {std::numeric_limits<float>::quiet_NaN(), 0.0f};
+  if (largest < 0x1p-119f) return {0.0f, 0.0f};
+  return {largest / 127.0f, 127.0f / largest};
+}
+
+// Rows [begin, end).
+namespace scalar {
+void quantize(const Quantize&, std::size_t begin, std::size_t end);
+}
+namespace avx2 {
+void quantize(const Quantize&, std::size_t begin, std::size_t end);
+}
+
+}  // namespace cria::cpu

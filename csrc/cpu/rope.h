@@ -1,0 +1,47 @@
+// Rotary position embedding (Su et al. 2021, §3.2.2) fused with the write of k and v to the cache.
+//
+// Of each head of q and k, pair i of the first `rotary_dim` dimensions turns by position * f_i:
+//
+//     a' = a cos - b sin     as fma(a, cos, -(b sin))
+//     b' = a sin + b cos     as fma(a, sin,   b cos )
+//
+// A pair is (2i, 2i + 1) where `pairing` is adjacent (Meta, GGUF), (i, i + rotary_dim / 2) where it is halves
+// (Hugging Face). The angles, f_i = theta^(-2i / rotary_dim) / linear scale, stand in a table that rope_table fills
+// once a batch, in float64, rounded to float32 at the end; no instruction set computes its own.
+//
+// q is turned in place; k goes, turned, to the K cache and v, as it is, to the V cache, both rounded to the cache's
+// type. Bound by memory: each of q, k, v is read once, q written once, k and v written at the cache's width.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kv.h"
+
+namespace cria::cpu {
+
+struct Rope {
+  float* qkv;  // [tokens][(heads + 2 kv_heads) head_dim]: q, k, v; tokens `stride` floats apart
+  std::size_t stride;
+  const float* cosine;  // [tokens][rotary_dim / 2]
+  const float* sine;    // [tokens][rotary_dim / 2]
+  const KvSlot* slots;  // [tokens]
+  KvLayer cache;        // of which kv_heads and head_dim are k's and v's too
+  std::size_t heads;
+  std::size_t rotary_dim;  // even, at most head_dim
+  bool halves;
+};
+
+// Tokens [begin, end). No two tokens of a batch share a slot.
+namespace scalar {
+void rope(const Rope&, std::size_t begin, std::size_t end);
+}
+namespace avx2 {
+void rope(const Rope&, std::size_t begin, std::size_t end);
+}
+
+// The table for `count` positions. `scale` divides the position (linear scaling; 1 for none).
+void rope_table(const std::int32_t* positions, std::size_t count, std::size_t rotary_dim, double theta, double scale,
+                float* cosine, float* sine);
+
+}  // namespace cria::cpu

@@ -1,0 +1,45 @@
+#include "../quantize.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+#include "../../core/weights.h"
+
+namespace cria::cpu::scalar {
+namespace {
+
+// The largest |x|. As bits, magnitudes compare as integers, with infinity and NaN above every number.
+float largest(const float* x) {
+  std::uint32_t bits = 0;
+  for (std::size_t k = 0; k < kBlock; ++k) bits = std::max(bits, std::bit_cast<std::uint32_t>(x[k]) & 0x7fffffff);
+  return std::bit_cast<float>(bits);
+}
+
+void quantize_block(const float* x, std::int8_t* quants, float* scale, std::int32_t* sum) {
+  const BlockScale block = block_scale(largest(x));
+  *scale = block.scale;
+  *sum = 0;
+  for (std::size_t k = 0; k < kBlock; ++k) {
+    const float q = block.inverse == 0.0f ? 0.0f : std::nearbyint(x[k] * block.inverse);
+    quants[k] = static_cast<std::int8_t>(q);
+    *sum += quants[k];
+  }
+}
+
+}  // namespace
+
+void quantize(const Quantize& op, std::size_t begin, std::size_t end) {
+  const QuantRows& out = op.out;
+  for (std::size_t row = begin; row < end; ++row) {
+    for (std::size_t b = 0; b < out.blocks(); ++b) {
+      const std::size_t column = b * kBlock, first = std::min(column, op.dim), last = std::min(column + kBlock, op.dim);
+      float x[kBlock] = {};
+      std::copy(op.x + row * op.x_stride + first, op.x + row * op.x_stride + last, x);
+      const std::size_t at = row * out.blocks() + b;
+      quantize_block(x, out.quants + row * out.stride + column, &out.scales[at], &out.sums[at]);
+    }
+  }
+}
+
+}  // namespace cria::cpu::scalar

@@ -1,0 +1,293 @@
+/* The C interface of cria: all that another language imports, and all that the Node.js addon calls.
+ *
+ * Conventions
+ *   - Every function returns a cria_status; CRIA_OK is 0. After any other, cria_last_error() has one sentence that
+ * names the argument, what it was and what was expected. A failed call has changed nothing unless it says so.
+ *   - Handles are opaque, reference-counted inside and freed by their cria_*_free function, which takes null. A program
+ *     keeps its tensors, a tensor its device: handles may be freed in any order.
+ *   - Sizes are size_t and count elements unless named `bytes`. Arrays are row-major, without padding, and no two
+ *     arguments may overlap unless a function says so. Token ids, positions and blocks are int32_t.
+ *   - Structs begin with struct_size, which the caller sets to sizeof the struct that it was compiled with.
+ *   - Any function may be called from any thread. Calls on one handle may overlap, except that a handle must not be
+ * freed while a call uses it and that a tensor must not be packed while it is read. Runs and kernels share one pool of
+ *     threads, so they take turns.
+ *   - No C++ type and no exception crosses this interface.
+ */
+#ifndef CRIA_H_
+#define CRIA_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(_WIN32)
+#if defined(CRIA_BUILD)
+#define CRIA_API __declspec(dllexport)
+#else
+#define CRIA_API __declspec(dllimport)
+#endif
+#else
+#define CRIA_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- Version and errors ------------------------------------------------------------------------------------------ */
+
+#define CRIA_ABI_VERSION 0 /* 0: not frozen yet */
+
+/* The CRIA_ABI_VERSION that the library was built with. */
+CRIA_API uint32_t cria_abi_version(void);
+
+typedef int32_t cria_status;
+enum {
+  CRIA_OK = 0,
+  CRIA_ERROR_ARGUMENT = 1,    /* an argument is outside what its function takes */
+  CRIA_ERROR_MEMORY = 2,      /* the system has not the memory asked for */
+  CRIA_ERROR_FILE = 3,        /* a file cannot be opened or read, or is shorter than it should be */
+  CRIA_ERROR_UNSUPPORTED = 4, /* this machine or this build cannot do it */
+  CRIA_ERROR_ABORTED = 5,     /* a run was cancelled; what it had written to the cache is undefined */
+  CRIA_ERROR_INTERNAL = 6     /* a fault of cria itself */
+};
+
+/* The sentence of the last failure on this thread; "" before the first. Valid until the next failure on this thread. */
+CRIA_API const char* cria_last_error(void);
+
+/* ---- Devices ----------------------------------------------------------------------------------------------------- */
+
+typedef int32_t cria_device_kind;
+enum { CRIA_DEVICE_CPU = 0, CRIA_DEVICE_CUDA = 1 };
+#define CRIA_DEVICE_KINDS 2
+
+typedef int32_t cria_isa;
+enum { CRIA_ISA_AUTO = 0, CRIA_ISA_SCALAR = 1, CRIA_ISA_AVX2 = 2, CRIA_ISA_AVX512 = 3 };
+
+typedef struct cria_device_info {
+  uint32_t struct_size;
+  cria_device_kind kind;
+  int32_t available; /* 0: `reason` says why not, and the fields after it are 0 */
+  char name[96];     /* of the processor or the GPU */
+  char reason[160];
+  cria_isa isa;             /* that it runs, or would choose */
+  uint32_t isas;            /* bit i set: cria_isa i can be asked for */
+  uint32_t threads;         /* that it uses, or would by default */
+  uint64_t memory_bytes;    /* of the machine, or the limit of this process's control group where that is lower */
+  uint64_t available_bytes; /* of those, what can be taken without swapping */
+} cria_device_info;
+
+/* What a device of `kind` would be, opened with nothing asked for. */
+CRIA_API cria_status cria_device_describe(cria_device_kind kind, cria_device_info* info);
+
+typedef struct cria_device cria_device;
+typedef struct cria_device_options {
+  uint32_t struct_size;
+  cria_device_kind kind;
+  cria_isa isa;     /* CRIA_ISA_AUTO: the best that the processor has */
+  uint32_t threads; /* at most 256; 0: the physical cores in the affinity mask, or the control group's quota rounded
+                       down where that is lower, and at least 1 */
+} cria_device_options;
+
+CRIA_API cria_status cria_device_open(const cria_device_options* options, cria_device** device);
+CRIA_API cria_status cria_device_get_info(const cria_device* device, cria_device_info* info);
+CRIA_API void cria_device_free(cria_device* device);
+
+/* Reads `bytes` of memory (at least 1 MiB a thread; more than the caches hold, to mean anything) `repeats` times with
+ * all of the device's threads: *seconds is the fastest pass. The denominator for every figure that is bound by memory.
+ */
+CRIA_API cria_status cria_measure_read(cria_device* device, size_t bytes, uint32_t repeats, double* seconds);
+
+/* ---- Tensors: weights, in the device's own layout ------------------------------------------------------------------
+ */
+
+/* The values are GGUF's type ids. */
+typedef int32_t cria_type;
+enum { CRIA_TYPE_F32 = 0, CRIA_TYPE_F16 = 1, CRIA_TYPE_Q4_0 = 2, CRIA_TYPE_Q8_0 = 8, CRIA_TYPE_BF16 = 30 };
+
+typedef struct cria_file cria_file;
+CRIA_API cria_status cria_file_open(const char* path, cria_file** file);
+CRIA_API void cria_file_free(cria_file* file);
+
+typedef struct cria_tensor cria_tensor;
+
+/* A matrix of `rows` x `cols` zeros, each at least 1, packed for products with its rows. In the quantised types `cols`
+ * is a multiple of 32. */
+CRIA_API cria_status cria_matrix_create(cria_device* device, cria_type type, size_t rows, size_t cols,
+                                        cria_tensor** tensor);
+
+/* A vector of `size` zeros, at least 1, held as f32. It is packed from f32, f16 or bf16, by `type`. */
+CRIA_API cria_status cria_vector_create(cria_device* device, cria_type type, size_t size, cria_tensor** tensor);
+
+/* Packs `rows` rows, laid out as GGUF lays them, at row `row` (a vector is one row). `bytes` is the size of `data`, and
+ * must be theirs. */
+CRIA_API cria_status cria_tensor_pack(cria_tensor* tensor, size_t row, size_t rows, const void* data, size_t bytes);
+
+/* The same, read from `offset` in a file, on all threads, without mapping it. After CRIA_ERROR_FILE some of the rows
+ * may have been packed. */
+CRIA_API cria_status cria_tensor_pack_file(cria_tensor* tensor, size_t row, size_t rows, cria_file* file,
+                                           uint64_t offset);
+
+/* The inverse of cria_tensor_pack: the same bytes (of a vector, as f32). */
+CRIA_API cria_status cria_tensor_unpack(const cria_tensor* tensor, size_t row, size_t rows, void* data, size_t bytes);
+
+/* Random weights of about that standard deviation, the same for the same seed: something to measure speed with. */
+CRIA_API cria_status cria_tensor_fill_random(cria_tensor* tensor, uint64_t seed, float deviation);
+
+/* The shape of a tensor (a vector is one row), and the memory that it takes. 0 for null. */
+CRIA_API size_t cria_tensor_rows(const cria_tensor* tensor);
+CRIA_API size_t cria_tensor_cols(const cria_tensor* tensor);
+CRIA_API size_t cria_tensor_bytes(const cria_tensor* tensor);
+CRIA_API void cria_tensor_free(cria_tensor* tensor);
+
+/* ---- The KV cache -------------------------------------------------------------------------------------------------
+ */
+
+#define CRIA_KV_BLOCK 16 /* tokens in a block of the cache */
+
+typedef struct cria_cache cria_cache;
+typedef struct cria_cache_options {
+  uint32_t struct_size;
+  cria_type type;                    /* CRIA_TYPE_F32 or CRIA_TYPE_F16 */
+  size_t layers, kv_heads, head_dim; /* each at least 1; head_dim a multiple of 8, at most 256 */
+  size_t blocks;                     /* of 16 tokens, in each layer */
+} cria_cache_options;
+
+/* Reserves the cache's address space; its pages are taken as they are first written. */
+CRIA_API cria_status cria_cache_create(cria_device* device, const cria_cache_options* options, cria_cache** cache);
+CRIA_API size_t cria_cache_bytes(const cria_cache* cache);
+CRIA_API void cria_cache_free(cria_cache* cache);
+
+/* ---- Batches -------------------------------------------------------------------------------------------------------
+ */
+
+/* Any number of sequences, each with any number of new tokens. Sequence s has lengths[s] new tokens, which follow those
+ * of sequence s - 1 in `tokens` and `positions`; the cache holds pasts[s] tokens of it already; its token i lives in
+ * the block named by entry i / 16 of its block table. The tables stand one after another in `blocks`. */
+typedef struct cria_batch {
+  uint32_t struct_size;
+  size_t token_count, sequence_count, block_count, output_count;
+  const int32_t* tokens;       /* [token_count] ids; null for a single kernel that needs none */
+  const int32_t* positions;    /* [token_count] for RoPE, at least 0; null for a kernel that needs none */
+  const int32_t* lengths;      /* [sequence_count] at least 0; their sum is token_count */
+  const int32_t* pasts;        /* [sequence_count] at least 0 */
+  const int32_t* block_counts; /* [sequence_count] lengths of the block tables; their sum is block_count */
+  const int32_t* blocks;       /* [block_count]; a block that is written to stands in one table, once */
+  const int32_t* outputs;      /* [output_count] rows of `tokens` whose outputs are wanted, in any order */
+} cria_batch;
+
+/* ---- Programs: a forward pass, recorded once ------------------------------------------------------------------------
+ */
+
+typedef struct cria_program cria_program;
+typedef int32_t cria_value; /* an activation of the program: one row of f32 for each token, or for each output */
+
+/* An empty program for a cache of that shape (`blocks` is ignored). */
+CRIA_API cria_status cria_program_create(cria_device* device, const cria_cache_options* cache, cria_program** program);
+CRIA_API void cria_program_free(cria_program* program);
+
+typedef int32_t cria_rows;
+enum { CRIA_ROWS_TOKENS = 0, CRIA_ROWS_OUTPUTS = 1 };
+
+/* A new value of `width` floats a row. Ops run in the order of recording and may write a value again and again. */
+CRIA_API cria_status cria_program_value(cria_program* program, cria_rows rows, size_t width, cria_value* value);
+
+/* The ops. Each checks the widths of its values against its tensors; operands of one op have the same rows. */
+
+/* out = table[token] */
+CRIA_API cria_status cria_program_embed(cria_program* program, const cria_tensor* table, cria_value out);
+/* out = x / sqrt(mean(x^2) + eps) * weight */
+CRIA_API cria_status cria_program_rmsnorm(cria_program* program, cria_value x, const cria_tensor* weight, float eps,
+                                          cria_value out);
+/* Columns [column, column + rows of weight) of out = x weight^T. Quantised weights take x quantised to int8, which is
+ * done once for all products in a row with the same x. */
+CRIA_API cria_status cria_program_matmul(cria_program* program, cria_value x, const cria_tensor* weight, cria_value out,
+                                         size_t column);
+typedef struct cria_rope_options {
+  uint32_t struct_size;
+  size_t heads;      /* of q; those of k and v, and head_dim, are the cache's */
+  size_t rotary_dim; /* even, at least 2, at most head_dim */
+  int32_t halves;    /* pairs are 0: (2i, 2i + 1), as Meta and GGUF store them; 1: (i, i + rotary_dim / 2) */
+  double theta;      /* above 0; 10000 in LLaMA */
+  double scale;      /* above 0; positions are divided by it; 1 for none */
+} cria_rope_options;
+/* Turns q and k of qkv, a value of (heads + 2 kv_heads) head_dim, and writes k and v to a layer of the cache. */
+CRIA_API cria_status cria_program_rope(cria_program* program, cria_value qkv, size_t layer,
+                                       const cria_rope_options* options);
+/* out, of heads * head_dim, = causal attention of the q in qkv over a layer of the cache */
+CRIA_API cria_status cria_program_attention(cria_program* program, cria_value qkv, size_t layer, size_t heads,
+                                            cria_value out);
+/* out = silu(gate) * up, gate and up being the halves of gate_up */
+CRIA_API cria_status cria_program_swiglu(cria_program* program, cria_value gate_up, cria_value out);
+/* out = x + y; out may be x or y */
+CRIA_API cria_status cria_program_add(cria_program* program, cria_value x, cria_value y, cria_value out);
+/* out, a value with a row for each output, = the rows of x, a value with a row for each token, that the batch asks for
+ */
+CRIA_API cria_status cria_program_select(cria_program* program, cria_value x, cria_value out);
+
+/* Names the result, a value with a row for each output. Nothing can be recorded after it. */
+CRIA_API cria_status cria_program_finish(cria_program* program, cria_value result);
+
+/* Set from any thread, at any time, to stop the runs that were given it. */
+typedef struct cria_cancel cria_cancel;
+CRIA_API cria_status cria_cancel_create(cria_cancel** cancel);
+CRIA_API void cria_cancel_trigger(cria_cancel* cancel);
+CRIA_API void cria_cancel_free(cria_cancel* cancel);
+
+/* Runs a finished program over a batch, on the calling thread and the device's pool. `result` is [output_count][width
+ * of the result], `result_count` its floats. `cancel` may be null; it is looked at between the slices of an op. */
+CRIA_API cria_status cria_program_run(cria_program* program, cria_cache* cache, const cria_batch* batch,
+                                      cria_cancel* cancel, float* result, size_t result_count);
+
+/* ---- Single kernels
+ * -------------------------------------------------------------------------------------------------- */
+
+/* out[r] = x[r] / sqrt(mean(x[r]^2) + eps) * weight (Zhang and Sennrich 2019). x, out [rows][dim], weight [dim]; dim at
+ * least 1, eps above 0. out may be x. */
+CRIA_API cria_status cria_rmsnorm(cria_device* device, size_t rows, size_t dim, const float* x, const float* weight,
+                                  float eps, float* out);
+
+/* x [rows][dim] to int8, in blocks of 32: quants [rows][stride], scales and sums [rows][stride / 32], stride being dim
+ * rounded up to a multiple of 64, filled up with zeros. scale = max|x| / 127; sum = the block's quants added up. */
+CRIA_API cria_status cria_quantize(cria_device* device, size_t rows, size_t dim, const float* x, int8_t* quants,
+                                   float* scales, int32_t* sums);
+
+/* out[t] = table[tokens[t]]; out [count][cols of table]. */
+CRIA_API cria_status cria_embed(cria_device* device, const cria_tensor* table, size_t count, const int32_t* tokens,
+                                float* out);
+
+/* out = x weight^T; x [tokens][cols of weight], out [tokens][rows of weight]. For quantised weights x is quantised as
+ * cria_quantize does. */
+CRIA_API cria_status cria_matmul(cria_device* device, const cria_tensor* weight, size_t tokens, const float* x,
+                                 float* out);
+
+/* One layer of a cache that the caller owns: k [blocks][kv_heads][head_dim][16], v [blocks][kv_heads][16][head_dim], of
+ * f32 or f16. */
+typedef struct cria_kv_layer {
+  uint32_t struct_size;
+  cria_type type;
+  size_t blocks, kv_heads, head_dim;
+  void* k;
+  void* v;
+} cria_kv_layer;
+
+/* Turns q and k of qkv [tokens][(heads + 2 kv_heads) head_dim] in place (Su et al. 2021) and writes k and v to the
+ * cache. */
+CRIA_API cria_status cria_rope(cria_device* device, const cria_batch* batch, const cria_rope_options* options,
+                               const cria_kv_layer* cache, float* qkv);
+
+/* out [tokens][heads * head_dim] = causal attention (Vaswani et al. 2017, with grouped queries) of q, each row of which
+ * begins `q_stride` floats after the last, over the cache; scores are divided by sqrt(head_dim). */
+CRIA_API cria_status cria_attention(cria_device* device, const cria_batch* batch, size_t heads,
+                                    const cria_kv_layer* cache, const float* q, size_t q_stride, float* out);
+
+/* out[r] = silu(gate[r]) * up[r]; gate_up [rows][2 dim]: gate, then up; out [rows][dim]. */
+CRIA_API cria_status cria_swiglu(cria_device* device, size_t rows, size_t dim, const float* gate_up, float* out);
+
+/* out = x + y, `count` floats each; out may be x or y. */
+CRIA_API cria_status cria_add(cria_device* device, size_t count, const float* x, const float* y, float* out);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* CRIA_H_ */
