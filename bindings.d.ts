@@ -1,0 +1,144 @@
+/**
+ * The native addon's whole surface: csrc/cria.h, function by function, under the same names in camel case. Units, shapes
+ * and rules are that header's; here stands what differs in JavaScript.
+ *
+ * - Arguments are checked: a value of the wrong type or a detached array throws a TypeError, one outside its range, an
+ *   array of the wrong length or an output that overlaps an input a RangeError, each with the code ERR_CRIA_ARGUMENT.
+ *   Other failures are CriaErrors (lib/errors.ts).
+ * - Functions that return a promise work on a thread of the libuv pool, on copies of their arrays.
+ * - A handle is freed by `free`, at once or when the work that uses it is done, or by the garbage collector.
+ */
+
+declare const kind: unique symbol;
+type Handle<Name extends string> = { readonly [kind]: Name };
+
+export type DeviceHandle = Handle<"device">;
+export type TensorHandle = Handle<"tensor">;
+export type CacheHandle = Handle<"cache">;
+export type ProgramHandle = Handle<"program">;
+export type CancelHandle = Handle<"cancel">;
+
+/** The addon calls it to make its errors: `new errorClass(code, message)`. */
+export function setErrorClass(errorClass: new (code: never, message: string) => Error): void;
+
+/** Frees a handle of any kind; freed already is no error. Using it afterwards throws ERR_CRIA_DISPOSED. */
+export function free(handle: Handle<string>): void;
+
+export type DeviceKind = "cpu" | "cuda";
+export type Isa = "scalar" | "avx2" | "avx512";
+export type WeightType = "f32" | "f16" | "bf16" | "q8_0" | "q4_0";
+export type CacheType = "f32" | "f16";
+
+export interface DeviceInfo {
+  kind: DeviceKind;
+  name: string;
+  /** Why the device is not available; undefined where it is. */
+  reason: string | undefined;
+  isa: Isa;
+  isas: Isa[];
+  threads: number;
+  memoryBytes: number;
+  availableBytes: number;
+}
+
+export function deviceDescribe(kind: DeviceKind): DeviceInfo;
+/** `isa` undefined and `threads` 0: the device's own choice. */
+export function deviceOpen(kind: DeviceKind, isa: Isa | undefined, threads: number): DeviceHandle;
+export function deviceInfo(device: DeviceHandle): DeviceInfo;
+/** Seconds of the fastest pass. */
+export function measureRead(device: DeviceHandle, bytes: number, repeats: number): Promise<number>;
+
+export function matrixCreate(device: DeviceHandle, type: WeightType, rows: number, cols: number): TensorHandle;
+export function vectorCreate(device: DeviceHandle, type: WeightType, size: number): TensorHandle;
+export function tensorPack(tensor: TensorHandle, row: number, rows: number, data: Uint8Array): void;
+export function tensorPackFile(tensor: TensorHandle, row: number, rows: number, path: string, offset: number): Promise<void>;
+export function tensorUnpack(tensor: TensorHandle, row: number, rows: number, data: Uint8Array): void;
+export function tensorFillRandom(tensor: TensorHandle, seed: number, deviation: number): Promise<void>;
+export function tensorRows(tensor: TensorHandle): number;
+export function tensorCols(tensor: TensorHandle): number;
+export function tensorBytes(tensor: TensorHandle): number;
+
+export interface CacheShape {
+  type: CacheType;
+  layers: number;
+  kvHeads: number;
+  headDim: number;
+}
+export function cacheCreate(device: DeviceHandle, shape: CacheShape, blocks: number): CacheHandle;
+export function cacheBytes(cache: CacheHandle): number;
+
+/** cria_batch: see cria.h for what each array holds. Empty where a kernel needs none. */
+export interface NativeBatch {
+  tokens: Int32Array;
+  positions: Int32Array;
+  lengths: Int32Array;
+  pasts: Int32Array;
+  blockCounts: Int32Array;
+  blocks: Int32Array;
+  outputs: Int32Array;
+}
+
+export interface RopeOptions {
+  heads: number;
+  rotaryDim: number;
+  halves: boolean;
+  theta: number;
+  scale: number;
+}
+
+export function programCreate(device: DeviceHandle, cache: CacheShape): ProgramHandle;
+export function programValue(program: ProgramHandle, rows: "tokens" | "outputs", width: number): number;
+export function programEmbed(program: ProgramHandle, table: TensorHandle, out: number): void;
+export function programRmsnorm(program: ProgramHandle, x: number, weight: TensorHandle, eps: number, out: number): void;
+export function programMatmul(program: ProgramHandle, x: number, weight: TensorHandle, out: number, column: number): void;
+export function programRope(program: ProgramHandle, qkv: number, layer: number, options: RopeOptions): void;
+export function programAttention(program: ProgramHandle, qkv: number, layer: number, heads: number, out: number): void;
+export function programSwiglu(program: ProgramHandle, gateUp: number, out: number): void;
+export function programAdd(program: ProgramHandle, x: number, y: number, out: number): void;
+export function programSelect(program: ProgramHandle, x: number, out: number): void;
+export function programFinish(program: ProgramHandle, result: number): void;
+
+export function cancelCreate(): CancelHandle;
+export function cancelTrigger(cancel: CancelHandle): void;
+
+/** `width` is that of the result: the promise is of [outputs, width] floats. */
+export function programRun(
+  program: ProgramHandle,
+  cache: CacheHandle,
+  batch: NativeBatch,
+  width: number,
+  cancel: CancelHandle | undefined,
+): Promise<Float32Array>;
+
+export function rmsnorm(device: DeviceHandle, x: Float32Array, weight: Float32Array, eps: number, out: Float32Array): void;
+export function quantize(
+  device: DeviceHandle,
+  dim: number,
+  x: Float32Array,
+  quants: Int8Array,
+  scales: Float32Array,
+  sums: Int32Array,
+): void;
+export function embed(device: DeviceHandle, table: TensorHandle, tokens: Int32Array, out: Float32Array): void;
+export function matmul(device: DeviceHandle, weight: TensorHandle, x: Float32Array, out: Float32Array): void;
+
+/** One layer of a cache in arrays of the caller's: Float32Array for f32, Uint16Array for f16. */
+export interface KvArrays {
+  blocks: number;
+  kvHeads: number;
+  headDim: number;
+  k: Float32Array | Uint16Array;
+  v: Float32Array | Uint16Array;
+}
+export function rope(device: DeviceHandle, batch: NativeBatch, options: RopeOptions, cache: KvArrays, qkv: Float32Array): void;
+export function attention(
+  device: DeviceHandle,
+  batch: NativeBatch,
+  heads: number,
+  cache: KvArrays,
+  q: Float32Array,
+  qStride: number,
+  out: Float32Array,
+): void;
+export function swiglu(device: DeviceHandle, dim: number, gateUp: Float32Array, out: Float32Array): void;
+export function add(device: DeviceHandle, x: Float32Array, y: Float32Array, out: Float32Array): void;

@@ -1,0 +1,55 @@
+// The addon's entry: one instance in each JavaScript environment, nothing global.
+#include <napi.h>
+
+#include "args.h"
+#include "errors.h"
+#include "exports.h"
+
+namespace cria::addon {
+namespace {
+
+Napi::Value set_error_class(const Napi::CallbackInfo& info) {
+  if (!info[0].IsFunction()) throw type_error(info.Env(), "errorClass: must be a class");
+  info.Env().GetInstanceData<Instance>()->error_class = Napi::Persistent(info[0].As<Napi::Function>());
+  return info.Env().Undefined();
+}
+
+// Which kind a handle is does not matter here, only that it is one.
+template <class... Kinds>
+bool is_handle(const Napi::Value& value) {
+  bool matches = false;
+  const auto try_kind = [&](const napi_type_tag& tag) {
+    if (!matches) check(value.Env(), napi_check_object_type_tag(value.Env(), value, &tag, &matches));
+  };
+  (try_kind(HandleKind<Kinds>::tag), ...);
+  return matches;
+}
+
+Napi::Value free(const Napi::CallbackInfo& info) {
+  const Napi::Value handle = info[0];
+  if (!handle.IsObject() || !is_handle<cria_device, cria_tensor, cria_cache, cria_program, cria_cancel>(handle)) {
+    throw type_error(info.Env(), "handle: must be a handle of this addon");
+  }
+  void* slot = nullptr;
+  check(info.Env(), napi_unwrap(info.Env(), handle, &slot));
+  static_cast<Slot*>(slot)->handle.reset();
+  return info.Env().Undefined();
+}
+
+}  // namespace
+
+Napi::Object init(Napi::Env env, Napi::Object exports) {
+  env.SetInstanceData(new Instance);
+  export_function<set_error_class>(env, exports, "setErrorClass");
+  export_function<free>(env, exports, "free");
+  export_device(env, exports);
+  export_tensor(env, exports);
+  export_cache(env, exports);
+  export_program(env, exports);
+  export_kernels(env, exports);
+  return exports;
+}
+
+NODE_API_MODULE(cria, init)
+
+}  // namespace cria::addon

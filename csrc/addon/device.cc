@@ -1,0 +1,73 @@
+#include "args.h"
+#include "exports.h"
+#include "work.h"
+
+namespace cria::addon {
+namespace {
+
+Napi::Object to_object(Napi::Env env, const cria_device_info& info) {
+  Napi::Object object = Napi::Object::New(env);
+  Napi::Array isas = Napi::Array::New(env);
+  for (const Named& isa : kIsas) {
+    if (info.isas >> isa.value & 1) isas.Set(isas.Length(), isa.name);
+  }
+  object.Set("kind", name_of(info.kind, kDeviceKinds));
+  object.Set("name", info.name);
+  object.Set("reason", info.available ? env.Undefined() : Napi::String::New(env, info.reason));
+  object.Set("isa", name_of(info.isa, kIsas));
+  object.Set("isas", isas);
+  object.Set("threads", info.threads);
+  object.Set("memoryBytes", static_cast<double>(info.memory_bytes));
+  object.Set("availableBytes", static_cast<double>(info.available_bytes));
+  return object;
+}
+
+Napi::Value device_describe(const Napi::CallbackInfo& info) {
+  cria_device_info described{.struct_size = sizeof(cria_device_info)};
+  check(info.Env(), cria_device_describe(get_named(info[0], "kind", kDeviceKinds), &described));
+  return to_object(info.Env(), described);
+}
+
+Napi::Value device_open(const Napi::CallbackInfo& info) {
+  const std::size_t threads = get_size(info[2], "threads");
+  const cria_device_options options{.struct_size = sizeof(cria_device_options),
+                                    .kind = get_named(info[0], "kind", kDeviceKinds),
+                                    .isa = info[1].IsUndefined() ? CRIA_ISA_AUTO : get_named(info[1], "isa", kIsas),
+                                    .threads = threads > UINT32_MAX ? UINT32_MAX : static_cast<std::uint32_t>(threads)};
+  cria_device* device = nullptr;
+  check(info.Env(), cria_device_open(&options, &device));
+  return make_handle(info.Env(), device);
+}
+
+Napi::Value device_info(const Napi::CallbackInfo& info) {
+  cria_device_info described{.struct_size = sizeof(cria_device_info)};
+  check(info.Env(), cria_device_get_info(get_handle<cria_device>(info[0], "device").get(), &described));
+  return to_object(info.Env(), described);
+}
+
+struct ReadMeasurement {
+  std::shared_ptr<cria_device> device;
+  std::size_t bytes;
+  std::uint32_t repeats;
+  double seconds = 0;
+
+  cria_status run() { return cria_measure_read(device.get(), bytes, repeats, &seconds); }
+  Napi::Value result(Napi::Env env) const { return Napi::Number::New(env, seconds); }
+};
+
+Napi::Value measure_read(const Napi::CallbackInfo& info) {
+  return Work<ReadMeasurement>::start(
+      info.Env(), {get_handle<cria_device>(info[0], "device"), get_size(info[1], "bytes"),
+                   static_cast<std::uint32_t>(std::min<std::size_t>(get_size(info[2], "repeats"), UINT32_MAX))});
+}
+
+}  // namespace
+
+void export_device(Napi::Env env, Napi::Object exports) {
+  export_function<device_describe>(env, exports, "deviceDescribe");
+  export_function<device_open>(env, exports, "deviceOpen");
+  export_function<device_info>(env, exports, "deviceInfo");
+  export_function<measure_read>(env, exports, "measureRead");
+}
+
+}  // namespace cria::addon

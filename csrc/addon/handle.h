@@ -1,0 +1,64 @@
+// Handles of cria.h as JavaScript objects: opaque, tagged with their kind, freed by free() or the garbage collector.
+//
+// An object holds a shared pointer, and so does every call that works on the handle: free() never pulls it from under
+// one.
+#pragma once
+
+#include <napi.h>
+
+#include <memory>
+#include <utility>
+
+#include "../cria.h"
+#include "errors.h"
+
+namespace cria::addon {
+
+template <class T>
+struct HandleKind;  // { const char* name; napi_type_tag tag; void free(T*); }
+
+#define CRIA_HANDLE(type, low)                                            \
+  template <>                                                             \
+  struct HandleKind<cria_##type> {                                        \
+    static constexpr const char* name = "a " #type;                       \
+    static constexpr napi_type_tag tag = {0x63726961'68616e64u, low};     \
+    static void free(cria_##type* handle) { cria_##type##_free(handle); } \
+  }
+CRIA_HANDLE(device, 1);
+CRIA_HANDLE(tensor, 2);
+CRIA_HANDLE(cache, 3);
+CRIA_HANDLE(program, 4);
+CRIA_HANDLE(cancel, 5);
+#undef CRIA_HANDLE
+
+// What a handle object wraps. The kind's type is in the tag, and in the deleter.
+struct Slot {
+  std::shared_ptr<void> handle;  // null once freed
+};
+
+template <class T>
+Napi::Object make_handle(Napi::Env env, T* handle) {
+  auto slot = std::make_unique<Slot>(Slot{std::shared_ptr<T>(handle, HandleKind<T>::free)});
+  const Napi::Object object = Napi::Object::New(env);
+  check(env, napi_type_tag_object(env, object, &HandleKind<T>::tag));
+  const auto finalize = [](napi_env, void* data, void*) { delete static_cast<Slot*>(data); };
+  check(env, napi_wrap(env, object, slot.get(), finalize, nullptr, nullptr));
+  slot.release();
+  return object;
+}
+
+// The handle in `value`; throws a TypeError where it is no handle of that kind, ERR_CRIA_DISPOSED where it was freed.
+template <class T>
+std::shared_ptr<T> get_handle(const Napi::Value& value, const char* name) {
+  const Napi::Env env = value.Env();
+  bool matches = false;
+  if (value.IsObject()) check(env, napi_check_object_type_tag(env, value, &HandleKind<T>::tag, &matches));
+  if (!matches) throw type_error(env, std::string(name) + ": must be " + HandleKind<T>::name);
+  void* slot = nullptr;
+  check(env, napi_unwrap(env, value, &slot));
+  auto handle = std::static_pointer_cast<T>(static_cast<Slot*>(slot)->handle);
+  if (handle == nullptr) throw cria_error(env, "ERR_CRIA_DISPOSED", std::string(name) + ": was disposed");
+  return handle;
+}
+
+}  // namespace cria::addon

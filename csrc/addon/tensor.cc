@@ -1,0 +1,93 @@
+#include "args.h"
+#include "exports.h"
+#include "work.h"
+
+namespace cria::addon {
+namespace {
+
+Napi::Value matrix_create(const Napi::CallbackInfo& info) {
+  cria_tensor* tensor = nullptr;
+  check(info.Env(),
+        cria_matrix_create(get_handle<cria_device>(info[0], "device").get(), get_named(info[1], "type", kWeightTypes),
+                           get_size(info[2], "rows"), get_size(info[3], "cols"), &tensor));
+  return make_handle(info.Env(), tensor);
+}
+
+Napi::Value vector_create(const Napi::CallbackInfo& info) {
+  cria_tensor* tensor = nullptr;
+  check(info.Env(), cria_vector_create(get_handle<cria_device>(info[0], "device").get(),
+                                       get_named(info[1], "type", kWeightTypes), get_size(info[2], "size"), &tensor));
+  return make_handle(info.Env(), tensor);
+}
+
+Napi::Value tensor_pack(const Napi::CallbackInfo& info) {
+  const auto data = get_array<std::uint8_t>(info[3], "data");
+  check(info.Env(), cria_tensor_pack(get_handle<cria_tensor>(info[0], "tensor").get(), get_size(info[1], "row"),
+                                     get_size(info[2], "rows"), data.data, data.length));
+  return info.Env().Undefined();
+}
+
+struct PackFile {
+  std::shared_ptr<cria_tensor> tensor;
+  std::size_t row, rows;
+  std::string path;
+  std::uint64_t offset;
+
+  cria_status run() const {
+    cria_file* file = nullptr;
+    const cria_status opened = cria_file_open(path.c_str(), &file);
+    if (opened != CRIA_OK) return opened;
+    const cria_status packed = cria_tensor_pack_file(tensor.get(), row, rows, file, offset);
+    cria_file_free(file);
+    return packed;
+  }
+  Napi::Value result(Napi::Env env) const { return env.Undefined(); }
+};
+
+Napi::Value tensor_pack_file(const Napi::CallbackInfo& info) {
+  return Work<PackFile>::start(
+      info.Env(), {get_handle<cria_tensor>(info[0], "tensor"), get_size(info[1], "row"), get_size(info[2], "rows"),
+                   get_string(info[3], "path"), get_size(info[4], "offset")});
+}
+
+Napi::Value tensor_unpack(const Napi::CallbackInfo& info) {
+  const auto data = get_array<std::uint8_t>(info[3], "data");
+  check(info.Env(), cria_tensor_unpack(get_handle<cria_tensor>(info[0], "tensor").get(), get_size(info[1], "row"),
+                                       get_size(info[2], "rows"), data.data, data.length));
+  return info.Env().Undefined();
+}
+
+struct FillRandom {
+  std::shared_ptr<cria_tensor> tensor;
+  std::uint64_t seed;
+  float deviation;
+
+  cria_status run() const { return cria_tensor_fill_random(tensor.get(), seed, deviation); }
+  Napi::Value result(Napi::Env env) const { return env.Undefined(); }
+};
+
+Napi::Value tensor_fill_random(const Napi::CallbackInfo& info) {
+  return Work<FillRandom>::start(info.Env(), {get_handle<cria_tensor>(info[0], "tensor"), get_size(info[1], "seed"),
+                                              static_cast<float>(get_number(info[2], "deviation"))});
+}
+
+template <std::size_t (*kMeasure)(const cria_tensor*)>
+Napi::Value tensor_size(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(kMeasure(get_handle<cria_tensor>(info[0], "tensor").get())));
+}
+
+}  // namespace
+
+void export_tensor(Napi::Env env, Napi::Object exports) {
+  export_function<matrix_create>(env, exports, "matrixCreate");
+  export_function<vector_create>(env, exports, "vectorCreate");
+  export_function<tensor_pack>(env, exports, "tensorPack");
+  export_function<tensor_pack_file>(env, exports, "tensorPackFile");
+  export_function<tensor_unpack>(env, exports, "tensorUnpack");
+  export_function<tensor_fill_random>(env, exports, "tensorFillRandom");
+  export_function<tensor_size<cria_tensor_rows>>(env, exports, "tensorRows");
+  export_function<tensor_size<cria_tensor_cols>>(env, exports, "tensorCols");
+  export_function<tensor_size<cria_tensor_bytes>>(env, exports, "tensorBytes");
+}
+
+}  // namespace cria::addon
