@@ -1,0 +1,51 @@
+import { type CriaError, integer, outOfRange } from "./errors.js";
+import { type DeviceHandle, type DeviceInfo, type DeviceKind, type Isa, native } from "./native.js";
+
+export type { DeviceInfo, DeviceKind, Isa };
+
+export const isas: readonly Isa[] = ["scalar", "avx2", "avx512"];
+
+export interface DeviceOptions {
+  /** "auto" is the best there is. Asking for one that is absent is an error, never a silent fall back. */
+  device?: "auto" | DeviceKind;
+  /** The instruction set of the CPU's kernels; the best that the processor has by default. */
+  isa?: Isa;
+  /** Threads that compute, the physical cores that this process may use by default. */
+  threads?: number;
+}
+
+/** Every kind of device, with what it is or the reason why it is absent. */
+export function devices(): DeviceInfo[] {
+  return (["cpu", "cuda"] as const).map((kind) => native.deviceDescribe(kind));
+}
+
+/** A device that weights are loaded to and programs run on. */
+export class Device {
+  readonly handle: DeviceHandle;
+  readonly info: DeviceInfo;
+  #last: Promise<unknown> = Promise.resolve();
+
+  /** @throws CriaError ERR_CRIA_UNSUPPORTED where the device or the instruction set is absent */
+  constructor({ device = "auto", isa, threads }: DeviceOptions = {}) {
+    if (!["auto", "cpu", "cuda"].includes(device)) throw outOfRange("device", "auto, cpu or cuda", device);
+    if (isa !== undefined && !isas.includes(isa)) throw outOfRange("isa", "scalar, avx2 or avx512", isa);
+    if (threads !== undefined) integer("threads", threads, 1, 256);
+    this.handle = native.deviceOpen(device === "auto" ? "cpu" : device, isa, threads ?? 0);
+    this.info = native.deviceInfo(this.handle);
+  }
+
+  /**
+   * Runs `work` after all work queued before it. The device computes one thing at a time, and work that waits for it on a
+   * thread of libuv's pool would keep that thread from everyone else's files and sockets.
+   */
+  queue<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#last.then(work);
+    this.#last = result.catch((_: CriaError) => undefined);
+    return result;
+  }
+
+  /** Bytes a second that the device's threads read from memory: the fastest of `repeats` passes over `bytes`. */
+  async readBandwidth(bytes: number, repeats: number): Promise<number> {
+    return bytes / (await this.queue(() => native.measureRead(this.handle, bytes, repeats)));
+  }
+}

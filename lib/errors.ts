@@ -1,0 +1,91 @@
+/** What can go wrong. Every error that cria throws on purpose has one of these as its `code`. */
+export type ErrorCode =
+  | "ERR_CRIA_ARGUMENT" // an argument is of the wrong type (a TypeError) or outside its range (a RangeError)
+  | "ERR_CRIA_FILE" // a file cannot be opened or read, or is not what its format says
+  | "ERR_CRIA_UNSUPPORTED" // a sound file or a sensible wish that this version or this machine cannot serve
+  | "ERR_CRIA_MEMORY" // the machine has not the memory that was asked for
+  | "ERR_CRIA_CONTEXT" // a prompt, or a prompt and what should follow it, exceeds the context
+  | "ERR_CRIA_CACHE_FULL" // the KV pool has no block left
+  | "ERR_CRIA_DISPOSED" // the object was disposed
+  | "ERR_CRIA_ABORTED" // a signal stopped the work
+  | "ERR_CRIA_LOAD" // the native addon cannot be loaded
+  | "ERR_CRIA_INTERNAL"; // a fault of cria itself
+
+/** An error with a `code`. Wrong arguments are TypeErrors and RangeErrors instead, with the code ERR_CRIA_ARGUMENT. */
+export class CriaError extends Error {
+  override readonly name: string = "CriaError";
+
+  constructor(
+    readonly code: ErrorCode,
+    message: string,
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+  }
+}
+
+/** A file that is not what its format, or a model, needs it to be. */
+export class CriaFileError extends CriaError {
+  override readonly name: string = "CriaFileError";
+
+  /**
+   * @param file the file's path
+   * @param subject the key or tensor at fault, if it is one
+   * @param problem what it was and what was expected, as "must be X, not Y" or another predicate
+   */
+  constructor(
+    readonly file: string,
+    readonly subject: string | undefined,
+    problem: string,
+    code: "ERR_CRIA_FILE" | "ERR_CRIA_UNSUPPORTED" = "ERR_CRIA_FILE",
+    options?: ErrorOptions,
+  ) {
+    super(code, subject === undefined ? `${file}: ${problem}` : `${file}: ${subject}: ${problem}`, options);
+  }
+}
+
+/** An argument as an error message shows it: strings quoted, long ones cut, objects by their class. */
+export function show(value: unknown): string {
+  if (typeof value === "string") return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value);
+  if (typeof value === "bigint") return `${value}n`;
+  if (typeof value === "object" && value !== null) return value.constructor?.name ?? "an object";
+  if (typeof value === "function") return "a function";
+  return String(value);
+}
+
+const withCode = <E extends Error>(error: E): E & { code: ErrorCode } =>
+  Object.assign(error, { code: "ERR_CRIA_ARGUMENT" as const });
+
+/** "NAME: must be EXPECTED, not ACTUAL", for a value of the wrong type. */
+export const wrongType = (name: string, expected: string, actual: unknown): TypeError =>
+  withCode(new TypeError(`${name}: must be ${expected}, not ${show(actual)}`));
+
+/** "NAME: must be EXPECTED, not ACTUAL", for a value of the right type outside its range. */
+export const outOfRange = (name: string, expected: string, actual: unknown): RangeError =>
+  withCode(new RangeError(`${name}: must be ${expected}, not ${show(actual)}`));
+
+/** Returns `value` if it is a safe integer in [min, max]; throws otherwise. */
+export function integer(name: string, value: unknown, min: number, max: number = Number.MAX_SAFE_INTEGER): number {
+  if (typeof value !== "number") throw wrongType(name, "a number", value);
+  if (!Number.isSafeInteger(value) || value < min || value > max) {
+    throw outOfRange(
+      name,
+      max === Number.MAX_SAFE_INTEGER ? `an integer of at least ${min}` : `an integer from ${min} to ${max}`,
+      value,
+    );
+  }
+  return value;
+}
+
+/** Returns `value` if it is a number in [min, max]; throws otherwise, for NaN too. */
+export function finite(name: string, value: unknown, min: number, max: number = Number.MAX_VALUE): number {
+  if (typeof value !== "number") throw wrongType(name, "a number", value);
+  if (!(value >= min && value <= max)) {
+    throw outOfRange(
+      name,
+      max === Number.MAX_VALUE ? `a number of at least ${min}` : `a number from ${min} to ${max}`,
+      value,
+    );
+  }
+  return value;
+}

@@ -1,0 +1,12 @@
+export { Device, type DeviceInfo, type DeviceKind, type DeviceOptions, devices, type Isa } from "./device.js";
+export { CriaError, CriaFileError, type ErrorCode } from "./errors.js";
+export type { FinishReason, GenerateOptions, Generation, GenerationResult, Timings } from "./generate.js";
+export type { KvPool, KvSequence } from "./kv-pool.js";
+export { loadModel, type Model, type ModelOptions } from "./model.js";
+export { type CacheShape, type NativeBatch, Program, type RopeOptions, type Value } from "./program.js";
+export type { Runtime, RuntimeOptions, Sequence } from "./runtime.js";
+export { Sampler, type SamplerOptions } from "./sampler.js";
+export type { TokenDecoder } from "./text/decoder.js";
+export { Tokenizer } from "./text/tokenizer.js";
+export { tinyModel } from "./tiny.js";
+export type { LlamaConfig, ModelIndex, TensorInfo, Vocabulary, WeightType } from "./weights/source.js";

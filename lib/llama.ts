@@ -1,0 +1,106 @@
+/**
+ * LLaMA (Touvron et al. 2023) and Llama 2 as a program: blocks of attention with rotary positions and of a SwiGLU
+ * feed-forward, each on the normalised residual stream and added to it.
+ */
+import type { Device } from "./device.js";
+import { type CacheType, native, type TensorHandle } from "./native.js";
+import { type CacheShape, Program, type RopeOptions, type Value } from "./program.js";
+import type { LlamaConfig } from "./weights/source.js";
+import type { WeightStore } from "./weights/store.js";
+
+/** The weights of a model, on a device. */
+export interface LlamaWeights {
+  readonly embedding: TensorHandle;
+  readonly blocks: readonly Block[];
+  readonly outputNorm: TensorHandle;
+  readonly output: TensorHandle;
+}
+
+/** The weights of one block. Matrices with the same input are stacked: one where their types agree, else one each. */
+interface Block {
+  readonly attentionNorm: TensorHandle;
+  readonly qkv: readonly TensorHandle[];
+  readonly attentionOut: TensorHandle;
+  readonly ffnNorm: TensorHandle;
+  readonly gateUp: readonly TensorHandle[];
+  readonly down: TensorHandle;
+}
+
+/** Packs a model's weights, tensor by tensor, under GGUF's names. Without an output matrix the embedding is it. */
+export async function loadLlama({ layers }: LlamaConfig, store: WeightStore): Promise<LlamaWeights> {
+  const embedding = await store.matrix("token_embd.weight");
+  const blocks: Block[] = [];
+  for (let i = 0; i < layers; i++) {
+    const name = (part: string) => `blk.${i}.${part}.weight`;
+    blocks.push({
+      attentionNorm: await store.vector(name("attn_norm")),
+      qkv: await store.stacked(name("attn_q"), name("attn_k"), name("attn_v")),
+      attentionOut: await store.matrix(name("attn_output")),
+      ffnNorm: await store.vector(name("ffn_norm")),
+      gateUp: await store.stacked(name("ffn_gate"), name("ffn_up")),
+      down: await store.matrix(name("ffn_down")),
+    });
+  }
+  const outputNorm = await store.vector("output_norm.weight");
+  const output = store.has("output.weight") ? await store.matrix("output.weight") : embedding;
+  return { embedding, blocks, outputNorm, output };
+}
+
+/** The KV cache that the model wants. */
+export function llamaCache({ layers, kvHeads, headDim }: LlamaConfig, type: CacheType): CacheShape {
+  return { type, layers, kvHeads, headDim };
+}
+
+/** The forward pass: token ids to logits. */
+export function recordLlama(device: Device, config: LlamaConfig, weights: LlamaWeights, cache: CacheShape): Program {
+  const { dim, heads, kvHeads, headDim, ffn, vocab, eps } = config;
+  const rope: RopeOptions = {
+    heads,
+    rotaryDim: config.rope.dim,
+    halves: config.rope.pairing === "halves",
+    theta: config.rope.theta,
+    scale: config.rope.scale,
+  };
+
+  const program = new Program(device, cache);
+  const x = program.value("tokens", dim); // the residual stream
+  const normed = program.value("tokens", dim);
+  const qkv = program.value("tokens", (heads + 2 * kvHeads) * headDim);
+  const attended = program.value("tokens", heads * headDim);
+  const gateUp = program.value("tokens", 2 * ffn);
+  const hidden = program.value("tokens", ffn);
+  const delta = program.value("tokens", dim);
+
+  const linear = (input: Value, matrices: readonly TensorHandle[], out: Value) => {
+    let column = 0;
+    for (const matrix of matrices) {
+      program.matmul(input, matrix, out, column);
+      column += native.tensorRows(matrix);
+    }
+  };
+
+  program.embed(weights.embedding, x);
+  for (const [layer, block] of weights.blocks.entries()) {
+    program.rmsNorm(x, block.attentionNorm, eps, normed);
+    linear(normed, block.qkv, qkv);
+    program.rope(qkv, layer, rope);
+    program.attention(qkv, layer, heads, attended);
+    program.matmul(attended, block.attentionOut, delta);
+    program.add(x, delta, x);
+
+    program.rmsNorm(x, block.ffnNorm, eps, normed);
+    linear(normed, block.gateUp, gateUp);
+    program.swiGlu(gateUp, hidden);
+    program.matmul(hidden, block.down, delta);
+    program.add(x, delta, x);
+  }
+
+  const last = program.value("outputs", dim);
+  const lastNormed = program.value("outputs", dim);
+  const logits = program.value("outputs", vocab);
+  program.select(x, last);
+  program.rmsNorm(last, weights.outputNorm, eps, lastNormed);
+  program.matmul(lastNormed, weights.output, logits);
+  program.finish(logits);
+  return program;
+}

@@ -1,0 +1,142 @@
+import { performance } from "node:perf_hooks";
+
+import { Device, type DeviceOptions } from "./device.js";
+import { CriaError, integer, outOfRange, wrongType } from "./errors.js";
+import { type GenerateOptions, Generation } from "./generate.js";
+import { blockBytes, blockTokens } from "./kv-pool.js";
+import { llamaCache, loadLlama } from "./llama.js";
+import { Runtime, type RuntimeOptions, type Sequence } from "./runtime.js";
+import { Tokenizer } from "./text/tokenizer.js";
+import { readLlama } from "./weights/llama-gguf.js";
+import { type LlamaConfig, type ModelIndex, weightBytes } from "./weights/source.js";
+import { fileSource, type LoadOptions, WeightStore } from "./weights/store.js";
+
+export interface ModelOptions extends DeviceOptions, RuntimeOptions, LoadOptions {
+  /** Called with warnings. Default: `process.emitWarning`. */
+  onWarning?: (message: string) => void;
+}
+
+/** A model that was loaded from a file: it reads and writes text. */
+export class Model {
+  readonly runtime: Runtime;
+  readonly tokenizer: Tokenizer;
+  readonly loadMs: number;
+  readonly #store: WeightStore;
+  #disposed = false;
+
+  /** {@link loadModel} makes it. */
+  constructor(runtime: Runtime, tokenizer: Tokenizer, store: WeightStore, loadMs: number) {
+    this.runtime = runtime;
+    this.tokenizer = tokenizer;
+    this.loadMs = loadMs;
+    this.#store = store;
+  }
+
+  get device(): Device {
+    return this.runtime.device;
+  }
+
+  get config(): LlamaConfig {
+    return this.runtime.config;
+  }
+
+  /** The memory of the weights, in the kernels' layout. */
+  get weightBytes(): number {
+    return this.#store.bytes;
+  }
+
+  /**
+   * Continues a prompt. An empty one begins with BOS. What comes is an async iterable of pieces of text.
+   *
+   * @throws TypeError or RangeError for a wrong option
+   * @throws CriaError ERR_CRIA_CONTEXT where the prompt is longer than the context, ERR_CRIA_DISPOSED after `dispose`
+   */
+  generate(prompt: string | Int32Array, options: GenerateOptions = {}): Generation {
+    this.#check();
+    return new Generation(this, prompt, options);
+  }
+
+  /** An empty sequence, to run tokens through the model one's own way. */
+  sequence(): Sequence {
+    this.#check();
+    return this.runtime.sequence();
+  }
+
+  /** Frees the weights and the cache when the run in progress is done; what would run afterwards throws. */
+  dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.runtime.dispose();
+    this.#store.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  #check(): void {
+    if (this.#disposed) throw new CriaError("ERR_CRIA_DISPOSED", "model: was disposed");
+  }
+}
+
+/**
+ * Loads a model from a GGUF file.
+ *
+ * @throws CriaFileError where the file is not a model that cria runs: it names the key or tensor at fault
+ * @throws CriaError ERR_CRIA_MEMORY where the machine has not the memory, ERR_CRIA_ABORTED when `signal` stops it
+ */
+export async function loadModel(path: string, options: ModelOptions = {}): Promise<Model> {
+  if (typeof path !== "string") throw wrongType("path", "a string", path);
+  const started = performance.now();
+  const index = await readLlama(path);
+  const { config } = index;
+  checkOptions(index, options);
+
+  const device = new Device(options);
+  const needed = memoryNeeded(index, options);
+  if (needed > device.info.availableBytes) {
+    throw new CriaError(
+      "ERR_CRIA_MEMORY",
+      `${path}: must fit the ${gib(device.info.availableBytes)} of memory available, but its weights and cache take ${gib(needed)}`,
+    );
+  }
+
+  const tokenizer = new Tokenizer(index.vocabulary);
+  const store = new WeightStore(device, fileSource(index.tensors), options);
+  try {
+    const weights = await loadLlama(config, store);
+    const runtime = new Runtime(device, config, weights, options);
+    return new Model(runtime, tokenizer, store, performance.now() - started);
+  } catch (error) {
+    store.dispose();
+    throw error;
+  }
+}
+
+function checkOptions(
+  { path, config }: ModelIndex,
+  { cache = "f16", contextLength, onWarning = warn }: ModelOptions,
+): void {
+  if (cache !== "f16" && cache !== "f32") throw outOfRange("cache", "f16 or f32", cache);
+  if (contextLength === undefined) return;
+  integer("contextLength", contextLength, 1, 2 ** 24);
+  if (contextLength > config.contextLength) {
+    onWarning(
+      `${path} was trained with a context of ${config.contextLength} tokens; past them, up to the ${contextLength} asked for, it may talk nonsense`,
+    );
+  }
+}
+
+const warn = (message: string) => process.emitWarning(message, "CriaWarning");
+const gib = (bytes: number) => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
+
+/** What the weights and the whole cache take. */
+export function memoryNeeded(
+  { config, tensors }: ModelIndex,
+  { cache = "f16", contextLength }: RuntimeOptions,
+): number {
+  let bytes = 0;
+  for (const { type, rows, cols } of tensors.values()) bytes += weightBytes(type, rows, cols);
+  const blocks = Math.ceil((contextLength ?? config.contextLength) / blockTokens);
+  return bytes + blocks * blockBytes(llamaCache(config, cache));
+}

@@ -1,0 +1,120 @@
+import type { Device } from "./device.js";
+import { CriaError } from "./errors.js";
+import {
+  type CacheHandle,
+  type CacheShape,
+  type NativeBatch,
+  native,
+  type ProgramHandle,
+  type RopeOptions,
+  type TensorHandle,
+} from "./native.js";
+
+export type { CacheShape, NativeBatch, RopeOptions };
+
+/** An activation of a program: one row of `width` floats for each token of a batch, or for each output asked for. */
+export interface Value {
+  readonly id: number;
+  readonly width: number;
+}
+
+/**
+ * A forward pass, recorded op by op and run natively: running never returns to JavaScript between ops.
+ *
+ * Ops run in the order of recording, and may write a value again and again. Shapes are checked as they are recorded.
+ */
+export class Program {
+  readonly #device: Device;
+  readonly #handle: ProgramHandle;
+  #resultWidth: number | undefined;
+
+  /** An empty program, for caches of `shape`. */
+  constructor(device: Device, shape: CacheShape) {
+    this.#device = device;
+    this.#handle = native.programCreate(device.handle, shape);
+  }
+
+  /** A new value. */
+  value(rows: "tokens" | "outputs", width: number): Value {
+    return { id: native.programValue(this.#handle, rows, width), width };
+  }
+
+  /** out = table[token] */
+  embed(table: TensorHandle, out: Value): void {
+    native.programEmbed(this.#handle, table, out.id);
+  }
+
+  /** out = x / sqrt(mean(x²) + eps) · weight (Zhang and Sennrich 2019) */
+  rmsNorm(x: Value, weight: TensorHandle, eps: number, out: Value): void {
+    native.programRmsnorm(this.#handle, x.id, weight, eps, out.id);
+  }
+
+  /** Columns of out, from `column` on, = x · weightᵀ. With quantised weights x is quantised first, once for all that use it. */
+  matmul(x: Value, weight: TensorHandle, out: Value, column = 0): void {
+    native.programMatmul(this.#handle, x.id, weight, out.id, column);
+  }
+
+  /** Turns q and k of qkv (Su et al. 2021) and writes k and v to a layer of the cache. */
+  rope(qkv: Value, layer: number, options: RopeOptions): void {
+    native.programRope(this.#handle, qkv.id, layer, options);
+  }
+
+  /** out = causal attention of the q in qkv over a layer of the cache */
+  attention(qkv: Value, layer: number, heads: number, out: Value): void {
+    native.programAttention(this.#handle, qkv.id, layer, heads, out.id);
+  }
+
+  /** out = silu(gate) · up, the halves of gateUp (Shazeer 2020) */
+  swiGlu(gateUp: Value, out: Value): void {
+    native.programSwiglu(this.#handle, gateUp.id, out.id);
+  }
+
+  /** out = x + y */
+  add(x: Value, y: Value, out: Value): void {
+    native.programAdd(this.#handle, x.id, y.id, out.id);
+  }
+
+  /** out = the rows of x that the batch wants outputs of */
+  select(x: Value, out: Value): void {
+    native.programSelect(this.#handle, x.id, out.id);
+  }
+
+  /** Names the result, a value with a row for each output. Nothing can be recorded after it. */
+  finish(result: Value): void {
+    native.programFinish(this.#handle, result.id);
+    this.#resultWidth = result.width;
+  }
+
+  /**
+   * Runs over a batch, off the event loop, after all work queued on the device before.
+   *
+   * @returns the result, [outputs, width]
+   * @throws CriaError ERR_CRIA_ABORTED when `signal` stops it, between two slices of an op; what the run had written to
+   *   the cache is then undefined
+   */
+  run(cache: CacheHandle, batch: NativeBatch, signal?: AbortSignal): Promise<Float32Array> {
+    return this.#device.queue(() => this.#runNow(cache, batch, signal));
+  }
+
+  async #runNow(cache: CacheHandle, batch: NativeBatch, signal: AbortSignal | undefined): Promise<Float32Array> {
+    if (this.#resultWidth === undefined)
+      throw new CriaError("ERR_CRIA_INTERNAL", "program: was run before it was finished");
+    if (signal === undefined) return native.programRun(this.#handle, cache, batch, this.#resultWidth, undefined);
+    if (signal.aborted) throw new CriaError("ERR_CRIA_ABORTED", "the run was cancelled", { cause: signal.reason });
+
+    const cancel = native.cancelCreate();
+    const abort = () => native.cancelTrigger(cancel);
+    signal.addEventListener("abort", abort, { once: true });
+    try {
+      return await native.programRun(this.#handle, cache, batch, this.#resultWidth, cancel);
+    } finally {
+      signal.removeEventListener("abort", abort);
+      native.free(cancel);
+    }
+  }
+
+  /** Frees the program when the runs in progress are done. */
+  dispose(): void {
+    native.free(this.#handle);
+  }
+}

@@ -1,0 +1,226 @@
+import { Tokenizer as Pipeline } from "@huggingface/tokenizers";
+import { CriaError, integer, show, wrongType } from "../errors.js";
+import type { Vocabulary } from "../weights/source.js";
+import { byteOf, type DecoderOptions, pieceTypes, spaceMark, TokenDecoder, wellFormed } from "./decoder.js";
+
+/** What is used of the library's tokenizer. */
+interface BpePipeline {
+  encode(text: string, options: { add_special_tokens: boolean }): { ids: (number | undefined)[] };
+  /** BPE's merges: the lower the rank of a pair, a JSON array of two strings, the earlier it merges. */
+  readonly model: { bpe_ranks: Map<string, number> };
+}
+
+/** No text is encoded as the empty piece, so that the library can know the unknown piece by this name. */
+const unknownName = "";
+
+/**
+ * The longest user-defined piece, in UTF-16 units. Each place of a text is compared with up to as many units; chat
+ * templates' markers are far shorter.
+ */
+const longestUserDefined = 1024;
+
+/**
+ * Text to tokens and back with a SentencePiece BPE vocabulary, as llama.cpp does it for `tokenizer.ggml.model` "llama"
+ * (Kudo and Richardson 2018; Sennrich et al. 2016 for BPE).
+ *
+ * A text that is not empty gets a space before it if the vocabulary asks for it, spaces become U+2581, and the
+ * characters merge: of all neighbours that together are a piece, those with the highest score first, the leftmost
+ * first where scores are equal. What is no piece then becomes its UTF-8 bytes, and where the vocabulary lacks one of
+ * these, the unknown token.
+ *
+ * - Control, unknown and byte pieces are never found in a text: "</s>" in it is four characters, not the end.
+ * - User-defined pieces are cut out of a text before anything merges, the longest at the leftmost place first. As in
+ *   SentencePiece, and unlike llama.cpp, no space is put after them, so that the text can be restored.
+ * - Of pieces that are the same string, the last counts, as in llama.cpp. Empty pieces are never used.
+ * - Lone surrogates, which UTF-8 cannot say, are read as U+FFFD.
+ *
+ * `decode(encode(text))` is `text` for every well-formed text without U+2581 (which becomes a space, as in the
+ * original), if the vocabulary holds all 256 bytes and U+2581.
+ */
+export class Tokenizer {
+  readonly #vocabulary: Vocabulary;
+  readonly #pipeline: BpePipeline;
+
+  /** @throws CriaError (ERR_CRIA_FILE) if the vocabulary contradicts itself */
+  constructor(vocabulary: Vocabulary) {
+    check(vocabulary);
+    this.#vocabulary = vocabulary;
+    this.#pipeline = createPipeline(vocabulary);
+  }
+
+  /** How many tokens there are. */
+  get size(): number {
+    return this.#vocabulary.pieces.length;
+  }
+
+  /** The token that begins a text. */
+  get bos(): number | undefined {
+    return this.#vocabulary.bos;
+  }
+
+  /** The token that ends a text. */
+  get eos(): number | undefined {
+    return this.#vocabulary.eos;
+  }
+
+  /** The token for what cannot be encoded. */
+  get unknown(): number | undefined {
+    return this.#vocabulary.unknown;
+  }
+
+  /** Whether BOS should be put before the tokens of a text. */
+  get addBos(): boolean {
+    return this.#vocabulary.addBos;
+  }
+
+  /**
+   * @returns the text's tokens, without BOS
+   * @throws TypeError if it is not a string
+   * @throws CriaError (ERR_CRIA_UNSUPPORTED) if the vocabulary has neither pieces, bytes nor an unknown token for it
+   */
+  encode(text: string): Int32Array {
+    if (typeof text !== "string") throw wrongType("text", "a string", text);
+    const prefix = this.#vocabulary.addSpacePrefix && text !== "" ? " " : "";
+    const { ids } = this.#pipeline.encode(wellFormed(prefix + text).replaceAll(" ", spaceMark), {
+      add_special_tokens: false,
+    });
+    return Int32Array.from(ids, (id) => {
+      if (id !== undefined) return id;
+      throw new CriaError(
+        "ERR_CRIA_UNSUPPORTED",
+        `text: must be of the vocabulary's pieces and bytes, not ${show(text)}`,
+      );
+    });
+  }
+
+  /**
+   * @returns the text of all tokens, as one whole text (see {@link DecoderOptions})
+   * @throws TypeError or RangeError if one is not a token of the vocabulary
+   */
+  decode(ids: Iterable<number>): string {
+    const decoder = this.decoder();
+    let text = "";
+    for (const id of ids) text += decoder.push(id);
+    return text + decoder.end();
+  }
+
+  /** @returns what turns tokens into text as they come */
+  decoder(options?: DecoderOptions): TokenDecoder {
+    return new TokenDecoder(this.#vocabulary, options);
+  }
+
+  /**
+   * @returns the token's piece, as the vocabulary has it
+   * @throws TypeError or RangeError if it is not a token of the vocabulary
+   */
+  piece(id: number): string {
+    return this.#vocabulary.pieces[integer("id", id, 0, this.size - 1)]!;
+  }
+}
+
+/** Throws unless the vocabulary is one that a tokenizer can be built of. */
+function check({ pieces, scores, types, bos, eos, unknown }: Vocabulary): void {
+  const must = (holds: boolean, subject: string, expected: string, actual: unknown): void => {
+    if (!holds)
+      throw new CriaError("ERR_CRIA_FILE", `vocabulary: ${subject}: must be ${expected}, not ${show(actual)}`);
+  };
+  must(pieces.length > 0, "the number of pieces", "at least 1", pieces.length);
+  must(scores.length === pieces.length, "the number of scores", `that of pieces, ${pieces.length}`, scores.length);
+  must(types.length === pieces.length, "the number of types", `that of pieces, ${pieces.length}`, types.length);
+  for (const [name, id] of Object.entries({ bos, eos, unknown })) {
+    const known = id === undefined || (Number.isInteger(id) && id >= 0 && id < pieces.length);
+    must(known, name, `an integer from 0 to ${pieces.length - 1}`, id);
+  }
+  pieces.forEach((piece, id) => {
+    const type = types[id]!;
+    must(typeof piece === "string", `piece ${id}`, "a string", piece);
+    must(Number.isInteger(type) && type >= 1 && type <= 6, `the type of piece ${id}`, "an integer from 1 to 6", type);
+    must(!Number.isNaN(scores[id]), `the score of piece ${id}`, "a number", scores[id]);
+    if (type === pieceTypes.byte) must(byteOf(piece) !== undefined, `byte piece ${id}`, "of the form <0xNN>", piece);
+    if (type === pieceTypes.userDefined) {
+      const expected = `a string of at most ${longestUserDefined} UTF-16 units`;
+      must(piece.length <= longestUserDefined, `user-defined piece ${id}`, expected, piece);
+    }
+  });
+}
+
+/** The library's BPE over the vocabulary. It is given texts whose spaces are U+2581 already. */
+function createPipeline(vocabulary: Vocabulary): BpePipeline {
+  const { pieces, scores, types, unknown } = vocabulary;
+  // Without a prototype, so that "__proto__" is a piece like any other.
+  const ids: Record<string, number> = Object.create(null);
+  const mergeable = new Map<string, number>();
+  const userDefined = new Map<string, number>();
+  const bytes = new Map<string, number>();
+  pieces.forEach((piece, id) => {
+    const type = types[id];
+    if (type === pieceTypes.byte) bytes.set(byteName(byteOf(piece)!), id);
+    if (piece === "") return;
+    // GGUF's user-defined pieces hold spaces where the others hold U+2581.
+    if (type === pieceTypes.userDefined) userDefined.set(piece.replaceAll(" ", spaceMark), id);
+    if (type !== pieceTypes.normal && type !== pieceTypes.unused) return;
+    ids[piece] = id;
+    mergeable.set(piece, scores[id]!);
+  });
+  // A text piece with the name of a byte piece could not be told from it.
+  for (const [name, id] of bytes) {
+    ids[name] = id;
+    mergeable.delete(name);
+  }
+  if (unknown !== undefined) ids[unknownName] = unknown;
+
+  const pipeline: BpePipeline = new Pipeline(
+    {
+      normalizer: null,
+      pre_tokenizer: wordSplitter(mergeable.keys()),
+      post_processor: null,
+      decoder: null,
+      added_tokens: Array.from(userDefined, ([content, id]) => ({ id, content, normalized: false, special: false })),
+      model: { type: "BPE", vocab: ids, merges: [], unk_token: unknownName, byte_fallback: true, ignore_merges: false },
+    },
+    { clean_up_tokenization_spaces: false },
+  );
+  pipeline.model.bpe_ranks = new ScoreRanks(mergeable);
+  return pipeline;
+}
+
+/** The name by which the library's byte fallback knows a byte. */
+const byteName = (byte: number): string => `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`;
+
+/**
+ * A pre-tokenizer that cuts a text before each run of spaces, or null if a piece could reach over such a cut. Where
+ * none can, words merge by themselves, so that the cut changes no token; and words, unlike texts, come again and are
+ * in the library's cache: English text takes a fifth of the time.
+ */
+function wordSplitter(pieces: Iterable<string>): object | null {
+  for (const piece of pieces) {
+    if (/[^\u2581]\u2581/.test(piece)) return null;
+  }
+  return { type: "Split", pattern: { Regex: "\u2581+[^\u2581]*|[^\u2581]+" }, behavior: "Removed", invert: true };
+}
+
+/**
+ * SentencePiece's merges as ranks of pairs, found when asked for: any two neighbours merge that together are a piece,
+ * and the higher the piece's score, the lower the rank. Equal scores share a rank, for then the library takes the
+ * leftmost pair.
+ *
+ * A table of all pairs, as `tokenizer.json` has it, would hold each piece as often as it can be cut in two: quadratic
+ * in the length of a piece, which a hostile file may choose.
+ */
+class ScoreRanks extends Map<string, number> {
+  readonly #ranks: ReadonlyMap<string, number>;
+
+  /** @param mergeable each piece with its score */
+  constructor(mergeable: ReadonlyMap<string, number>) {
+    super();
+    const descending = Float64Array.from(new Set(mergeable.values())).sort().reverse();
+    const rankOfScore = new Map(Array.from(descending, (score, rank) => [score, rank]));
+    this.#ranks = new Map(Array.from(mergeable, ([piece, score]) => [piece, rankOfScore.get(score)!]));
+  }
+
+  /** @param pair a JSON array of two strings */
+  override get(pair: string): number | undefined {
+    const [left, right] = JSON.parse(pair) as [string, string];
+    return this.#ranks.get(left + right);
+  }
+}

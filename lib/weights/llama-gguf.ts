@@ -1,0 +1,257 @@
+import { CriaFileError, show } from "../errors.js";
+import { type Gguf, type GgufTensor, readGguf } from "./gguf.js";
+import type { GgufMetadata } from "./gguf-metadata.js";
+import type { LlamaConfig, ModelIndex, Vocabulary } from "./source.js";
+
+/**
+ * What is still a LLaMA and not a damaged file: each some times the largest that was published (Llama 3.1 405B: 126
+ * layers, 128 heads, dimensions of 16,384 and 53,248; 128,256 pieces). Products of any two stay far below 2^53.
+ */
+const most = {
+  layers: 1024,
+  dim: 65_536,
+  heads: 1024,
+  ffn: 262_144,
+  vocab: 1_048_576,
+  /** Up to here every position is exact as a float32. */
+  contextLength: 2 ** 24,
+} as const;
+
+/** What the attention and RoPE kernels take: whole AVX2 registers, up to twice the 128 of the published LLaMAs. */
+const headDims = { multiple: 8, most: 256 } as const;
+
+/** An id that stands for none: -1 as 32 bits. */
+const noToken = 0xffffffff;
+
+/** token_type's values, in the order of sentencepiece's ModelProto.SentencePiece.Type. */
+const pieceTypes = { first: 1, byte: 6, last: 6 } as const;
+
+/**
+ * Reads the index of a LLaMA from a GGUF file, or from any part of a split one: hyper-parameters, vocabulary, and where
+ * each weight stands. Keys and tensors are those that llama.cpp writes for the architecture "llama".
+ *
+ * @throws CriaFileError ERR_CRIA_FILE for a file that is damaged or lacks a key or a tensor, ERR_CRIA_UNSUPPORTED for a
+ *   sound one that holds another architecture, or asks for what cria's forward pass does not do
+ */
+export async function readLlama(path: string): Promise<ModelIndex> {
+  const file = await readGguf(path);
+  const { metadata } = file;
+  const architecture = metadata.string("general.architecture");
+  if (architecture !== "llama") {
+    throw metadata.error("general.architecture", `must be "llama", not ${show(architecture)}`, "ERR_CRIA_UNSUPPORTED");
+  }
+  const vocabulary = readVocabulary(metadata);
+  const config = readConfig(metadata, vocabulary.pieces.length);
+  checkTensors(file, config);
+  return {
+    path,
+    format: `GGUF v${file.version}`,
+    name: metadata.string("general.name", undefined),
+    config,
+    vocabulary,
+    tensors: file.tensors,
+  };
+}
+
+function readConfig(metadata: GgufMetadata, vocab: number): LlamaConfig {
+  refuseExperts(metadata);
+  const declaredVocab = metadata.integer("llama.vocab_size", 1, most.vocab, vocab);
+  if (declaredVocab !== vocab) {
+    throw metadata.error(
+      "llama.vocab_size",
+      `must be ${vocab}, the number of tokenizer.ggml.tokens, not ${declaredVocab}`,
+    );
+  }
+  const dim = metadata.integer("llama.embedding_length", 1, most.dim);
+  const heads = metadata.integer("llama.attention.head_count", 1, most.heads);
+  const kvHeads = metadata.integer("llama.attention.head_count_kv", 1, heads, heads);
+  if (heads % kvHeads !== 0) {
+    throw metadata.error("llama.attention.head_count_kv", `must divide the ${heads} heads, not be ${kvHeads}`);
+  }
+  const headDim = readHeadDim(metadata, dim, heads);
+  return {
+    layers: metadata.integer("llama.block_count", 1, most.layers),
+    dim,
+    heads,
+    kvHeads,
+    headDim,
+    ffn: metadata.integer("llama.feed_forward_length", 1, most.ffn),
+    vocab,
+    contextLength: metadata.integer("llama.context_length", 1, most.contextLength),
+    eps: metadata.float("llama.attention.layer_norm_rms_epsilon", "an f32 above 0 and below 1", (x) => x > 0 && x < 1),
+    rope: readRope(metadata, headDim),
+  };
+}
+
+function refuseExperts(metadata: GgufMetadata): void {
+  const experts = metadata.integer("llama.expert_count", 0, 2 ** 31, 0);
+  if (experts > 0) {
+    throw metadata.error(
+      "llama.expert_count",
+      `must be 0, for cria has no mixture of experts, not ${experts}`,
+      "ERR_CRIA_UNSUPPORTED",
+    );
+  }
+}
+
+function readHeadDim(metadata: GgufMetadata, dim: number, heads: number): number {
+  const keyLength = metadata.integer("llama.attention.key_length", 1, most.dim, undefined);
+  if (keyLength === undefined && dim % heads !== 0) {
+    throw metadata.error("llama.attention.head_count", `must divide llama.embedding_length, ${dim}, not be ${heads}`);
+  }
+  const headDim = keyLength ?? dim / heads;
+  const valueLength = metadata.integer("llama.attention.value_length", 1, most.dim, headDim);
+  if (valueLength !== headDim) {
+    const problem = `must be ${headDim}, the dimension of the keys, not ${valueLength}`;
+    throw metadata.error("llama.attention.value_length", problem, "ERR_CRIA_UNSUPPORTED");
+  }
+  if (headDim % headDims.multiple !== 0 || headDim > headDims.most) {
+    const key = keyLength === undefined ? "llama.attention.head_count" : "llama.attention.key_length";
+    const wanted = `a multiple of ${headDims.multiple} dimensions up to ${headDims.most}`;
+    throw metadata.error(key, `must give heads of ${wanted}, not of ${headDim}`, "ERR_CRIA_UNSUPPORTED");
+  }
+  return headDim;
+}
+
+function readRope(metadata: GgufMetadata, headDim: number): LlamaConfig["rope"] {
+  const dim = metadata.integer("llama.rope.dimension_count", 2, headDim, headDim);
+  if (dim % 2 !== 0) throw metadata.error("llama.rope.dimension_count", `must be even, not ${dim}`);
+  return {
+    // Below 1 the frequencies would rise; the largest in use, Llama 3's, is 5e5.
+    theta: metadata.float("llama.rope.freq_base", "an f32 from 1 to 1e12", (x) => x >= 1 && x <= 1e12, 10_000),
+    scale: readRopeScale(metadata),
+    dim,
+    pairing: "adjacent",
+  };
+}
+
+/** The factor of linear scaling. As in llama.cpp, no type means linear, no factor or a factor of 0 means 1. */
+function readRopeScale(metadata: GgufMetadata): number {
+  const type = metadata.string("llama.rope.scaling.type", "linear");
+  if (type !== "none" && type !== "linear") {
+    throw metadata.error(
+      "llama.rope.scaling.type",
+      `must be "none" or "linear", not ${show(type)}`,
+      "ERR_CRIA_UNSUPPORTED",
+    );
+  }
+  const factor = (key: string, absent: number) =>
+    metadata.float(key, "0 or an f32 from 1 to 1e6", (x) => x === 0 || (x >= 1 && x <= 1e6), absent);
+  const scale = factor("llama.rope.scaling.factor", factor("llama.rope.scale_linear", 1));
+  return type === "none" || scale === 0 ? 1 : scale;
+}
+
+/** Checks that the file has every tensor of the forward pass in its shape, and no other. */
+function checkTensors(file: Gguf, config: LlamaConfig): void {
+  const expected = new Map(llamaTensors(config, file.tensors.has("output.weight")));
+  for (const [name, shape] of expected) checkTensor(file, name, shape);
+  for (const { name, file: part } of file.tensors.values()) {
+    if (expected.has(name)) continue;
+    throw new CriaFileError(part, name, "is not a tensor of the LLaMA that cria computes", "ERR_CRIA_UNSUPPORTED");
+  }
+}
+
+/** The forward pass's tensors with GGUF's shapes, fastest first: a matrix is [inputs, outputs]. */
+function llamaTensors(config: LlamaConfig, hasOutput: boolean): [name: string, shape: number[]][] {
+  const { layers, dim, heads, kvHeads, headDim, ffn, vocab } = config;
+  const layer = (n: number): [string, number[]][] => [
+    [`blk.${n}.attn_norm.weight`, [dim]],
+    [`blk.${n}.attn_q.weight`, [dim, heads * headDim]],
+    [`blk.${n}.attn_k.weight`, [dim, kvHeads * headDim]],
+    [`blk.${n}.attn_v.weight`, [dim, kvHeads * headDim]],
+    [`blk.${n}.attn_output.weight`, [heads * headDim, dim]],
+    [`blk.${n}.ffn_norm.weight`, [dim]],
+    [`blk.${n}.ffn_gate.weight`, [dim, ffn]],
+    [`blk.${n}.ffn_up.weight`, [dim, ffn]],
+    [`blk.${n}.ffn_down.weight`, [ffn, dim]],
+  ];
+  return [
+    ["token_embd.weight", [dim, vocab]],
+    ...Array.from({ length: layers }, (_, n) => layer(n)).flat(),
+    ["output_norm.weight", [dim]],
+    ...(hasOutput ? [["output.weight", [dim, vocab]] as [string, number[]]] : []),
+  ];
+}
+
+function checkTensor(file: Gguf, name: string, shape: readonly number[]): void {
+  const tensor = file.tensors.get(name);
+  const wanted = `[${shape.join(", ")}]`;
+  if (tensor === undefined)
+    throw new CriaFileError(file.path, name, `must be a tensor of shape ${wanted}, but is missing`);
+  if (tensor.shape.length !== shape.length || tensor.shape.some((n, i) => n !== shape[i])) {
+    throw new CriaFileError(tensor.file, name, `must be of shape ${wanted}, not [${tensor.shape.join(", ")}]`);
+  }
+  if (shape.length === 1) checkVector(tensor);
+}
+
+/** Vectors, the weights of RMSNorm, are never quantised. */
+function checkVector({ file, name, type }: GgufTensor): void {
+  if (type === "f32" || type === "f16" || type === "bf16") return;
+  throw new CriaFileError(file, name, `must be of type F32, F16 or BF16, not ${type.toUpperCase()}`);
+}
+
+function readVocabulary(metadata: GgufMetadata): Vocabulary {
+  const model = metadata.string("tokenizer.ggml.model");
+  if (model !== "llama") {
+    throw metadata.error(
+      "tokenizer.ggml.model",
+      `must be "llama", which is SentencePiece, not ${show(model)}`,
+      "ERR_CRIA_UNSUPPORTED",
+    );
+  }
+  const pieces = metadata.strings("tokenizer.ggml.tokens");
+  if (pieces.length < 1 || pieces.length > most.vocab) {
+    throw metadata.error("tokenizer.ggml.tokens", `must be 1 to ${most.vocab} strings, not ${pieces.length}`);
+  }
+  const bos = readToken(metadata, "tokenizer.ggml.bos_token_id", pieces.length);
+  return {
+    pieces,
+    scores: readScores(metadata, pieces.length),
+    types: readPieceTypes(metadata, pieces),
+    bos,
+    eos: readToken(metadata, "tokenizer.ggml.eos_token_id", pieces.length),
+    unknown: readToken(metadata, "tokenizer.ggml.unknown_token_id", pieces.length),
+    addBos: metadata.boolean("tokenizer.ggml.add_bos_token", true) && bos !== undefined,
+    addSpacePrefix: metadata.boolean("tokenizer.ggml.add_space_prefix", true),
+  };
+}
+
+function readScores(metadata: GgufMetadata, count: number): number[] {
+  const key = "tokenizer.ggml.scores";
+  const scores = metadata.floats(key);
+  checkLength(metadata, key, scores.length, count);
+  const nan = scores.findIndex(Number.isNaN);
+  if (nan !== -1) throw metadata.error(key, `its element ${nan} must be a number, not NaN`);
+  return [...scores];
+}
+
+function readPieceTypes(metadata: GgufMetadata, pieces: readonly string[]): number[] {
+  const key = "tokenizer.ggml.token_type";
+  const types = metadata.integers(key);
+  checkLength(metadata, key, types.length, pieces.length);
+  types.forEach((type, id) => {
+    const { first, byte, last } = pieceTypes;
+    if (type < first || type > last)
+      throw metadata.error(key, `its element ${id} must be ${first} to ${last}, not ${type}`);
+    if (type === byte && !/^<0x[0-9A-F]{2}>$/.test(pieces[id]!)) {
+      throw metadata.error(
+        "tokenizer.ggml.tokens",
+        `its element ${id} must be a byte as <0x0A>, not ${show(pieces[id])}`,
+      );
+    }
+  });
+  return [...types];
+}
+
+function checkLength(metadata: GgufMetadata, key: string, length: number, count: number): void {
+  if (length !== count)
+    throw metadata.error(key, `must have ${count} elements, as tokenizer.ggml.tokens has, not ${length}`);
+}
+
+/** A token's id, or undefined where the file has none. */
+function readToken(metadata: GgufMetadata, key: string, count: number): number | undefined {
+  const id = metadata.integer(key, -1, noToken, noToken);
+  if (id === noToken || id === -1) return undefined;
+  if (id >= count) throw metadata.error(key, `must be below ${count}, the number of tokenizer.ggml.tokens, not ${id}`);
+  return id;
+}

@@ -1,0 +1,84 @@
+/** The weight types that the kernels multiply by, under GGML's names. */
+export type WeightType = "f32" | "f16" | "bf16" | "q8_0" | "q4_0";
+
+/** Weights that share a scale, and the bytes they take in a file (GGML's blocks). */
+export const weightFormats: Readonly<Record<WeightType, { block: number; blockBytes: number }>> = {
+  f32: { block: 1, blockBytes: 4 },
+  f16: { block: 1, blockBytes: 2 },
+  bf16: { block: 1, blockBytes: 2 },
+  q8_0: { block: 32, blockBytes: 34 },
+  q4_0: { block: 32, blockBytes: 18 },
+};
+
+/** Bytes of `rows` rows of `cols` weights in a file. */
+export function weightBytes(type: WeightType, rows: number, cols: number): number {
+  const { block, blockBytes } = weightFormats[type];
+  return rows * (cols / block) * blockBytes;
+}
+
+/** A named tensor of a model: a matrix of `rows` outputs by `cols` inputs, or a vector (`rows` is 1). */
+export interface TensorInfo {
+  readonly name: string;
+  readonly type: WeightType;
+  readonly rows: number;
+  readonly cols: number;
+}
+
+/** A tensor whose bytes stand in a file. The range was checked against the file's length. */
+export interface FileTensor extends TensorInfo {
+  readonly file: string;
+  readonly offset: number;
+  readonly bytes: number;
+}
+
+/** What a forward pass is built from: a LLaMA's shape (Touvron et al. 2023, table 2; Llama 2, table 1). */
+export interface LlamaConfig {
+  readonly layers: number;
+  readonly dim: number;
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  readonly ffn: number;
+  readonly vocab: number;
+  /** The context that the model was trained with. */
+  readonly contextLength: number;
+  /** RMSNorm's epsilon. */
+  readonly eps: number;
+  readonly rope: {
+    /** The base of the frequencies. */
+    readonly theta: number;
+    /** Positions are divided by it (linear scaling). */
+    readonly scale: number;
+    /** How many dimensions of each head turn. */
+    readonly dim: number;
+    /** Pairs are (2i, 2i + 1), as Meta and GGUF store them, or (i, i + dim / 2), as Hugging Face does. */
+    readonly pairing: "adjacent" | "halves";
+  };
+}
+
+/** A SentencePiece vocabulary as GGUF holds it. */
+export interface Vocabulary {
+  readonly pieces: readonly string[];
+  readonly scores: readonly number[];
+  /** For each piece: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte. */
+  readonly types: readonly number[];
+  readonly bos: number | undefined;
+  readonly eos: number | undefined;
+  readonly unknown: number | undefined;
+  /** Whether a text begins with BOS. */
+  readonly addBos: boolean;
+  /** Whether a space is put before a text. */
+  readonly addSpacePrefix: boolean;
+}
+
+/** A model's index: all that is read of a file before its weights are. */
+export interface ModelIndex {
+  readonly path: string;
+  /** "GGUF v3", for people. */
+  readonly format: string;
+  readonly name: string | undefined;
+  readonly config: LlamaConfig;
+  readonly vocabulary: Vocabulary;
+  /** Every tensor of the forward pass, under GGUF's names, in the files' order. */
+  readonly tensors: ReadonlyMap<string, FileTensor>;
+}
