@@ -129,7 +129,7 @@ void CpuBackend::embed(const Tensor& table, std::size_t count, const std::int32_
 
 void CpuBackend::matmul(const Tensor& weight, std::size_t tokens, const float* x, float* out) {
   const Panels panels = static_cast<const Matrix&>(weight).panels();
-  const std::size_t count = panel_count(panels.rows), cost = panel_bytes(panels.type, panels.cols) * (1 + tokens / 8);
+  const std::size_t count = panel_count(panels.rows), cost = matmul_panel_bytes(panels, tokens);
   if (!is_quantised(panels.type)) {
     run_kernel(kernels_.matmul_f, MatmulF{panels, x, panels.cols, tokens, out, panels.rows}, count, cost);
     return;
@@ -141,8 +141,7 @@ void CpuBackend::matmul(const Tensor& weight, std::size_t tokens, const float* x
   const QuantRows rows{reinterpret_cast<std::int8_t*>(quants.data()), reinterpret_cast<float*>(scales.data()),
                        reinterpret_cast<std::int32_t*>(sums.data()), stride};
   run_kernel(kernels_.quantize, Quantize{x, panels.cols, panels.cols, rows}, tokens, 8 * panels.cols);
-  run_kernel(panels.type == CRIA_TYPE_Q4_0 ? kernels_.matmul_q4 : kernels_.matmul_q8,
-             MatmulQ{panels, rows, tokens, out, panels.rows}, count, cost);
+  run_kernel(kernels_.matmul_q(panels.type), MatmulQ{panels, rows, tokens, out, panels.rows}, count, cost);
 }
 
 void CpuBackend::rope(const Batch& batch, const cria_rope_options& options, const cria_kv_layer& cache, float* qkv) {

@@ -76,6 +76,10 @@ class Run {
 
   std::span<const Step> steps() const { return workspace_->steps; }
 
+  // Handing a step from thread to thread costs about a microsecond, in which a core reads some 20 KiB: a program whose
+  // steps are smaller than twice that is done sooner by one thread alone.
+  bool worth_sharing() const { return bytes_ > workspace_->steps.size() * (40 << 10); }
+
  private:
   std::size_t rows_of(cria_value value) const {
     return program_.values()[static_cast<std::size_t>(value)].rows == CRIA_ROWS_TOKENS ? batch_.size
@@ -135,16 +139,21 @@ class Run {
     }
   }
 
+  // `streamed`: the units lie one after another in memory, and there is more of it than caches hold. A thread then does
+  // best with one long run of them, at which the processor's own prefetching stays; the small chunks that are left even
+  // out what the system, or the memory, gives one thread and not another.
   template <class Operands>
   void push(void (*kernel)(const Operands&, std::size_t, std::size_t), const Operands& operands, std::size_t units,
-            std::size_t unit_bytes) {
+            std::size_t unit_bytes, bool streamed = false) {
     AnyBound& bound = workspace_->bound.emplace_back(Bound<Operands>{kernel, operands});
     const auto call = [](const void* context, std::size_t begin, std::size_t end) {
       const auto& self = *static_cast<const Bound<Operands>*>(context);
       self.kernel(self.operands, begin, end);
     };
     const std::size_t chunk = grain(units, unit_bytes, threads_);
-    workspace_->steps.push_back({call, std::get_if<Bound<Operands>>(&bound), units, chunk});
+    const std::size_t head = streamed ? units * 7 / 8 / threads_ : 0;
+    workspace_->steps.push_back({call, std::get_if<Bound<Operands>>(&bound), units, chunk, head});
+    bytes_ += units * unit_bytes;
   }
 
   void bind(const EmbedOp& op) {
@@ -168,13 +177,13 @@ class Run {
     const Panels weights = static_cast<const Matrix&>(*op.weight).panels();
     const std::size_t tokens = rows_of(op.x), panels = panel_count(weights.rows);
     float* out = data(op.out) + op.column;
-    // From about 8 tokens on the products cost more than the weights' bytes.
-    const std::size_t cost = panel_bytes(weights.type, weights.cols) * (1 + tokens / 8);
+    const std::size_t cost = matmul_panel_bytes(weights, tokens);
     if (is_quantised(weights.type)) {
-      const auto kernel = weights.type == CRIA_TYPE_Q4_0 ? kernels_.matmul_q4 : kernels_.matmul_q8;
-      push(kernel, MatmulQ{weights, quantised(weights.cols), tokens, out, width(op.out)}, panels, cost);
+      push(kernels_.matmul_q(weights.type), MatmulQ{weights, quantised(weights.cols), tokens, out, width(op.out)},
+           panels, cost);
     } else {
-      push(kernels_.matmul_f, MatmulF{weights, data(op.x), width(op.x), tokens, out, width(op.out)}, panels, cost);
+      push(kernels_.matmul_f, MatmulF{weights, data(op.x), width(op.x), tokens, out, width(op.out)}, panels, cost,
+           true);
     }
   }
 
@@ -239,9 +248,14 @@ class Run {
   std::deque<std::pair<std::size_t, AttentionPlan>> attention_plans_;  // a deque: steps point into it
   Workspace* workspace_;
   std::vector<float*> values_;
+  std::size_t bytes_ = 0;  // that the steps read and write, or cost as much as
 };
 
 }  // namespace
+
+std::size_t matmul_panel_bytes(const Panels& weights, std::size_t tokens) {
+  return panel_bytes(weights.type, weights.cols) * (1 + tokens / 8);
+}
 
 std::size_t grain(std::size_t units, std::size_t unit_bytes, unsigned threads) {
   constexpr std::size_t kMinimumBytes = 32 << 10;  // about a microsecond of one core
@@ -255,7 +269,7 @@ void execute(const Kernels& kernels, unsigned threads, const Program& program, c
              const std::atomic<bool>* cancel, float* result) {
   const std::lock_guard turn(program.running);  // the workspace is the program's
   const Run run(kernels, threads, program, cache, batch, result);
-  Pool::instance().run(run.steps(), threads, cancel);
+  Pool::instance().run(run.steps(), run.worth_sharing() ? threads : 1, cancel);
 }
 
 }  // namespace cria::cpu

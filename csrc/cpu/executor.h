@@ -18,4 +18,8 @@ void execute(const Kernels& kernels, unsigned threads, const Program& program, c
 // work, and otherwise enough of them that no thread waits long for the last.
 std::size_t grain(std::size_t units, std::size_t unit_bytes, unsigned threads);
 
+// What a panel's product with `tokens` tokens costs, in bytes read: from about 8 tokens on arithmetic costs more than
+// the weights' bytes.
+std::size_t matmul_panel_bytes(const Panels& weights, std::size_t tokens);
+
 }  // namespace cria::cpu

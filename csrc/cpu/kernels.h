@@ -26,6 +26,9 @@ struct Kernels {
   void (*attention_merge)(const Attention&, std::size_t, std::size_t);
   void (*swiglu)(const SwiGlu&, std::size_t, std::size_t);
   void (*add)(const Add&, std::size_t, std::size_t);
+
+  // The product with quantised weights of that type.
+  auto matmul_q(cria_type type) const { return type == CRIA_TYPE_Q4_0 ? matmul_q4 : matmul_q8; }
 };
 
 // Whether this processor and operating system run the instruction set.

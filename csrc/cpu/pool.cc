@@ -27,6 +27,20 @@ std::uint32_t await_change(const std::atomic<std::uint32_t>& value, std::uint32_
   return value.load(std::memory_order_acquire);
 }
 
+// How a step is cut into chunks.
+struct Cut {
+  explicit Cut(const Step& step, unsigned threads)
+      : units(step.units), grain(step.grain), head(step.head), heads(step.head > 0 ? threads : 0) {}
+
+  std::size_t headed() const { return heads * head; }
+  std::uint32_t chunks() const { return static_cast<std::uint32_t>(heads + (units - headed() + grain - 1) / grain); }
+  std::size_t begin(std::size_t chunk) const {
+    return chunk < heads ? chunk * head : std::min(units, headed() + (chunk - heads) * grain);
+  }
+
+  std::size_t units, grain, head, heads;
+};
+
 }  // namespace
 
 // A run in progress. A worker that wakes late, or is off its core as the run ends, may still hold its job: it finds
@@ -41,7 +55,7 @@ struct Pool::Job {
   Job(std::span<const Step> steps, unsigned threads, const std::atomic<bool>* cancel)
       : steps(steps), threads(threads), cancel(cancel), progress(steps.size()) {
     for (std::size_t i = 0; i < steps.size(); ++i) {
-      progress[i].chunks = static_cast<std::uint32_t>((steps[i].units + steps[i].grain - 1) / steps[i].grain);
+      progress[i].chunks = Cut(steps[i], threads).chunks();
     }
   }
 
@@ -50,8 +64,9 @@ struct Pool::Job {
       Progress& p = progress[i];
       for (std::uint32_t c; (c = p.next.fetch_add(1, std::memory_order_relaxed)) < p.chunks;) {
         const Step& step = steps[i];
+        const Cut cut(step, threads);
         const bool cancelled = cancel != nullptr && cancel->load(std::memory_order_relaxed);
-        if (!cancelled) step.run(step.context, c * step.grain, std::min(step.units, (c + 1) * step.grain));
+        if (!cancelled) step.run(step.context, cut.begin(c), cut.begin(c + 1));
         if (p.done.fetch_add(1, std::memory_order_acq_rel) + 1 == p.chunks) p.done.notify_all();
       }
       for (std::uint32_t done = p.done.load(std::memory_order_acquire); done != p.chunks;) {

@@ -23,8 +23,9 @@ namespace cria::cpu {
 struct Step {
   void (*run)(const void* context, std::size_t begin, std::size_t end);
   const void* context;
-  std::size_t units;  // of work; may be 0
-  std::size_t grain;  // units in a chunk, at least 1
+  std::size_t units;     // of work; may be 0
+  std::size_t grain;     // units in a chunk, at least 1
+  std::size_t head = 0;  // units in each of the first chunks, one for each thread; 0 where they are like the others
 };
 
 class Pool {
@@ -42,7 +43,7 @@ class Pool {
     const auto call = [](const void* context, std::size_t begin, std::size_t end) {
       (*static_cast<const Function*>(context))(begin, end);
     };
-    const Step step{call, &function, units, grain};
+    const Step step{call, &function, units, grain, 0};
     run({&step, 1}, threads);
   }
 

@@ -1,6 +1,10 @@
 // Activation quantisation: a row of floats to int8, in blocks of 32, for the products with quantised weights.
 //
-//     scale = max |x| / 127,   q = nearest even integer to x * (127 / max |x|),   sum = the 32 q added up
+//     y = x * (127 / max |x|),   q = y to the nearest integer, ties to even,   sum = the 32 q added up
+//     scale = max |x| / 127 * (Σ y q / Σ q q),   Σ y q in the order of reduce.h, Σ q q exact
+//
+// The quotient, near 1, makes the scale the one that leaves the least squared error for these q: of the 32 degrees of
+// freedom that rounding errors have, it takes out the one along q, and 3 % of their energy.
 //
 // A block of zeros, or one whose largest magnitude is below 2^-119, has scale 0 and q 0: its scale would be subnormal,
 // and 127 / max could overflow. A block that holds an infinity or a NaN has scale NaN and q 0, so the fault reaches the
@@ -35,7 +39,8 @@ struct Quantize {
 };
 
 struct BlockScale {
-  float scale, inverse;  // inverse is 0 where every q is
+  float scale;    // max |x| / 127
+  float inverse;  // 127 / max |x|; 0 where every q is
 };
 
 // `largest` is the block's largest |x|; an infinity or NaN where the block holds one. Static, not inline: see reduce.h.

@@ -6,6 +6,7 @@
 #include <bit>
 
 #include "../../core/weights.h"
+#include "../reduce.h"
 
 namespace cria::cpu::avx2 {
 namespace {
@@ -21,11 +22,23 @@ float largest(const __m256 (&x)[4]) {
   return std::bit_cast<float>(_mm_cvtsi128_si32(most));
 }
 
-std::int32_t sum_lanes(__m256i lanes) {
+std::int32_t add_up(__m256i lanes) {
   __m128i sum = _mm_add_epi32(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256(lanes, 1));
   sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, _MM_SHUFFLE(1, 0, 3, 2)));
   sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, _MM_SHUFFLE(2, 3, 0, 1)));
   return _mm_cvtsi128_si32(sum);
+}
+
+// Σ y q / Σ q q, of a block in which some q is not 0.
+float refit(const __m256 (&y)[4], const __m256i (&q)[4]) {
+  __m256 products[2];
+  __m256i squares = _mm256_setzero_si256();
+  for (int half = 0; half < 2; ++half) {
+    const __m256 first = _mm256_mul_ps(y[half], _mm256_cvtepi32_ps(q[half]));
+    products[half] = _mm256_fmadd_ps(y[half + 2], _mm256_cvtepi32_ps(q[half + 2]), first);
+  }
+  for (const __m256i part : q) squares = _mm256_add_epi32(squares, _mm256_mullo_epi32(part, part));
+  return sum_lanes(products[0], products[1]) / static_cast<float>(add_up(squares));
 }
 
 void quantize_block(const float* from, std::int8_t* quants, float* scale, std::int32_t* sum) {
@@ -37,9 +50,13 @@ void quantize_block(const float* from, std::int8_t* quants, float* scale, std::i
   __m256i q[4] = {};
   if (block.inverse != 0.0f) {
     const __m256 inverse = _mm256_set1_ps(block.inverse);
-    for (int i = 0; i < 4; ++i) q[i] = _mm256_cvtps_epi32(_mm256_mul_ps(x[i], inverse));
+    for (int i = 0; i < 4; ++i) {
+      x[i] = _mm256_mul_ps(x[i], inverse);
+      q[i] = _mm256_cvtps_epi32(x[i]);
+    }
+    *scale *= refit(x, q);
   }
-  *sum = sum_lanes(_mm256_add_epi32(_mm256_add_epi32(q[0], q[1]), _mm256_add_epi32(q[2], q[3])));
+  *sum = add_up(_mm256_add_epi32(_mm256_add_epi32(q[0], q[1]), _mm256_add_epi32(q[2], q[3])));
 
   // The packs work in each half of a register: afterwards every fourth group of four stands in order.
   const __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));

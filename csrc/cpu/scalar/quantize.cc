@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "../../core/weights.h"
+#include "../reduce.h"
 
 namespace cria::cpu::scalar {
 namespace {
@@ -18,13 +19,18 @@ float largest(const float* x) {
 
 void quantize_block(const float* x, std::int8_t* quants, float* scale, std::int32_t* sum) {
   const BlockScale block = block_scale(largest(x));
-  *scale = block.scale;
+  float products[kLanes] = {};
+  std::int32_t squares = 0;
   *sum = 0;
   for (std::size_t k = 0; k < kBlock; ++k) {
-    const float q = block.inverse == 0.0f ? 0.0f : std::nearbyint(x[k] * block.inverse);
+    const float y = block.inverse == 0.0f ? 0.0f : x[k] * block.inverse;
+    const float q = std::nearbyint(y);
     quants[k] = static_cast<std::int8_t>(q);
+    products[k % kLanes] = std::fma(y, q, products[k % kLanes]);
+    squares += quants[k] * quants[k];
     *sum += quants[k];
   }
+  *scale = squares == 0 ? block.scale : block.scale * (sum_lanes(products) / static_cast<float>(squares));
 }
 
 }  // namespace

@@ -1,0 +1,154 @@
+import { native } from "../../lib/native.js";
+import { Xoshiro128 } from "../../lib/random.js";
+import {
+  type LlamaConfig,
+  type TensorInfo,
+  type WeightType,
+  weightBytes,
+  weightFormats,
+} from "../../lib/weights/source.js";
+import type { WeightSource } from "../../lib/weights/store.js";
+import type { WeightRows } from "./float64.js";
+
+/** Random weights that the device packs and the float64 reference reads. */
+export type RandomWeights = WeightSource & WeightRows;
+
+export interface RandomOptions {
+  seed: number;
+  /** Of the matrices; vectors are f32. */
+  type: WeightType | ((name: string) => WeightType);
+  /** Without output.weight. */
+  tied?: boolean;
+}
+
+/** Weights that a row's window moves in steps of: a block of the quantised formats. */
+const granule = 32;
+
+/** Windows that a row can begin at. More than a LLaMA's matrices have rows, so that none comes twice, and a prime. */
+const windows = 32_771;
+
+/** Bytes that are made and packed at a time. */
+const chunkBytes = 4 << 20;
+
+/**
+ * Random weights for a LLaMA of a shape, the same for the same seed, and never in memory as a whole.
+ *
+ * Each row is a window into one random line of its tensor's format: row r begins at granule (start + r · step) mod 32,771,
+ * start and step drawn from the seed and the tensor's name. Any two rows and any two columns of a matrix differ, so what
+ * confuses them changes the result; and a row costs a copy.
+ */
+export function randomLlama(config: LlamaConfig, { seed, type, tied = false }: RandomOptions): RandomWeights {
+  const tensors = new Map(llamaTensors(config, typeof type === "string" ? () => type : type, tied));
+  const lines = new Map<string, Buffer>();
+  const chunk = Buffer.alloc(chunkBytes);
+
+  const line = (info: TensorInfo) => {
+    const [exponent, key] = [scaleExponent(info), `${info.type} ${scaleExponent(info)}`];
+    const made = lines.get(key) ?? randomLine(info.type, exponent, config, Xoshiro128.fromSeed(seed));
+    lines.set(key, made);
+    return made;
+  };
+  const read = (name: string, row: number, rows: number) => {
+    const info = tensors.get(name)!;
+    const source = line(info);
+    const rowBytes = weightBytes(info.type, 1, info.cols);
+    const { start, step } = windowsOf(name, seed);
+    for (let i = 0; i < rows; i++) {
+      const at = weightBytes(info.type, (start + (row + i) * step) % windows, granule);
+      source.copy(chunk, i * rowBytes, at, at + rowBytes);
+    }
+    return chunk.subarray(0, rows * rowBytes);
+  };
+  return {
+    tensors,
+    read,
+    async pack({ name, type, rows, cols }, into, row) {
+      const most = Math.floor(chunkBytes / weightBytes(type, 1, cols));
+      for (let from = 0; from < rows; from += most) {
+        const count = Math.min(most, rows - from);
+        native.tensorPack(into, row + from, count, read(name, from, count));
+      }
+    },
+  };
+}
+
+/** The tensors of a LLaMA under GGUF's names. */
+function llamaTensors(
+  { layers, dim, heads, kvHeads, headDim, ffn, vocab }: LlamaConfig,
+  typeOf: (name: string) => WeightType,
+  tied: boolean,
+): [string, TensorInfo][] {
+  const vector = (name: string): TensorInfo => ({ name, type: "f32", rows: 1, cols: dim });
+  const matrix = (name: string, rows: number, cols: number): TensorInfo => ({ name, type: typeOf(name), rows, cols });
+  const layer = (n: number) => [
+    vector(`blk.${n}.attn_norm.weight`),
+    matrix(`blk.${n}.attn_q.weight`, heads * headDim, dim),
+    matrix(`blk.${n}.attn_k.weight`, kvHeads * headDim, dim),
+    matrix(`blk.${n}.attn_v.weight`, kvHeads * headDim, dim),
+    matrix(`blk.${n}.attn_output.weight`, dim, heads * headDim),
+    vector(`blk.${n}.ffn_norm.weight`),
+    matrix(`blk.${n}.ffn_gate.weight`, ffn, dim),
+    matrix(`blk.${n}.ffn_up.weight`, ffn, dim),
+    matrix(`blk.${n}.ffn_down.weight`, dim, ffn),
+  ];
+  const infos = [
+    matrix("token_embd.weight", vocab, dim),
+    ...Array.from({ length: layers }, (_, n) => layer(n)).flat(),
+    vector("output_norm.weight"),
+    ...(tied ? [] : [matrix("output.weight", vocab, dim)]),
+  ];
+  return infos.map((info) => [info.name, info]);
+}
+
+/**
+ * The exponent e of a tensor's scales or largest weights, which lie in [2^e, 2^(e+1)).
+ *
+ * Matrices keep the variance of what goes through them: their deviation is about 1 / √cols. The embedding's is 2^-8, so
+ * that its mean square is of the size of RMSNorm's epsilon, and a wrong epsilon shows. A norm's weights are about 1.
+ */
+function scaleExponent({ name, type, rows, cols }: TensorInfo): number {
+  if (rows === 1) return 0;
+  const deviation = name === "token_embd.weight" ? 2 ** -8 : 1 / Math.sqrt(cols);
+  // A scale in [1, 2) has a root mean square of 1.53. 16 nibbles then have 7, 256 bytes 113; weights of four equally
+  // likely exponents, the largest 0, have 0.88. The least exponent is that of the smallest normal binary16.
+  const unit = { q4_0: 7, q8_0: 113, f16: 0.88, bf16: 0.88, f32: 0.88 }[type];
+  return Math.max(-14, Math.round(Math.log2(deviation / unit)));
+}
+
+/** A line of `type` that holds a window of the widest row at each of its places. */
+function randomLine(type: WeightType, exponent: number, { dim, ffn }: LlamaConfig, random: Xoshiro128): Buffer {
+  const granules = windows + Math.ceil(Math.max(dim, ffn) / granule);
+  const { block, blockBytes } = weightFormats[type];
+  const words = Uint32Array.from({ length: (granules * granule * blockBytes) / block / 4 + 1 }, () => random.next());
+  const line = Buffer.from(words.buffer, 0, (granules * granule * blockBytes) / block);
+  if (type === "q4_0" || type === "q8_0") {
+    for (let at = 0; at < line.length; at += blockBytes) setExponent(line, at, "f16", exponent, 0);
+  } else {
+    for (let at = 0; at < line.length; at += blockBytes) {
+      setExponent(line, at, type, exponent - (line[at]! & 3), line[at + blockBytes - 1]! & 0x80);
+    }
+  }
+  return line;
+}
+
+/** Gives the random bits of the float at `at` an exponent, and the sign that `sign` has as its top bit. */
+function setExponent(line: Buffer, at: number, type: "f32" | "f16" | "bf16", exponent: number, sign: number): void {
+  const { bytes, fractionBits, bias } = floatFormats[type];
+  const top = at + bytes - 2;
+  const bits = ((exponent + bias) << fractionBits) | (line.readUInt16LE(top) & ((1 << fractionBits) - 1)) | (sign << 8);
+  line.writeUInt16LE(bits, top);
+}
+
+/** Of each format the bytes, the bits of the fraction in the upper 16 bits, and the exponent's bias. */
+const floatFormats = {
+  f32: { bytes: 4, fractionBits: 7, bias: 127 },
+  bf16: { bytes: 2, fractionBits: 7, bias: 127 },
+  f16: { bytes: 2, fractionBits: 10, bias: 15 },
+} as const;
+
+/** Where a tensor's rows stand in the line. */
+function windowsOf(name: string, seed: number): { start: number; step: number } {
+  const named = [...name].reduce((hash, letter) => (Math.imul(hash, 31) + letter.charCodeAt(0)) >>> 0, seed);
+  const random = Xoshiro128.fromSeed(named);
+  return { start: random.next() % windows, step: 1 + (random.next() % (windows - 1)) };
+}

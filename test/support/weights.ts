@@ -1,0 +1,33 @@
+import type { PackWeightsOptions, WeightData, WeightType } from "../../lib/kernels.js";
+import { weightBytes, weightFormats } from "../../lib/weights/source.js";
+import { type Random, randomFloats, randomHalf } from "./arbitraries.js";
+import { decodeRow } from "./float64.js";
+
+/** A matrix of random weights, every value finite. */
+export function randomWeights(type: WeightType, rows: number, cols: number, next: Random): PackWeightsOptions {
+  return { type, rows, cols, data: randomData(type, rows, cols, next) };
+}
+
+function randomData(type: WeightType, rows: number, cols: number, next: Random): WeightData {
+  if (type === "f32") return randomFloats(rows * cols, next);
+  if (type === "f16") return Uint16Array.from({ length: rows * cols }, () => randomHalf(next));
+  // The upper halves of float32s whose products are finite.
+  if (type === "bf16") return new Uint16Array(randomFloats(rows * cols, next).buffer).filter((_, i) => i % 2 === 1);
+  const data = Uint8Array.from({ length: weightBytes(type, rows, cols) }, () => next());
+  const scales = new DataView(data.buffer);
+  for (let at = 0; at < data.length; at += weightFormats[type].blockBytes) scales.setUint16(at, randomHalf(next), true);
+  return data;
+}
+
+/** The weights' values, [rows, cols], exactly. */
+export function dequantise({ type, rows, cols, data }: PackWeightsOptions): Float64Array {
+  const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  const source = {
+    tensors: new Map([["weight", { name: "weight", type, rows, cols }]]),
+    read: (_: string, row: number, count: number) =>
+      bytes.subarray(weightBytes(type, row, cols), weightBytes(type, row + count, cols)),
+  };
+  const values = new Float64Array(rows * cols);
+  for (let row = 0; row < rows; row++) values.set(decodeRow(source, "weight", row), row * cols);
+  return values;
+}
