@@ -51,7 +51,13 @@ export function measureRead(device: DeviceHandle, bytes: number, repeats: number
 export function matrixCreate(device: DeviceHandle, type: WeightType, rows: number, cols: number): TensorHandle;
 export function vectorCreate(device: DeviceHandle, type: WeightType, size: number): TensorHandle;
 export function tensorPack(tensor: TensorHandle, row: number, rows: number, data: Uint8Array): void;
-export function tensorPackFile(tensor: TensorHandle, row: number, rows: number, path: string, offset: number): Promise<void>;
+export function tensorPackFile(
+  tensor: TensorHandle,
+  row: number,
+  rows: number,
+  path: string,
+  offset: number,
+): Promise<void>;
 export function tensorUnpack(tensor: TensorHandle, row: number, rows: number, data: Uint8Array): void;
 export function tensorFillRandom(tensor: TensorHandle, seed: number, deviation: number): Promise<void>;
 export function tensorRows(tensor: TensorHandle): number;
@@ -90,7 +96,13 @@ export function programCreate(device: DeviceHandle, cache: CacheShape): ProgramH
 export function programValue(program: ProgramHandle, rows: "tokens" | "outputs", width: number): number;
 export function programEmbed(program: ProgramHandle, table: TensorHandle, out: number): void;
 export function programRmsnorm(program: ProgramHandle, x: number, weight: TensorHandle, eps: number, out: number): void;
-export function programMatmul(program: ProgramHandle, x: number, weight: TensorHandle, out: number, column: number): void;
+export function programMatmul(
+  program: ProgramHandle,
+  x: number,
+  weight: TensorHandle,
+  out: number,
+  column: number,
+): void;
 export function programRope(program: ProgramHandle, qkv: number, layer: number, options: RopeOptions): void;
 export function programAttention(program: ProgramHandle, qkv: number, layer: number, heads: number, out: number): void;
 export function programSwiglu(program: ProgramHandle, gateUp: number, out: number): void;
@@ -110,7 +122,13 @@ export function programRun(
   cancel: CancelHandle | undefined,
 ): Promise<Float32Array>;
 
-export function rmsnorm(device: DeviceHandle, x: Float32Array, weight: Float32Array, eps: number, out: Float32Array): void;
+export function rmsnorm(
+  device: DeviceHandle,
+  x: Float32Array,
+  weight: Float32Array,
+  eps: number,
+  out: Float32Array,
+): void;
 export function quantize(
   device: DeviceHandle,
   dim: number,
@@ -124,13 +142,20 @@ export function matmul(device: DeviceHandle, weight: TensorHandle, x: Float32Arr
 
 /** One layer of a cache in arrays of the caller's: Float32Array for f32, Uint16Array for f16. */
 export interface KvArrays {
+  type: CacheType;
   blocks: number;
   kvHeads: number;
   headDim: number;
   k: Float32Array | Uint16Array;
   v: Float32Array | Uint16Array;
 }
-export function rope(device: DeviceHandle, batch: NativeBatch, options: RopeOptions, cache: KvArrays, qkv: Float32Array): void;
+export function rope(
+  device: DeviceHandle,
+  batch: NativeBatch,
+  options: RopeOptions,
+  cache: KvArrays,
+  qkv: Float32Array,
+): void;
 export function attention(
   device: DeviceHandle,
   batch: NativeBatch,

@@ -63,23 +63,24 @@ export class Generation implements AsyncIterable<string> {
    * @throws CriaError ERR_CRIA_CONTEXT where the prompt is longer than the context
    */
   constructor(speaker: Speaker, prompt: string | Int32Array, options: GenerateOptions = {}) {
-    const { maxTokens, stop = [], ignoreEos = false } = options;
+    this.#sampler = new Sampler(options);
+    const { maxTokens, stop = [], ignoreEos = false, signal } = options;
     if (maxTokens !== undefined) integer("maxTokens", maxTokens, 1);
     if (typeof ignoreEos !== "boolean") throw wrongType("ignoreEos", "a boolean", ignoreEos);
     this.#stops = typeof stop === "string" ? [stop] : stop;
     if (!Array.isArray(this.#stops) || this.#stops.some((s) => typeof s !== "string")) {
       throw wrongType("stop", "a string or an array of strings", stop);
     }
+    if (signal !== undefined && !(signal instanceof AbortSignal)) throw wrongType("signal", "an AbortSignal", signal);
     this.#speaker = speaker;
     this.#options = options;
-    this.#sampler = new Sampler(options);
     this.#prompt = promptTokens(speaker.tokenizer, prompt);
     this.#continuation = prompt.length > 0;
-    const { capacity } = speaker.runtime.pool;
-    if (this.#prompt.length > capacity) {
+    const { contextLength } = speaker.runtime;
+    if (this.#prompt.length > contextLength) {
       throw new CriaError(
         "ERR_CRIA_CONTEXT",
-        `prompt: must be at most ${capacity} tokens, the context, not ${this.#prompt.length}`,
+        `prompt: must be at most ${contextLength} tokens, the context, not ${this.#prompt.length}`,
       );
     }
   }
@@ -123,7 +124,7 @@ export class Generation implements AsyncIterable<string> {
         if (watched.text !== "") yield watched.text;
         if (watched.stopped) finishReason = "stop";
         else if (tokens.length === this.#options.maxTokens) finishReason = "length";
-        else if (sequence.length === runtime.pool.capacity) finishReason = "context";
+        else if (sequence.length === runtime.contextLength) finishReason = "context";
         else logits = await sequence.forward(Int32Array.of(token), "last", signal);
       }
     } finally {
@@ -150,7 +151,7 @@ export class Generation implements AsyncIterable<string> {
 }
 
 /** BOS, where the vocabulary wants it or nothing else is there, and the text's tokens. */
-function promptTokens(tokenizer: Tokenizer, prompt: string | Int32Array): Int32Array {
+export function promptTokens(tokenizer: Tokenizer, prompt: string | Int32Array): Int32Array {
   if (prompt instanceof Int32Array && prompt.length > 0) return prompt.slice();
   if (typeof prompt !== "string" && !(prompt instanceof Int32Array))
     throw wrongType("prompt", "a string or an Int32Array", prompt);

@@ -5,6 +5,7 @@ import { CriaError, integer, outOfRange, wrongType } from "./errors.js";
 import { type GenerateOptions, Generation } from "./generate.js";
 import { blockBytes, blockTokens } from "./kv-pool.js";
 import { llamaCache, loadLlama } from "./llama.js";
+import type { CacheType } from "./native.js";
 import { Runtime, type RuntimeOptions, type Sequence } from "./runtime.js";
 import { Tokenizer } from "./text/tokenizer.js";
 import { readLlama } from "./weights/llama-gguf.js";
@@ -56,6 +57,11 @@ export class Model {
     return new Generation(this, prompt, options);
   }
 
+  /** Of those, the bytes of an embedding table that is not also the output matrix: a token reads one row of it. */
+  get untiedEmbeddingBytes(): number {
+    return this.#store.has("output.weight") ? this.#store.bytesOf("token_embd.weight") : 0;
+  }
+
   /** An empty sequence, to run tokens through the model one's own way. */
   sequence(): Sequence {
     this.#check();
@@ -87,25 +93,39 @@ export class Model {
  */
 export async function loadModel(path: string, options: ModelOptions = {}): Promise<Model> {
   if (typeof path !== "string") throw wrongType("path", "a string", path);
+  if (typeof options !== "object" || options === null) throw wrongType("options", "an object", options);
   const started = performance.now();
   const index = await readLlama(path);
-  const { config } = index;
-  checkOptions(index, options);
+  return loadIndexed(index, new Tokenizer(index.vocabulary), options, started);
+}
 
+/**
+ * Loads the model of an index that was read already.
+ *
+ * @param tokenizer of the index's vocabulary, or of another with as many tokens
+ * @param started when, by `performance.now()`, the loading began that `loadMs` tells of
+ * @throws as {@link loadModel}
+ */
+export async function loadIndexed(
+  index: ModelIndex,
+  tokenizer: Tokenizer,
+  options: ModelOptions = {},
+  started: number = performance.now(),
+): Promise<Model> {
+  checkOptions(index, options);
   const device = new Device(options);
   const needed = memoryNeeded(index, options);
   if (needed > device.info.availableBytes) {
     throw new CriaError(
       "ERR_CRIA_MEMORY",
-      `${path}: must fit the ${gib(device.info.availableBytes)} of memory available, but its weights and cache take ${gib(needed)}`,
+      `${index.path}: must fit the ${gib(device.info.availableBytes)} of memory available, but its weights and cache take ${gib(needed)}`,
     );
   }
 
-  const tokenizer = new Tokenizer(index.vocabulary);
   const store = new WeightStore(device, fileSource(index.tensors), options);
   try {
-    const weights = await loadLlama(config, store);
-    const runtime = new Runtime(device, config, weights, options);
+    const weights = await loadLlama(index.config, store);
+    const runtime = new Runtime(device, index.config, weights, options);
     return new Model(runtime, tokenizer, store, performance.now() - started);
   } catch (error) {
     store.dispose();
@@ -115,8 +135,12 @@ export async function loadModel(path: string, options: ModelOptions = {}): Promi
 
 function checkOptions(
   { path, config }: ModelIndex,
-  { cache = "f16", contextLength, onWarning = warn }: ModelOptions,
+  { cache = "f16", contextLength, onProgress, onWarning = warn, signal }: ModelOptions,
 ): void {
+  if (typeof onWarning !== "function") throw wrongType("onWarning", "a function", onWarning);
+  if (onProgress !== undefined && typeof onProgress !== "function")
+    throw wrongType("onProgress", "a function", onProgress);
+  if (signal !== undefined && !(signal instanceof AbortSignal)) throw wrongType("signal", "an AbortSignal", signal);
   if (cache !== "f16" && cache !== "f32") throw outOfRange("cache", "f16 or f32", cache);
   if (contextLength === undefined) return;
   integer("contextLength", contextLength, 1, 2 ** 24);
@@ -133,10 +157,14 @@ const gib = (bytes: number) => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
 /** What the weights and the whole cache take. */
 export function memoryNeeded(
   { config, tensors }: ModelIndex,
-  { cache = "f16", contextLength }: RuntimeOptions,
+  { cache = "f16", contextLength = config.contextLength }: RuntimeOptions,
 ): number {
   let bytes = 0;
   for (const { type, rows, cols } of tensors.values()) bytes += weightBytes(type, rows, cols);
-  const blocks = Math.ceil((contextLength ?? config.contextLength) / blockTokens);
-  return bytes + blocks * blockBytes(llamaCache(config, cache));
+  return bytes + cacheBytes(config, cache, contextLength);
+}
+
+/** What a cache for at least `tokens` tokens takes. */
+export function cacheBytes(config: LlamaConfig, cache: CacheType, tokens: number): number {
+  return Math.ceil(tokens / blockTokens) * blockBytes(llamaCache(config, cache));
 }

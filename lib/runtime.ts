@@ -1,5 +1,5 @@
 import type { Device } from "./device.js";
-import { CriaError, integer } from "./errors.js";
+import { CriaError, integer, wrongType } from "./errors.js";
 import { KvPool, KvSequence } from "./kv-pool.js";
 import { type LlamaWeights, llamaCache, recordLlama } from "./llama.js";
 import type { CacheType } from "./native.js";
@@ -10,7 +10,7 @@ import type { LlamaConfig } from "./weights/source.js";
  * Tokens that go through the program at a time: enough that a weight, once read, serves many, few enough that the
  * activations of a 7B model stay within some 40 MB.
  */
-const chunkTokens = 256;
+export const chunkTokens = 256;
 
 export interface RuntimeOptions {
   /** The type of the cached keys and values. Default: "f16". */
@@ -23,6 +23,8 @@ export interface RuntimeOptions {
 export class Runtime {
   readonly device: Device;
   readonly config: LlamaConfig;
+  /** Tokens that one sequence may have. The pool, made of whole blocks, may hold a few more. */
+  readonly contextLength: number;
   readonly pool: KvPool;
   readonly program: Program;
 
@@ -31,6 +33,7 @@ export class Runtime {
     const shape = llamaCache(config, cache);
     this.device = device;
     this.config = config;
+    this.contextLength = contextLength;
     this.program = recordLlama(device, config, weights, shape);
     this.pool = new KvPool(device, shape, contextLength);
   }
@@ -51,6 +54,7 @@ export class Sequence {
   readonly #runtime: Runtime;
   readonly #kv: KvSequence;
   #running = false;
+  #disposed = false;
 
   constructor(runtime: Runtime) {
     this.#runtime = runtime;
@@ -67,12 +71,13 @@ export class Sequence {
    *
    * @param wanted the tokens after which logits are wanted; "last" is the last of `tokens`
    * @returns [tokens, vocab] logits for "all", [vocab] for "last"
-   * @throws RangeError for a token outside the vocabulary
-   * @throws CriaError ERR_CRIA_CACHE_FULL where the pool has no room for them, ERR_CRIA_ABORTED when `signal` stops it;
-   *   the tokens of chunks that were read by then stay read
+   * @throws TypeError where `tokens` is no Int32Array, RangeError where it is empty or holds what is no token
+   * @throws CriaError ERR_CRIA_CACHE_FULL where the pool has no room for them, ERR_CRIA_ABORTED when `signal` stops it,
+   *   ERR_CRIA_DISPOSED after `dispose`; the tokens of chunks that were read by then stay read
    */
   async forward(tokens: Int32Array, wanted: "all" | "last", signal?: AbortSignal): Promise<Float32Array> {
-    if (this.#running) throw new CriaError("ERR_CRIA_INTERNAL", "sequence: reads other tokens already");
+    if (!(tokens instanceof Int32Array)) throw wrongType("tokens", "an Int32Array", tokens);
+    if (this.#running) throw new CriaError("ERR_CRIA_ARGUMENT", "sequence: must have read the tokens before first");
     integer("tokens.length", tokens.length, 1);
     const { vocab } = this.#runtime.config;
     const logits = new Float32Array((wanted === "all" ? tokens.length : 1) * vocab);
@@ -88,11 +93,13 @@ export class Sequence {
       }
     } finally {
       this.#running = false;
+      if (this.#disposed) this.#kv.free();
     }
     return logits;
   }
 
   async #run(tokens: Int32Array, outputs: Int32Array, signal: AbortSignal | undefined): Promise<Float32Array> {
+    if (this.#disposed) throw new CriaError("ERR_CRIA_DISPOSED", "sequence: was disposed");
     const { program, pool } = this.#runtime;
     const past = this.#kv.length;
     this.#kv.reserve(tokens.length);
@@ -110,9 +117,10 @@ export class Sequence {
     return result;
   }
 
-  /** Gives the cache's blocks back, for other sequences. */
+  /** Gives the cache's blocks back, for other sequences: at once, or when the run that writes to them is done. */
   dispose(): void {
-    this.#kv.free();
+    this.#disposed = true;
+    if (!this.#running) this.#kv.free();
   }
 }
 

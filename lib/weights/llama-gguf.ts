@@ -53,6 +53,16 @@ export async function readLlama(path: string): Promise<ModelIndex> {
   };
 }
 
+/**
+ * Reads the SentencePiece vocabulary of a GGUF file, which need not hold a model.
+ *
+ * @throws CriaFileError as {@link readLlama}
+ */
+export async function readLlamaVocabulary(path: string): Promise<Vocabulary> {
+  const { metadata } = await readGguf(path);
+  return readVocabulary(metadata);
+}
+
 function readConfig(metadata: GgufMetadata, vocab: number): LlamaConfig {
   refuseExperts(metadata);
   const declaredVocab = metadata.integer("llama.vocab_size", 1, most.vocab, vocab);

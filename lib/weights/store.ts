@@ -76,6 +76,11 @@ export class WeightStore {
     return this.#tensors.reduce((sum, tensor) => sum + native.tensorBytes(tensor), 0);
   }
 
+  /** The bytes of one tensor as it stands in the file. */
+  bytesOf(name: string): number {
+    return bytesOf(this.#info(name));
+  }
+
   dispose(): void {
     for (const tensor of this.#tensors) native.free(tensor);
   }

@@ -1,0 +1,102 @@
+import { parseArgs } from "node:util";
+
+/** An option without a value is a flag. */
+export interface OptionSpec {
+  /** What stands for the value in the help: "N". */
+  readonly value?: string;
+  readonly help: string;
+}
+
+export type OptionTable = Readonly<Record<string, OptionSpec>>;
+
+/** The command line was wrong. The message is for the person who wrote it. */
+export class UsageError extends Error {}
+
+/** What was written after a command's name. */
+export class Arguments<Name extends string> {
+  readonly #values: Readonly<Record<string, string | boolean | undefined>>;
+  readonly #model: string | undefined;
+
+  /** @throws UsageError for an option that is not in the table, or a second operand */
+  constructor(argv: readonly string[], table: Readonly<Record<Name, OptionSpec>>) {
+    const { values, positionals } = parse(argv, table);
+    if (positionals.length > 1)
+      throw new UsageError(`MODEL: must be one file, not also ${JSON.stringify(positionals[1])}`);
+    this.#values = values;
+    this.#model = positionals[0];
+  }
+
+  /** The only operand there is: the model's file. */
+  get model(): string | undefined {
+    return this.#model;
+  }
+
+  requiredModel(): string {
+    return required("MODEL", this.#model);
+  }
+
+  flag(name: Name): boolean {
+    return this.#values[name] === true;
+  }
+
+  text(name: Name): string | undefined {
+    return this.#values[name] as string | undefined;
+  }
+
+  requiredText(name: Name): string {
+    return required(`--${name}`, this.text(name));
+  }
+
+  integer(name: Name): number | undefined {
+    const text = this.text(name);
+    return text === undefined ? undefined : parseInteger(`--${name}`, text);
+  }
+
+  number(name: Name): number | undefined {
+    const text = this.text(name);
+    if (text === undefined) return undefined;
+    if (!/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text)) throw wrong(`--${name}`, "a number", text);
+    return Number(text);
+  }
+
+  /** Integers with commas between them. */
+  requiredIntegers(name: Name): number[] {
+    return this.requiredText(name)
+      .split(",")
+      .map((text) => parseInteger(`--${name}`, text.trim()));
+  }
+}
+
+function parse(argv: readonly string[], table: OptionTable) {
+  const options = Object.fromEntries(
+    Object.entries(table).map(([name, { value }]) => [name, { type: value ? "string" : "boolean" } as const]),
+  );
+  try {
+    return parseArgs({ args: [...argv], options, allowPositionals: true });
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (!code?.startsWith("ERR_PARSE_ARGS_")) throw error;
+    // Of an unknown option Node goes on to say how it could be an operand, which is not what was meant.
+    throw new UsageError(message.replace(/\. To specify a positional argument.*$/s, ""));
+  }
+}
+
+function parseInteger(name: string, text: string): number {
+  if (!/^[+-]?\d+$/.test(text) || !Number.isSafeInteger(Number(text))) throw wrong(name, "an integer", text);
+  return Number(text);
+}
+
+function required(name: string, value: string | undefined): string {
+  if (value === undefined) throw new UsageError(`${name}: must be given`);
+  return value;
+}
+
+const wrong = (name: string, expected: string, text: string) =>
+  new UsageError(`${name}: must be ${expected}, not ${JSON.stringify(text)}`);
+
+/** An object without the properties that are undefined: options not given are then the library's defaults. */
+export function given<T extends object>(options: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as {
+    [K in keyof T]?: Exclude<T[K], undefined>;
+  };
+}

@@ -1,0 +1,145 @@
+import { CriaError, CriaFileError, integer } from "../errors.js";
+import { type FinishReason, type GenerationResult, promptTokens } from "../generate.js";
+import { loadIndexed, type Model, type ModelOptions } from "../model.js";
+import { Sampler } from "../sampler.js";
+import { Tokenizer } from "../text/tokenizer.js";
+import { tinyModel } from "../tiny.js";
+import { readLlama, readLlamaVocabulary } from "../weights/llama-gguf.js";
+import type { ModelIndex } from "../weights/source.js";
+import { given } from "./arguments.js";
+import { command } from "./command.js";
+import type { Io, Output } from "./io.js";
+import { loadWith, runningOptions } from "./running.js";
+
+/** Without --max-tokens: a few paragraphs. */
+const defaultMaxTokens = 256;
+
+/** Of --max-tokens: no context is longer. */
+const mostTokens = 2 ** 24;
+
+export const generate = command({
+  name: "generate",
+  operand: "[MODEL]",
+  about:
+    "Continues a prompt. The text, without the prompt, goes to the standard output as it comes, and nothing else does;\n" +
+    "only at a terminal the prompt is shown before it and a line's end after it. Without MODEL the tiny model speaks\n" +
+    "that comes with cria.",
+  options: {
+    prompt: { value: "T", help: "the text to continue; none by default" },
+    "max-tokens": {
+      value: "N",
+      help: `at most this many tokens, beyond the trained context if need be; ${defaultMaxTokens} within it by default`,
+    },
+    temperature: { value: "T", help: "0 takes the best token, higher is more varied; 0.8 by default" },
+    "top-k": { value: "K", help: "only the K best tokens, 0 for all; 40 by default" },
+    "top-p": { value: "P", help: "only the best tokens that sum to the probability P; 0.95 by default" },
+    "min-p": { value: "P", help: "only tokens at least P times as probable as the best; 0.05 by default" },
+    "repeat-penalty": { value: "R", help: "above 1 against repetition; 1 by default" },
+    seed: { value: "S", help: "the same seed gives the same text; random by default" },
+    "ignore-eos": { help: "never end the text before --max-tokens" },
+    tokenizer: { value: "FILE", help: "a GGUF file whose vocabulary is used instead of the model's" },
+    ...runningOptions,
+  },
+  async run(args, io) {
+    const prompt = args.text("prompt") ?? "";
+    const maxTokens = args.integer("max-tokens");
+    if (maxTokens !== undefined) integer("maxTokens", maxTokens, 1, mostTokens);
+    const sampling = given({
+      temperature: args.number("temperature"),
+      topK: args.integer("top-k"),
+      topP: args.number("top-p"),
+      minP: args.number("min-p"),
+      repeatPenalty: args.number("repeat-penalty"),
+      seed: args.integer("seed"),
+    });
+    new Sampler(sampling); // refuses a wrong option before the weights are read
+
+    const files = { path: args.model ?? tinyModel, tokenizer: args.text("tokenizer") };
+    using model = await loadWith(args, io, (options) => load(files, { prompt, maxTokens }, options));
+    const generation = model.generate(prompt, {
+      ...sampling,
+      maxTokens: maxTokens ?? defaultMaxTokens,
+      ignoreEos: args.flag("ignore-eos"),
+      signal: io.signal,
+    });
+    const json = args.flag("json");
+    await stream(prompt, generation, json ? silence : io.stdout);
+    const result = generation.result!;
+    if (json) io.stdout.write(`${JSON.stringify(report(result, model))}\n`);
+    else tell(result, model, io);
+  },
+});
+
+interface Wanted {
+  readonly prompt: string;
+  readonly maxTokens: number | undefined;
+}
+
+/** Loads a model with a context for the prompt and the tokens asked for: the trained one, or a longer one if need be. */
+async function load(
+  { path, tokenizer: tokenizerPath }: { path: string; tokenizer: string | undefined },
+  { prompt, maxTokens = 0 }: Wanted,
+  options: ModelOptions,
+): Promise<Model> {
+  const started = performance.now();
+  const index = await readLlama(path);
+  const tokenizer =
+    tokenizerPath === undefined ? new Tokenizer(index.vocabulary) : await readTokenizer(tokenizerPath, index);
+  const trained = index.config.contextLength;
+  const { length } = promptTokens(tokenizer, prompt);
+  if (length > trained) {
+    throw new CriaError(
+      "ERR_CRIA_CONTEXT",
+      `--prompt: must be at most ${trained} tokens, the context that the model was trained with, not ${length}`,
+    );
+  }
+  // The last token that is chosen is not read.
+  const contextLength = Math.max(trained, length + maxTokens - 1);
+  return loadIndexed(index, tokenizer, { ...options, contextLength }, started);
+}
+
+async function readTokenizer(path: string, { config }: ModelIndex): Promise<Tokenizer> {
+  const tokenizer = new Tokenizer(await readLlamaVocabulary(path));
+  if (tokenizer.size === config.vocab) return tokenizer;
+  throw new CriaFileError(path, undefined, `must have ${config.vocab} tokens, as the model has, not ${tokenizer.size}`);
+}
+
+const silence: Output = { write: () => undefined };
+
+async function stream(prompt: string, pieces: AsyncIterable<string>, output: Output): Promise<void> {
+  if (output.isTTY) output.write(prompt);
+  try {
+    for await (const piece of pieces) output.write(piece);
+  } finally {
+    if (output.isTTY) output.write("\n");
+  }
+}
+
+/** What `--json` prints. */
+const report = ({ text, tokens, promptTokens, finishReason, seed, timings }: GenerationResult, { loadMs }: Model) => ({
+  text,
+  tokens: tokens.length,
+  tokenIds: tokens,
+  promptTokens,
+  finishReason,
+  seed,
+  timings: { loadMs, ...timings },
+});
+
+const reasons: Readonly<Record<FinishReason, string>> = {
+  eos: "the text ended",
+  length: "as many as asked for",
+  context: "the context is full",
+  stop: "a stop string came",
+};
+
+/** The last line, for people. */
+function tell({ tokens, promptTokens, finishReason, seed, timings }: GenerationResult, model: Model, io: Io): void {
+  const { threads, isa } = model.device.info;
+  const rate = (tokensPerSecond: number) => `${tokensPerSecond.toFixed(1)} tokens/s`;
+  io.stderr.write(
+    `cria: ${tokens.length} tokens (${reasons[finishReason]}) at ${rate(timings.decodeTokensPerSecond)}, ` +
+      `prompt of ${promptTokens} at ${rate(timings.prefillTokensPerSecond)}, loaded in ${(model.loadMs / 1e3).toFixed(2)} s; ` +
+      `${isa}, ${threads} ${threads === 1 ? "thread" : "threads"}, seed ${seed}\n`,
+  );
+}

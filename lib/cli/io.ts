@@ -1,0 +1,77 @@
+/** Where text goes: a process's stream, or a test's. */
+export interface Output {
+  readonly isTTY?: boolean;
+  write(text: string): unknown;
+}
+
+/** What a command has of the world. */
+export interface Io {
+  /** A command's own output and nothing else. */
+  readonly stdout: Output;
+  /** What people read beside it: progress, warnings, errors. */
+  readonly stderr: Output;
+  /** Aborted with an {@link Interruption} when the command should end. */
+  readonly signal: AbortSignal;
+  /** From now on Ctrl-C aborts `signal`; until then it ends the process. For commands that heed the signal. */
+  catchInterrupts(): void;
+}
+
+/** Why a command should end, and the exit code that it then ends with. */
+export class Interruption extends Error {
+  constructor(
+    message: string,
+    readonly exitCode: number,
+  ) {
+    super(message);
+  }
+}
+
+/** 128 and SIGINT's number, as shells have it. */
+const interrupted = 130;
+
+/** The process's own. A reader who has gone, as `head` does, ends a command quietly. */
+export function processIo(): Io {
+  const controller = new AbortController();
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.on("error", (error: NodeJS.ErrnoException) => {
+      if (error.code !== "EPIPE") throw error;
+      controller.abort(new Interruption("the reader of the output has gone", 0));
+    });
+  }
+  return {
+    stdout: process.stdout,
+    stderr: process.stderr,
+    signal: controller.signal,
+    // Once: a second Ctrl-C ends the process, whatever it is at.
+    catchInterrupts: () =>
+      void process.once("SIGINT", () => controller.abort(new Interruption("interrupted", interrupted))),
+  };
+}
+
+/** Redrawn at most this often, in milliseconds: more is not seen, and costs the work that it tells of. */
+const redrawMs = 100;
+
+/** Shows how far a work has come, as "LABEL 42 %" on one line that goes away at the end. Only people at a terminal see it. */
+export class Progress implements Disposable {
+  readonly #output: Output;
+  readonly #label: string;
+  #drawn = Number.NEGATIVE_INFINITY;
+
+  constructor(output: Output, label: string) {
+    this.#output = output;
+    this.#label = label;
+  }
+
+  update(done: number, total: number): void {
+    if (!this.#output.isTTY || performance.now() - this.#drawn < redrawMs) return;
+    this.#drawn = performance.now();
+    this.#output.write(`\r${this.#label} ${Math.floor((100 * done) / total)} %`);
+  }
+
+  [Symbol.dispose](): void {
+    if (Number.isFinite(this.#drawn)) this.#output.write(`\r${eraseLine}`);
+  }
+}
+
+/** ECMA-48's "erase in line", from the cursor to the end. */
+const eraseLine = "\x1b[K";

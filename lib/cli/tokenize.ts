@@ -1,0 +1,18 @@
+import { Tokenizer } from "../text/tokenizer.js";
+import { readLlamaVocabulary } from "../weights/llama-gguf.js";
+import { command } from "./command.js";
+
+export const tokenize = command({
+  name: "tokenize",
+  operand: "MODEL",
+  about: "Prints the ids of a text's tokens, without BOS. The file needs a vocabulary, and no weights.",
+  options: {
+    text: { value: "T", help: "the text; one that begins with a dash as --text=-T" },
+  },
+  async run(args, io) {
+    const path = args.requiredModel();
+    const text = args.requiredText("text");
+    const ids = [...new Tokenizer(await readLlamaVocabulary(path)).encode(text)];
+    io.stdout.write(`${args.flag("json") ? JSON.stringify(ids) : ids.join(" ")}\n`);
+  },
+});

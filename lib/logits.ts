@@ -1,0 +1,18 @@
+import { chunkTokens, type Sequence } from "./runtime.js";
+
+/**
+ * The logits after each of the tokens that follow in a sequence, a chunk of tokens at a time: those of all tokens of a
+ * long text, with a vocabulary of 32,000, would take 128 KB each.
+ *
+ * @yields [tokens of the chunk, vocab], chunk after chunk
+ * @throws as {@link Sequence.forward}
+ */
+export async function* logitsInChunks(
+  sequence: Sequence,
+  tokens: Int32Array,
+  signal?: AbortSignal,
+): AsyncGenerator<Float32Array> {
+  for (let from = 0; from < tokens.length; from += chunkTokens) {
+    yield await sequence.forward(tokens.subarray(from, from + chunkTokens), "all", signal);
+  }
+}

@@ -1,0 +1,56 @@
+import { spawn } from "node:child_process";
+import { describe, expect, it } from "vitest";
+
+import { needFiles, packageFile } from "../support/data.js";
+
+const main = packageFile("dist", "lib", "cli", "main.js");
+
+const start = (...argv: string[]) => spawn(process.execPath, [main, ...argv], { stdio: ["ignore", "pipe", "pipe"] });
+
+/** How a process ended, and what it said to people. */
+async function ending(child: ReturnType<typeof start>): Promise<{ code: number | null; stderr: string }> {
+  let stderr = "";
+  child.stderr.setEncoding("utf8").on("data", (text) => {
+    stderr += text;
+  });
+  const code = await new Promise<number | null>((resolve) => child.on("close", resolve));
+  return { code, stderr };
+}
+
+const endless = ["generate", "--ignore-eos", "--max-tokens", "1000000"];
+
+describe("the compiled command line", () => {
+  it("speaks and exits with 0", async (context) => {
+    needFiles(context, main);
+    const child = start("generate", "--prompt", "Once upon a time", "--temperature", "0");
+    let text = "";
+    child.stdout.setEncoding("utf8").on("data", (piece) => {
+      text += piece;
+    });
+    expect((await ending(child)).code).toBe(0);
+    expect(text).toMatch(/^, there was a little girl named Lily\./);
+  });
+
+  it("exits with 2 after a wrong command line", async (context) => {
+    needFiles(context, main);
+    expect((await ending(start("generate", "--volume"))).code).toBe(2);
+  });
+
+  it("exits with 130 after Ctrl-C", async (context) => {
+    needFiles(context, main);
+    const child = start(...endless);
+    child.stdout.once("data", () => child.kill("SIGINT"));
+    const { code, stderr } = await ending(child);
+    expect(code).toBe(130);
+    expect(stderr).toMatch(/^cria: warning: .*\n$/);
+  });
+
+  it("ends quietly when nobody reads on", async (context) => {
+    needFiles(context, main);
+    const child = start(...endless);
+    child.stdout.once("data", () => child.stdout.destroy());
+    const { code, stderr } = await ending(child);
+    expect(code).toBe(0);
+    expect(stderr).toMatch(/^cria: warning: .*\n$/);
+  });
+});

@@ -1,0 +1,124 @@
+import { describe, expect, it } from "vitest";
+
+import { tinyModel } from "../../lib/tiny.js";
+import { temporaryFolder } from "../support/gguf-writer.js";
+import { cria } from "./run.js";
+
+const commands = ["generate", "tokenize", "logits", "perplexity", "inspect", "bench"];
+
+describe("help", () => {
+  it("names every command", async () => {
+    const { code, stdout, stderr } = await cria(["--help"]);
+    expect(code).toBe(0);
+    expect(stderr).toBe("");
+    for (const command of commands) expect(stdout).toMatch(new RegExp(`^ {2}${command} `, "m"));
+  });
+
+  it.for([
+    [
+      "generate",
+      "prompt max-tokens temperature top-k top-p min-p repeat-penalty seed ignore-eos tokenizer threads isa device cache json",
+    ],
+    ["tokenize", "text json"],
+    ["logits", "tokens out threads isa device cache json"],
+    ["perplexity", "file context threads isa device cache json"],
+    ["inspect", "json"],
+  ] as const)("%s: has its options, whatever else is wrong", async ([command, options]) => {
+    const { code, stdout, stderr } = await cria([command, "--nonsense", "--help"]);
+    expect(code).toBe(0);
+    expect(stderr).toBe("");
+    expect([...stdout.matchAll(/^ {2}--([a-z-]+)/gm)].map(([, name]) => name)).toEqual([...options.split(" "), "help"]);
+  });
+
+  it("--version is package.json's", async () => {
+    const { version } = (await import("../../package.json")).default;
+    expect(await cria(["--version"])).toEqual({ code: 0, stdout: `${version}\n`, stderr: "" });
+  });
+});
+
+describe("a wrong command line is exit code 2, with a hint and nothing on stdout", () => {
+  it.for<[string[], string]>([
+    [[], "cria: a command must be given"],
+    [["sing"], "cria: sing: is not a command"],
+    [["constructor"], "cria: constructor: is not a command"],
+    [["generate", "--volume", "11"], "cria generate: Unknown option '--volume'"],
+    [["generate", "one.gguf", "two.gguf"], 'cria generate: MODEL: must be one file, not also "two.gguf"'],
+    [["generate", "--seed"], "cria generate: Option '--seed <value>' argument missing"],
+    [["generate", "--ignore-eos=yes"], "cria generate: Option '--ignore-eos' does not take an argument"],
+    [["generate", "--top-k", "12abc"], 'cria generate: --top-k: must be an integer, not "12abc"'],
+    [["generate", "--top-k", "0x10"], 'cria generate: --top-k: must be an integer, not "0x10"'],
+    [["generate", "--top-k", "1.5"], 'cria generate: --top-k: must be an integer, not "1.5"'],
+    [["generate", "--top-k", ""], 'cria generate: --top-k: must be an integer, not ""'],
+    [["generate", "--top-k=-1"], "cria generate: --top-k: must be an integer of at least 0, not -1"],
+    [
+      ["generate", "--seed", "99999999999999999999"],
+      'cria generate: --seed: must be an integer, not "99999999999999999999"',
+    ],
+    [["generate", "--temperature", "0x1"], 'cria generate: --temperature: must be a number, not "0x1"'],
+    [["generate", "--temperature", "NaN"], 'cria generate: --temperature: must be a number, not "NaN"'],
+    [["generate", "--temperature=-1"], "cria generate: --temperature: must be a number of at least 0, not -1"],
+    [["generate", "--min-p", "1.5"], "cria generate: --min-p: must be a number from 0 to 1, not 1.5"],
+    [["generate", "--max-tokens", "0"], "cria generate: --max-tokens: must be an integer from 1 to 16777216, not 0"],
+    [["generate", "--threads", "0"], "cria generate: --threads: must be an integer from 1 to 256, not 0"],
+    [["generate", "--isa", "neon"], 'cria generate: --isa: must be scalar, avx2 or avx512, not "neon"'],
+    [["generate", "--device", "tpu"], 'cria generate: --device: must be auto, cpu or cuda, not "tpu"'],
+    [["generate", "--cache", "f64"], 'cria generate: --cache: must be f16 or f32, not "f64"'],
+    [["tokenize", "--text", "a"], "cria tokenize: MODEL: must be given"],
+    [["tokenize", tinyModel], "cria tokenize: --text: must be given"],
+    [["logits", tinyModel, "--out", "x"], "cria logits: --tokens: must be given"],
+    [["logits", tinyModel, "--tokens", "1"], "cria logits: --out: must be given"],
+    [["logits", tinyModel, "--tokens", "1,,2", "--out", "x"], 'cria logits: --tokens: must be an integer, not ""'],
+    [
+      ["logits", tinyModel, "--tokens", "1,1024", "--out", "x"],
+      "cria logits: --tokens: must be ids from 0 to 1023, the vocabulary, not 1024",
+    ],
+    [["perplexity", tinyModel], "cria perplexity: --file: must be given"],
+    [
+      ["perplexity", tinyModel, "--file", tinyModel, "--context", "1"],
+      "cria perplexity: --context: must be an integer of at least 2, not 1",
+    ],
+    [["inspect"], "cria inspect: MODEL: must be given"],
+  ])("%j", async ([argv, problem]) => {
+    const { code, stdout, stderr } = await cria(argv);
+    const [first, ...rest] = stderr.trimEnd().split("\n");
+    expect(first).toBe(problem);
+    expect(rest.at(-1)).toMatch(/^Try: cria( \w+)? --help$/);
+    expect(stdout).toBe("");
+    expect(code).toBe(2);
+  });
+
+  it("a value that begins with a dash is written after an equals sign", async () => {
+    expect((await cria(["tokenize", tinyModel, "--text", "-a"])).code).toBe(2);
+    expect((await cria(["tokenize", tinyModel, "--text=-a"])).code).toBe(0);
+  });
+});
+
+describe("what fails is exit code 1 and one line with the error's code", () => {
+  it.for<[string[], string]>([
+    [["generate", "--device", "cuda"], "ERR_CRIA_UNSUPPORTED"],
+    [["generate", "--cache", "q8_0"], "ERR_CRIA_UNSUPPORTED"],
+    [["generate", "/absent.gguf"], "ERR_CRIA_FILE"],
+    [["inspect", "/absent.gguf"], "ERR_CRIA_FILE"],
+    [["tokenize", "/absent.gguf", "--text", "a"], "ERR_CRIA_FILE"],
+    [["perplexity", tinyModel, "--file", "/absent.txt"], "ENOENT"],
+    [["perplexity", tinyModel, "--file", "/dev/null"], "ERR_CRIA_ARGUMENT"],
+    [["logits", tinyModel, "--tokens", "1", "--out", "/absent/logits"], "ENOENT"],
+    [["logits", tinyModel, "--tokens", Array(193).fill("1").join(), "--out", "/absent/logits"], "ERR_CRIA_CONTEXT"],
+    [["generate", "--prompt", "a ".repeat(200)], "ERR_CRIA_CONTEXT"],
+    [["generate", "--prompt", "a ".repeat(200), "--max-tokens", "1000"], "ERR_CRIA_CONTEXT"],
+  ])("%j: %s", async ([argv, error]) => {
+    const { code, stdout, stderr } = await cria(argv);
+    expect(stderr).toMatch(/^cria: .*\n$/);
+    expect(stderr).toContain(error);
+    expect(stdout).toBe("");
+    expect(code).toBe(1);
+  });
+
+  it("a damaged file: its name and what is wrong with it", async () => {
+    await using folder = await temporaryFolder();
+    const file = await folder.write("damaged.gguf", Buffer.from("GGML, once upon a time"));
+    const { code, stderr } = await cria(["generate", file]);
+    expect(stderr).toBe(`cria: ${file}: must begin with "GGUF", not "GGML" (ERR_CRIA_FILE)\n`);
+    expect(code).toBe(1);
+  });
+});
