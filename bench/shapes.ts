@@ -1,0 +1,20 @@
+import type { LlamaConfig } from "../lib/weights/source.js";
+
+/** A LLaMA's shape, from the numbers in which they differ. */
+function llama(
+  [dim, layers, heads, kvHeads, ffn]: [number, number, number, number, number],
+  { contextLength = 4096, theta = 1e4, eps = 1e-5, vocab = 32000 } = {},
+): LlamaConfig {
+  const headDim = dim / heads;
+  const rope = { theta, scale: 1, dim: headDim, pairing: "adjacent" } as const;
+  return { layers, dim, heads, kvHeads, headDim, ffn, vocab, contextLength, eps, rope };
+}
+
+/** The shapes of the models that people run (Touvron et al. 2023, table 2; Llama 2, table 1; TinyLlama's configuration). */
+export const shapes: Readonly<Record<string, LlamaConfig>> = {
+  tinyllama: llama([2048, 22, 32, 4, 5632], { contextLength: 2048 }),
+  "7b": llama([4096, 32, 32, 32, 11008]),
+  "13b": llama([5120, 40, 40, 40, 13824]),
+  "34b": llama([8192, 48, 64, 8, 22016], { contextLength: 16384, theta: 1e6 }),
+  "70b": llama([8192, 80, 64, 8, 28672]),
+};
