@@ -6,6 +6,23 @@
 namespace cria::addon {
 namespace {
 
+const char* array_kind(const Napi::TypedArray& array) {
+  switch (array.TypedArrayType()) {
+    case napi_float32_array:
+      return ElementKind<float>::name;
+    case napi_int32_array:
+      return ElementKind<std::int32_t>::name;
+    case napi_int8_array:
+      return ElementKind<std::int8_t>::name;
+    case napi_uint8_array:
+      return ElementKind<std::uint8_t>::name;
+    case napi_uint16_array:
+      return ElementKind<std::uint16_t>::name;
+    default:
+      return "another typed array";
+  }
+}
+
 std::string show(const Napi::Value& value) {
   if (value.IsNumber() || value.IsBoolean() || value.IsUndefined() || value.IsNull() || value.IsBigInt()) {
     return value.ToString().Utf8Value();
@@ -14,6 +31,7 @@ std::string show(const Napi::Value& value) {
     const std::string text = value.As<Napi::String>().Utf8Value();
     return text.size() > 60 ? "a long string" : "\"" + text + "\"";
   }
+  if (value.IsTypedArray()) return array_kind(value.As<Napi::TypedArray>());
   return value.IsFunction() ? "a function" : value.IsSymbol() ? "a symbol" : "another object";
 }
 
@@ -28,14 +46,12 @@ std::vector<std::int32_t> copy_field(const Napi::Object& object, const char* fie
 
 }  // namespace
 
-bool is_typed_array(const Napi::Value& value, napi_typedarray_type type) {
-  return value.IsTypedArray() && value.As<Napi::TypedArray>().TypedArrayType() == type;
-}
-
 std::pair<void*, std::size_t> typed_array(const Napi::Value& value, napi_typedarray_type type, const char* kind,
                                           const char* name) {
   const Napi::Env env = value.Env();
-  if (!is_typed_array(value, type)) throw wrong_type(value, name, kind);
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != type) {
+    throw wrong_type(value, name, kind);
+  }
   std::size_t length = 0, offset = 0;
   void* data = nullptr;
   napi_value buffer = nullptr;

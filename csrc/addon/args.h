@@ -42,8 +42,6 @@ struct Array {
   std::size_t bytes() const { return length * sizeof(T); }
 };
 
-bool is_typed_array(const Napi::Value& value, napi_typedarray_type type);
-
 // Its data and length; throws where it is of another type or detached.
 std::pair<void*, std::size_t> typed_array(const Napi::Value& value, napi_typedarray_type type, const char* kind,
                                           const char* name);

@@ -1,5 +1,7 @@
 #include "errors.h"
 
+#include <cctype>
+
 namespace cria::addon {
 namespace {
 
@@ -7,6 +9,16 @@ template <class Error>
 Error with_code(Error error) {
   error.Set("code", "ERR_CRIA_ARGUMENT");
   return error;
+}
+
+// The names of cria.h as bindings.d.ts has them: rotary_dim is rotaryDim there.
+std::string camel_case(const std::string& message) {
+  std::string result;
+  for (std::size_t i = 0; i < message.size(); ++i) {
+    const bool joint = message[i] == '_' && i + 1 < message.size() && std::islower(message[i + 1]);
+    result += joint ? static_cast<char>(std::toupper(message[++i])) : message[i];
+  }
+  return result;
 }
 
 const char* code_of(cria_status status) {
@@ -47,7 +59,7 @@ Napi::Error cria_error(Napi::Env env, const char* code, const std::string& messa
 }
 
 Napi::Error status_error(Napi::Env env, cria_status status, const std::string& message) {
-  if (status == CRIA_ERROR_ARGUMENT) return range_error(env, message);
+  if (status == CRIA_ERROR_ARGUMENT) return range_error(env, camel_case(message));
   return cria_error(env, code_of(status), message);
 }
 

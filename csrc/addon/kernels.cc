@@ -16,10 +16,9 @@ std::size_t product(Napi::Env env, std::size_t a, std::size_t b) {
   return result;
 }
 
-// How many rows of `dim` an array holds.
+// How many rows of `dim`, which is not 0, an array holds.
 template <class T>
 std::size_t rows_of(Napi::Env env, const Array<T>& array, std::size_t dim, const char* of) {
-  if (dim == 0) throw range_error(env, std::string(of) + " must not be empty");
   if (array.length % dim != 0) {
     throw range_error(env, std::string(array.name) + ": its length must be a multiple of " + of + " " +
                                std::to_string(dim) + ", not " + std::to_string(array.length));
@@ -38,6 +37,7 @@ Napi::Value rmsnorm(const Napi::CallbackInfo& info) {
   const auto x = get_array<float>(info[1], "x"), weight = get_array<float>(info[2], "weight");
   const double eps = get_number(info[3], "eps");
   const auto out = get_array<float>(info[4], "out");
+  if (weight.length == 0) throw range_error(env, "weight: its length must be at least 1, not 0");
   const std::size_t rows = rows_of(env, x, weight.length, "weight's");
   require_length(env, "out", out.length, x.length);
   require_apart(env, out, x, /*same=*/true);
@@ -75,7 +75,9 @@ Napi::Value embed(const Napi::CallbackInfo& info) {
   const auto out = get_array<float>(info[3], "out");
   require_length(env, "out", out.length, product(env, tokens.length, cria_tensor_cols(table.get())));
   require_apart(env, out, tokens);
-  return done(info, cria_embed(device.get(), table.get(), tokens.length, tokens.data, out.data));
+  // A copy: of shared memory, another thread could change a token between its check and its use.
+  const std::vector<std::int32_t> ids(tokens.data, tokens.data + tokens.length);
+  return done(info, cria_embed(device.get(), table.get(), ids.size(), ids.data(), out.data));
 }
 
 Napi::Value matmul(const Napi::CallbackInfo& info) {
@@ -112,15 +114,16 @@ struct Layer {
 Layer get_layer(const Napi::Value& value) {
   const Napi::Env env = value.Env();
   const Napi::Object object = get_object(value, "cache");
-  const cria_type type = is_typed_array(object.Get("k"), napi_float32_array) ? CRIA_TYPE_F32 : CRIA_TYPE_F16;
-  const Side k = get_side(object.Get("k"), "cache.k", type), v = get_side(object.Get("v"), "cache.v", type);
-  const cria_kv_layer layer{.struct_size = sizeof(cria_kv_layer),
-                            .type = type,
-                            .blocks = get_size(object.Get("blocks"), "cache.blocks"),
-                            .kv_heads = get_size(object.Get("kvHeads"), "cache.kvHeads", 1),
-                            .head_dim = get_size(object.Get("headDim"), "cache.headDim", 1),
-                            .k = k.data,
-                            .v = v.data};
+  cria_kv_layer layer{.struct_size = sizeof(cria_kv_layer),
+                      .type = get_named(object.Get("type"), "cache.type", kCacheTypes),
+                      .blocks = get_size(object.Get("blocks"), "cache.blocks"),
+                      .kv_heads = get_size(object.Get("kvHeads"), "cache.kvHeads", 1),
+                      .head_dim = get_size(object.Get("headDim"), "cache.headDim", 1)};
+  // The memory is looked up last: a getter could detach it.
+  const Napi::Value k_value = object.Get("k"), v_value = object.Get("v");
+  const Side k = get_side(k_value, "cache.k", layer.type), v = get_side(v_value, "cache.v", layer.type);
+  layer.k = k.data;
+  layer.v = v.data;
   const std::size_t length =
       product(env, product(env, product(env, layer.blocks, layer.kv_heads), layer.head_dim), CRIA_KV_BLOCK);
   require_length(env, "cache.k", k.length, length);

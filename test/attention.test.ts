@@ -1,0 +1,332 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+
+import { type AttentionOptions, attention, type Execution, type KvLayer } from "../lib/kernels.js";
+import { blockTokens } from "../lib/kv-pool.js";
+import { type Random, random, randomFloats } from "./support/arbitraries.js";
+import { expectArgumentError, expectClose, expectSameBits } from "./support/compare.js";
+import { executions, scalar } from "./support/isas.js";
+import {
+  cacheTypes,
+  headDims,
+  headShapes,
+  kvLayer,
+  placeSequences,
+  randomKv,
+  readKey,
+  readValue,
+  shuffled,
+} from "./support/kv.js";
+
+type Problem = Omit<AttentionOptions, keyof Execution | "out"> & { qStride: number };
+
+function run(execution: Execution, problem: Problem): Float32Array {
+  const tokens = problem.q.length / problem.qStride;
+  const out = new Float32Array(tokens * problem.heads * problem.cache.headDim).fill(Number.NaN);
+  attention({ ...problem, out, ...execution });
+  return out;
+}
+
+/** Attention in float64 (Vaswani et al. 2017, eq. 1), and how far float32 may be from it. */
+function exact({ q, qStride, sequences, cache, heads }: Problem): { out: number[]; tolerance: number[] } {
+  const { headDim, kvHeads } = cache;
+  const out: number[] = [];
+  const tolerance: number[] = [];
+  let row = 0;
+  for (const sequence of sequences) {
+    const read = (of: typeof readKey) =>
+      Array.from({ length: kvHeads }, (_, head) =>
+        Array.from({ length: sequence.past + sequence.length }, (_, token) => of(cache, sequence, token, head)),
+      );
+    const keys = read(readKey);
+    const values = read(readValue);
+    for (let i = 0; i < sequence.length; i++, row++) {
+      for (let head = 0; head < heads; head++) {
+        const kvHead = Math.floor((head * kvHeads) / heads);
+        const query = q.subarray(row * qStride + head * headDim, row * qStride + (head + 1) * headDim);
+        const seen = keys[kvHead]!.slice(0, sequence.past + i + 1);
+        const scores = seen.map((key) => dot(query, key) / Math.sqrt(headDim));
+        const largest = Math.max(...scores);
+        const weights = scores.map((score) => Math.exp(score - largest));
+        const total = weights.reduce((sum, weight) => sum + weight, 0);
+        // A score is a chain of headDim sums, and a relative error of exp(score) is an absolute one of the score's; the
+        // sums of p and of p v have as many steps as there are keys.
+        const size = Math.max(...seen.map((key) => dot(query.map(Math.abs), key.map(Math.abs)))) / Math.sqrt(headDim);
+        const relative = 2 ** -23 * (8 + headDim * size + seen.length);
+        for (let d = 0; d < headDim; d++) {
+          const column = values[kvHead]!.slice(0, seen.length).map((value) => value[d]!);
+          out.push(dot(weights, column) / total);
+          tolerance.push((relative * dot(weights, column.map(Math.abs))) / total + 2 ** -126);
+        }
+      }
+    }
+  }
+  return { out, tolerance };
+}
+
+const dot = (x: ArrayLike<number>, y: ArrayLike<number>) => {
+  let sum = 0;
+  for (let i = 0; i < x.length; i++) sum += x[i]! * y[i]!;
+  return sum;
+};
+
+interface Shape {
+  lengths: { length: number; past: number }[];
+  shape: { heads: number; kvHeads: number };
+  headDim: number;
+  type: "f32" | "f16";
+  next: Random;
+}
+
+/** q at any stride that its heads fit, and a cache of which some blocks belong to no sequence. */
+function build({ lengths, shape, headDim, type, next }: Shape): Problem {
+  const { sequences, blocks } = placeSequences(lengths, next() % 3, next);
+  const tokens = lengths.reduce((sum, { length }) => sum + length, 0);
+  const qStride = shape.heads * headDim + (next() % 2) * 24;
+  return {
+    q: randomFloats(tokens * qStride, next).map((value) => Math.max(-4, Math.min(4, value))),
+    qStride,
+    sequences,
+    cache: kvLayer({ type, blocks, kvHeads: shape.kvHeads, headDim }, () => randomKv(type, next)),
+    heads: shape.heads,
+  };
+}
+
+// A prompt's task is 32 queries: some have more. The pasts reach into the second and third tile of 64 keys.
+const short = fc
+  .record({
+    lengths: fc.array(
+      fc.record({
+        length: fc.oneof({ weight: 5, arbitrary: fc.nat(6) }, fc.integer({ min: 31, max: 35 })),
+        past: fc.oneof(fc.nat(40), fc.integer({ min: 60, max: 140 })),
+      }),
+      { maxLength: 3 },
+    ),
+    shape: headShapes,
+    headDim: headDims,
+    type: cacheTypes,
+    next: random,
+  })
+  .map(build);
+
+// Contexts around the splits of 512 keys, of one query, which threads share, and of more, which they do not.
+const long = fc
+  .record({
+    lengths: fc.array(
+      fc.record({
+        length: fc.integer({ min: 1, max: 2 }),
+        past: fc.oneof(fc.integer({ min: 509, max: 515 }), fc.integer({ min: 1000, max: 1100 })),
+      }),
+      { minLength: 1, maxLength: 2 },
+    ),
+    shape: headShapes,
+    headDim: fc.constantFrom(8, 24, 40),
+    type: cacheTypes,
+    next: random,
+  })
+  .map(build);
+
+const problem = fc.oneof({ weight: 3, arbitrary: short }, long);
+
+describe("attention", () => {
+  test("is the paper's formula, to float32's accuracy", () => {
+    fc.assert(
+      fc.property(problem, (given) => {
+        const { out, tolerance } = exact(given);
+        expectClose(run(scalar, given), out, (i) => tolerance[i]!);
+      }),
+      { numRuns: 20 },
+    );
+  });
+
+  test.each(executions)("$isa with $threads threads gives the scalar kernel's bits", (execution) => {
+    fc.assert(
+      fc.property(problem, (given) => expectSameBits(run(execution, given), run(scalar, given))),
+      { numRuns: 30 },
+    );
+  });
+
+  test.each(executions)("$isa with $threads threads gives a token the bits that it has alone", (execution) => {
+    fc.assert(
+      fc.property(problem, (given) => {
+        expectSameBits(
+          run(
+            execution,
+            chunked(given, () => 1),
+          ),
+          run(execution, given),
+        );
+      }),
+      { numRuns: 15 },
+    );
+  });
+
+  test.each(executions)("$isa with $threads threads gives a prompt the same bits however it is cut", (execution) => {
+    fc.assert(
+      fc.property(problem, random, (given, next) => {
+        expectSameBits(
+          run(
+            execution,
+            chunked(given, () => 1 + (next() % 9)),
+          ),
+          run(execution, given),
+        );
+      }),
+      { numRuns: 15 },
+    );
+  });
+
+  test.each(executions)("$isa with $threads threads does not mind which blocks hold the cache", (execution) => {
+    fc.assert(
+      fc.property(problem, random, (given, next) => {
+        expectSameBits(run(execution, moved(given, next)), run(execution, given));
+      }),
+      { numRuns: 15 },
+    );
+  });
+
+  test.each(executions)("$isa with $threads threads reads no key after a query's own", (execution) => {
+    fc.assert(
+      fc.property(problem, (given) => {
+        const want = run(execution, given);
+        expectSameBits(run(execution, { ...given, cache: spoiled(given) }), want);
+      }),
+      { numRuns: 15 },
+    );
+  });
+
+  test.each(executions)("$isa with $threads threads lets NaN through, in the rows that see it alone", (execution) => {
+    for (const type of ["f32", "f16"] as const) {
+      const given = sample({ length: 20, past: 0, type });
+      const nan = type === "f32" ? Number.NaN : 0x7e00;
+      for (const side of ["k", "v"] as const) {
+        const cache = { ...given.cache, [side]: given.cache[side].slice() };
+        // Token 10 of the only head: k is [headDim, 16], v [16, headDim].
+        for (let d = 0; d < 8; d++) cache[side][side === "k" ? d * 16 + 10 : 10 * 8 + d] = nan;
+        const out = run(execution, { ...given, cache });
+        expect(out.subarray(0, 80).some(Number.isNaN)).toBe(false);
+        expect(out.subarray(80).every(Number.isNaN)).toBe(true);
+      }
+      const q = given.q.slice().fill(Number.NaN, 8, 16);
+      const out = run(execution, { ...given, q });
+      expect(Array.from(out, (value, i) => Number.isNaN(value) === (i >= 8 && i < 16)).every(Boolean)).toBe(true);
+    }
+  });
+
+  test.each(executions)("$isa with $threads threads is sure where one score towers over the others", (execution) => {
+    // Scores of 0 but for one of 1e6: its value is the answer, and exp of the difference neither overflows nor is NaN.
+    for (const token of [0, 7, 19, 70, 600]) {
+      const given = sample({ length: 1, past: 600, type: "f32" });
+      given.q.fill(1000);
+      given.cache.k.fill(0);
+      const block = Math.floor(token / 16) * 128;
+      for (let d = 0; d < 8; d++) given.cache.k[block + d * 16 + (token % 16)] = 1000;
+      const want = given.cache.v.subarray(block + (token % 16) * 8, block + (token % 16) * 8 + 8);
+      expectClose(run(execution, given), want, () => 1e-6);
+    }
+  });
+
+  test("names the argument that is wrong", () => {
+    const given = sample({ length: 2, past: 15, type: "f16" });
+    const good = { ...given, out: new Float32Array(16) };
+    const { cache } = given;
+    const wrong = (changes: object, error: Error) =>
+      expectArgumentError(() => attention({ ...good, ...changes }), error);
+
+    wrong({ out: new Float32Array(15) }, new RangeError("out: its length must be 16, not 15"));
+    wrong({ q: new Float32Array(17) }, new RangeError("q: its length must be 16, not 17"));
+    wrong({ q: given.cache.k }, new TypeError("q: must be a Float32Array, not a Uint16Array"));
+    wrong({ qStride: 7 }, new RangeError("qStride: must be an integer of at least 8, not 7"));
+    wrong({ qStride: Number.NaN }, new RangeError("qStride: must be an integer of at least 8, not NaN"));
+    wrong({ qStride: 2 ** 52 }, new RangeError(`q: its length must be ${2 ** 53}, not 16`));
+    wrong({ heads: -1 }, new RangeError("heads: must be an integer from 1 to 2147483647, not -1"));
+    wrong({ out: given.q }, new RangeError("out: must not overlap q"));
+    wrong({ cache: { ...cache, type: "f32" } }, new TypeError("cache.k: must be a Float32Array, not a Uint16Array"));
+    wrong(
+      { cache: { ...cache, v: cache.v.subarray(0, 200) } },
+      new RangeError("cache.v: its length must be 256, not 200"),
+    );
+    wrong(
+      { cache: { ...cache, kvHeads: 2 ** 53 } },
+      new RangeError(`cache.kvHeads: must be an integer of at least 1, not ${2 ** 53}`),
+    );
+    wrong({ sequences: [] }, new RangeError("q: its length must be 0, not 16"));
+    wrong(
+      { sequences: [{ length: 2, past: 15, blocks: Int32Array.of(0, -1) }] },
+      new RangeError("sequences[0].blocks[1]: must be an integer from 0 to 1, not -1"),
+    );
+    wrong(
+      { sequences: [{ length: 2, past: 31, blocks: [0, 1] }] },
+      new RangeError("sequences[0].blocks.length: must be at least 3, not 2"),
+    );
+    const detached = new Float32Array(16);
+    structuredClone(detached, { transfer: [detached.buffer] });
+    wrong({ q: detached }, new TypeError("q: must not be detached"));
+    expect(good.out).toEqual(new Float32Array(16));
+  });
+});
+
+/** One head of eight dimensions, one sequence in blocks that are in order. */
+function sample({ length, past, type }: { length: number; past: number; type: "f32" | "f16" }): Problem {
+  const count = Math.ceil((past + length) / blockTokens);
+  let value = 0;
+  const next = () => (type === "f32" ? Math.fround(Math.sin(value++)) : 0x3000 + (value++ % 1024));
+  return {
+    q: Float32Array.from({ length: length * 8 }, (_, i) => Math.cos(i)),
+    qStride: 8,
+    sequences: [{ length, past, blocks: Array.from({ length: count }, (_, i) => i) }],
+    cache: kvLayer({ type, blocks: count, kvHeads: 1, headDim: 8 }, next),
+    heads: 1,
+  };
+}
+
+/** The same tokens, each sequence cut into several that share its blocks; the cache holds all tokens already. */
+function chunked(given: Problem, size: () => number): Problem {
+  const sequences = given.sequences.flatMap(({ length, past, blocks }) => {
+    const chunks = [];
+    for (let done = 0, count = 0; done < length; done += count) {
+      count = Math.min(size(), length - done);
+      chunks.push({ length: count, past: past + done, blocks });
+    }
+    return chunks;
+  });
+  return { ...given, sequences };
+}
+
+/** The same cache with its blocks in another order, and the tables to match. */
+function moved(given: Problem, next: Random): Problem {
+  const { cache } = given;
+  const place = shuffled(cache.blocks, next);
+  const k = cache.k.slice();
+  const v = cache.v.slice();
+  const size = cache.kvHeads * cache.headDim * blockTokens;
+  place.forEach((to, from) => {
+    k.set(cache.k.subarray(from * size, (from + 1) * size), to * size);
+    v.set(cache.v.subarray(from * size, (from + 1) * size), to * size);
+  });
+  const sequences = given.sequences.map((sequence) => ({
+    ...sequence,
+    blocks: Array.from(sequence.blocks, (block) => place[block]!),
+  }));
+  return { ...given, cache: { ...cache, k, v }, sequences };
+}
+
+/** The cache with NaN wherever no token of a sequence stands. */
+function spoiled({ cache, sequences }: Problem): KvLayer {
+  const { kvHeads, headDim } = cache;
+  const nan = cache.type === "f32" ? Number.NaN : 0x7e00;
+  const spoilt = { ...cache, k: cache.k.slice().fill(nan), v: cache.v.slice().fill(nan) };
+  for (const { past, length, blocks } of sequences) {
+    for (let token = 0; token < past + length; token++) {
+      for (let head = 0; head < kvHeads; head++) {
+        const base = (blocks[token >> 4]! * kvHeads + head) * headDim * blockTokens;
+        for (let d = 0; d < headDim; d++) {
+          const [k, v] = [base + d * blockTokens + (token % 16), base + (token % 16) * headDim + d];
+          spoilt.k[k] = cache.k[k]!;
+          spoilt.v[v] = cache.v[v]!;
+        }
+      }
+    }
+  }
+  return spoilt;
+}

@@ -1,0 +1,452 @@
+import { readFileSync, statSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
+
+import { CriaError, type GenerateOptions, loadModel, type Model, type ModelOptions, tinyModel } from "../lib/index.js";
+import { native } from "../lib/native.js";
+import { dataFile, needFiles } from "./support/data.js";
+import { llamaFile, temporaryFolder } from "./support/gguf-writer.js";
+
+/** The tiny model until the test is finished. */
+async function load(options: ModelOptions = {}): Promise<Model> {
+  const loaded = await loadModel(tinyModel, { onWarning: () => undefined, ...options });
+  onTestFinished(() => loaded.dispose());
+  return loaded;
+}
+
+async function collect(pieces: AsyncIterable<string>): Promise<string> {
+  let text = "";
+  for await (const piece of pieces) text += piece;
+  return text;
+}
+
+const error = (name: string, code: string, message: RegExp) =>
+  expect.objectContaining({ name, code, message: expect.stringMatching(message) });
+const argumentError = (name: "TypeError" | "RangeError", message: RegExp) => error(name, "ERR_CRIA_ARGUMENT", message);
+const criaError = (code: string, message: RegExp) => error("CriaError", code, message);
+
+/** What `call` throws; it must throw. */
+function thrown(call: () => unknown): unknown {
+  try {
+    call();
+  } catch (caught) {
+    return caught;
+  }
+  return expect.fail("nothing was thrown");
+}
+
+const allFree = ({ runtime: { pool } }: Model) => pool.freeBlocks === pool.blocks;
+
+let model: Model;
+beforeAll(async () => {
+  model = await loadModel(tinyModel);
+});
+afterAll(() => model.dispose());
+
+describe("generation", () => {
+  test("tells a story piece by piece, and then what it did", async () => {
+    const generation = model.generate("Once upon a time", { temperature: 0, maxTokens: 40 });
+    expect(generation.result).toBeUndefined();
+    const pieces: string[] = [];
+    for await (const piece of generation) pieces.push(piece);
+
+    expect(pieces.length).toBeGreaterThan(10);
+    expect(pieces.join("")).toMatch(/^, there was a little girl named Lily\. She loved to play /);
+    expect(generation.result).toMatchObject({
+      text: pieces.join(""),
+      promptTokens: 5,
+      finishReason: "length",
+      seed: expect.any(Number),
+    });
+    expect(generation.result!.tokens).toHaveLength(40);
+    const { prefillMs, decodeMs, prefillTokensPerSecond, decodeTokensPerSecond } = generation.result!.timings;
+    expect(prefillTokensPerSecond).toBeCloseTo(5000 / prefillMs);
+    expect(decodeTokensPerSecond).toBeCloseTo(39_000 / decodeMs);
+    expect(allFree(model)).toBe(true);
+  });
+
+  test("an empty prompt begins with BOS, as a text or as tokens", async () => {
+    const options = { temperature: 0, maxTokens: 20 };
+    const generation = model.generate("", options);
+    const text = await collect(generation);
+    expect(generation.result!.promptTokens).toBe(1);
+    expect(text).toMatch(/^\S/);
+    expect(await collect(model.generate(new Int32Array(0), options))).toBe(text);
+    // After a prompt of the caller's the text is a continuation: it keeps the space that it begins with.
+    const continued = model.generate(Int32Array.of(model.tokenizer.bos!), options);
+    expect((await collect(continued)).trimStart()).toBe(text);
+    expect(continued.result!.tokens).toEqual(generation.result!.tokens);
+  });
+
+  test("takes tokens as they are", async () => {
+    const options = { temperature: 0, maxTokens: 20 };
+    const tokens = Int32Array.of(model.tokenizer.bos!, ...model.tokenizer.encode("Tom had a red ball"));
+    const generation = model.generate(tokens, options);
+    const text = await collect(model.generate("Tom had a red ball", options));
+    tokens.fill(0); // a copy was made
+    expect(await collect(generation)).toBe(text);
+  });
+
+  test("the same seed gives the same text, another one another", async () => {
+    const say = (seed: number) => collect(model.generate("The cat", { temperature: 1, seed, maxTokens: 40 }));
+    expect(await say(7)).toBe(await say(7));
+    expect(await say(7)).not.toBe(await say(8));
+  });
+
+  test("a random seed can be used again", async () => {
+    const first = model.generate("The cat", { temperature: 1, maxTokens: 40 });
+    const text = await collect(first);
+    expect(await collect(model.generate("The cat", { temperature: 1, maxTokens: 40, seed: first.result!.seed }))).toBe(
+      text,
+    );
+  });
+
+  test("two at once say what each says alone", async () => {
+    const prompts = ["Once upon a time", "Tom and Sue"];
+    const options = { temperature: 0.9, seed: 3, maxTokens: 50 };
+    const alone: string[] = [];
+    for (const prompt of prompts) alone.push(await collect(model.generate(prompt, options)));
+    expect(await Promise.all(prompts.map((prompt) => collect(model.generate(prompt, options))))).toEqual(alone);
+  });
+
+  test("can be iterated over once", async () => {
+    const generation = model.generate("Hi", { maxTokens: 1 });
+    await collect(generation);
+    await expect(collect(generation)).rejects.toEqual(criaError("ERR_CRIA_ARGUMENT", /^generation: .*already$/));
+  });
+
+  test("leaving the iteration gives the cache's blocks back", async () => {
+    for await (const piece of model.generate("Once upon a time", { temperature: 0 })) {
+      expect(piece).not.toBe("");
+      expect(allFree(model)).toBe(false);
+      break;
+    }
+    expect(allFree(model)).toBe(true);
+  });
+});
+
+describe("the end of a text", () => {
+  const greedy = { temperature: 0, ignoreEos: true } satisfies GenerateOptions;
+
+  test("at the model's own end, which ignoreEos never lets come", async () => {
+    // A model whose next token is always EOS: its logits are made so.
+    const ending = await load();
+    const { eos } = ending.tokenizer;
+    const forward = vi.spyOn(ending.runtime, "sequence").mockImplementation(() => {
+      const logits = new Float32Array(ending.config.vocab);
+      logits[eos!] = 5;
+      logits[300] = 4;
+      return { length: 1, forward: async () => logits.slice(), dispose: () => undefined } as never;
+    });
+    onTestFinished(() => forward.mockRestore());
+    const ended = ending.generate("Hi", { temperature: 0, maxTokens: 3 });
+    expect(await collect(ended)).toBe("");
+    expect(ended.result).toMatchObject({ tokens: [], finishReason: "eos" });
+    const going = ending.generate("Hi", { ...greedy, maxTokens: 3 });
+    await collect(going);
+    expect(going.result).toMatchObject({ tokens: [300, 300, 300], finishReason: "length" });
+  });
+
+  test.for([
+    ["Lily"], // within tokens
+    [". She loved"], // across tokens
+    ["e"],
+    [["nowhere", " little girl", "Lily"]],
+  ] as (string | string[])[][])("before a stop string: %j", async ([stop]) => {
+    const text = await collect(model.generate("Once upon a time", { ...greedy, maxTokens: 40 }));
+    const stops = [stop!].flat();
+    const first = Math.min(...stops.map((one) => text.indexOf(one)).filter((at) => at >= 0));
+    const generation = model.generate("Once upon a time", { ...greedy, maxTokens: 40, stop: stop! });
+    expect(await collect(generation)).toBe(text.slice(0, first));
+    expect(generation.result).toMatchObject({ finishReason: "stop", text: text.slice(0, first) });
+  });
+
+  test("what was held back for a stop string that never came is said", async () => {
+    const text = await collect(model.generate("Once upon a time", { ...greedy, maxTokens: 10 }));
+    const stop = `${text.slice(-5)}, and more`;
+    expect(await collect(model.generate("Once upon a time", { ...greedy, maxTokens: 10, stop }))).toBe(text);
+  });
+
+  // 20 is no multiple of the cache's 16.
+  test.for([16, 20])("at a context of %d tokens", async (contextLength) => {
+    const short = await load({ contextLength });
+    const generation = short.generate("Once upon a time", greedy);
+    await collect(generation);
+    // The last token chosen is not read any more: it is one more than the context holds.
+    expect(generation.result).toMatchObject({ finishReason: "context", promptTokens: 5 });
+    expect(generation.result!.tokens).toHaveLength(contextLength - 5 + 1);
+    const fullPrompt = short.generate(new Int32Array(contextLength).fill(300), greedy);
+    await collect(fullPrompt);
+    expect(fullPrompt.result).toMatchObject({ finishReason: "context", promptTokens: contextLength });
+    expect(thrown(() => short.generate(new Int32Array(contextLength + 1).fill(300)))).toEqual(
+      criaError(
+        "ERR_CRIA_CONTEXT",
+        RegExp(`^prompt: must be at most ${contextLength} tokens, the context, not ${contextLength + 1}$`),
+      ),
+    );
+  });
+
+  test("two texts that outgrow the cache together: one is refused, with a typed error, and nothing leaks", async () => {
+    const short = await load({ contextLength: 64 });
+    const results = await Promise.allSettled(
+      ["Once", "Tom"].map((prompt) => collect(short.generate(prompt, { ...greedy, maxTokens: 60 }))),
+    );
+    expect(results.map(({ status }) => status).sort()).toEqual(["fulfilled", "rejected"]);
+    const { reason } = results.find((result) => result.status === "rejected")!;
+    expect(reason).toEqual(criaError("ERR_CRIA_CACHE_FULL", /^the KV pool is full/));
+    expect(allFree(short)).toBe(true);
+  });
+});
+
+describe("wrong arguments of generate", () => {
+  test.for<[object, "TypeError" | "RangeError", RegExp]>([
+    [{ maxTokens: 0 }, "RangeError", /^maxTokens: must be an integer of at least 1, not 0$/],
+    [{ maxTokens: "3" }, "TypeError", /^maxTokens: must be a number, not "3"$/],
+    [{ temperature: -1 }, "RangeError", /^temperature: must be a number of at least 0, not -1$/],
+    [{ temperature: Number.NaN }, "RangeError", /^temperature: .*NaN$/],
+    [{ seed: 2 ** 32 }, "RangeError", /^seed: /],
+    [{ ignoreEos: 1 }, "TypeError", /^ignoreEos: must be a boolean, not 1$/],
+    [{ stop: 1 }, "TypeError", /^stop: must be a string or an array of strings, not 1$/],
+    [{ stop: ["a", 1] }, "TypeError", /^stop: must be a string or an array of strings, not Array$/],
+    [{ stop: null }, "TypeError", /^stop: /],
+    [{ signal: {} }, "TypeError", /^signal: must be an AbortSignal, not Object$/],
+  ])("%j", ([options, name, message]) => {
+    expect(thrown(() => model.generate("Hi", options))).toEqual(argumentError(name, message));
+  });
+
+  test("no options, and no prompt", () => {
+    const message = /^options: must be an object, not null$/;
+    expect(thrown(() => model.generate("Hi", null as never))).toEqual(argumentError("TypeError", message));
+    for (const prompt of [undefined, 5, [1, 2], new Float32Array(2)]) {
+      const expected = argumentError("TypeError", /^prompt: must be a string or an Int32Array, not /);
+      expect(thrown(() => model.generate(prompt as never))).toEqual(expected);
+    }
+  });
+
+  test.for([-1, 1024])("a token that is none: %d", async (token) => {
+    await expect(collect(model.generate(Int32Array.of(1, token), { maxTokens: 2 }))).rejects.toEqual(
+      argumentError("RangeError", RegExp(`token.*${token}`)),
+    );
+    expect(allFree(model)).toBe(true);
+  });
+});
+
+describe("cancelling", () => {
+  /** A model that has not yet lost its context, and a prompt that takes the scalar kernels a while. */
+  const slow = { isa: "scalar", threads: 1, contextLength: 4096 } as const satisfies ModelOptions;
+  const longPrompt = Int32Array.from({ length: 3000 }, (_, i) => 300 + (i % 700));
+  const aborted = criaError("ERR_CRIA_ABORTED", /cancelled/);
+
+  async function expectUsable(it: Model): Promise<void> {
+    expect(allFree(it)).toBe(true);
+    expect(await collect(it.generate("Once upon a time", { temperature: 0, maxTokens: 8 }))).toMatch(/^, there was a/);
+  }
+
+  test("before the first token", async () => {
+    const signal = AbortSignal.abort("no reason");
+    await expect(collect(model.generate("Hi", { signal }))).rejects.toEqual(aborted);
+    await expectUsable(model);
+  });
+
+  test("while the prompt is read", async () => {
+    const it = await load(slow);
+    const controller = new AbortController();
+    const text = collect(it.generate(longPrompt, { signal: controller.signal, maxTokens: 1 }));
+    text.catch(() => undefined);
+    await sleep(5);
+    expect(it.runtime.pool.freeBlocks).toBeLessThan(it.runtime.pool.blocks); // it reads
+    controller.abort();
+    await expect(text).rejects.toEqual(aborted);
+    await expectUsable(it);
+  });
+
+  test("between two tokens", async () => {
+    const controller = new AbortController();
+    const generation = model.generate("Once upon a time", { temperature: 0, signal: controller.signal });
+    const pieces: string[] = [];
+    const iterate = async () => {
+      for await (const piece of generation) {
+        pieces.push(piece);
+        if (pieces.length === 5) controller.abort();
+      }
+    };
+    await expect(iterate()).rejects.toEqual(aborted);
+    expect(pieces).toHaveLength(5);
+    expect(generation.result).toBeUndefined();
+    await expectUsable(model);
+  });
+
+  test("one text does not stop another that waits", async () => {
+    const it = await load(slow);
+    const controller = new AbortController();
+    const stopped = collect(it.generate(longPrompt, { signal: controller.signal, maxTokens: 1 }));
+    const other = collect(it.generate("Once upon a time", { temperature: 0, maxTokens: 8 }));
+    controller.abort();
+    await expect(stopped).rejects.toEqual(aborted);
+    expect(await other).toMatch(/^, there was a/);
+    await expectUsable(it);
+  });
+
+  test("the loading", async () => {
+    await expect(loadModel(tinyModel, { signal: AbortSignal.abort() })).rejects.toEqual(aborted);
+    const controller = new AbortController();
+    let tensors = 0;
+    const onProgress = () => {
+      tensors += 1;
+      controller.abort();
+    };
+    await expect(loadModel(tinyModel, { signal: controller.signal, onProgress })).rejects.toEqual(aborted);
+    expect(tensors).toBe(1);
+  });
+});
+
+describe("sequences", () => {
+  test("go back to the pool when the run that writes to them is done", async () => {
+    const it = await load({ isa: "scalar", threads: 1, contextLength: 512 });
+    const sequence = it.sequence();
+    const reading = sequence.forward(new Int32Array(200).fill(300), "last");
+    sequence.dispose();
+    expect(allFree(it)).toBe(false);
+    await reading;
+    expect(allFree(it)).toBe(true);
+    const again = sequence.forward(Int32Array.of(1), "last");
+    await expect(again).rejects.toEqual(criaError("ERR_CRIA_DISPOSED", /^sequence: was disposed$/));
+  });
+
+  test("read one run of tokens at a time, and at least one token", async () => {
+    const sequence = model.sequence();
+    const first = sequence.forward(Int32Array.of(1), "last");
+    const second = sequence.forward(Int32Array.of(1), "last");
+    await expect(second).rejects.toEqual(criaError("ERR_CRIA_ARGUMENT", /^sequence: /));
+    await first;
+    const none = sequence.forward(new Int32Array(0), "last");
+    await expect(none).rejects.toEqual(argumentError("RangeError", /^tokens\.length: must be .* at least 1, not 0$/));
+    const noTokens = sequence.forward([1] as never, "last");
+    await expect(noTokens).rejects.toEqual(argumentError("TypeError", /^tokens: must be an Int32Array, not Array$/));
+    expect(sequence.length).toBe(1);
+    sequence.dispose();
+  });
+});
+
+describe("loading", () => {
+  test("tells how far it is, never less than before, until all is there", async () => {
+    const calls: [number, number][] = [];
+    await load({ onProgress: (loaded, total) => calls.push([loaded, total]) });
+    const total = calls[0]![1];
+    expect(calls.every(([, all]) => all === total)).toBe(true);
+    expect(calls.map(([loaded]) => loaded)).toEqual(calls.map(([loaded]) => loaded).toSorted((a, b) => a - b));
+    expect(calls[0]![0]).toBeGreaterThan(0);
+    expect(calls.at(-1)![0]).toBe(total);
+    expect(total).toBeLessThan(statSync(tinyModel).size);
+    expect(total).toBeGreaterThan(0.9 * statSync(tinyModel).size);
+  });
+
+  test("warns of a context beyond the model's own, and of no other", async () => {
+    const warnings: string[] = [];
+    const onWarning = (message: string) => warnings.push(message);
+    await load({ onWarning, contextLength: 192 });
+    expect(warnings).toEqual([]);
+    await load({ onWarning, contextLength: 193 });
+    expect(warnings).toEqual([expect.stringMatching(/cria-tiny-q8_0\.gguf was trained with a context of 192 .* 193 /)]);
+  });
+
+  test.for<[object, "TypeError" | "RangeError", RegExp]>([
+    [{ cache: "q4" }, "RangeError", /^cache: must be f16 or f32, not "q4"$/],
+    [{ contextLength: 0 }, "RangeError", /^contextLength: must be an integer from 1 to 16777216, not 0$/],
+    [{ contextLength: 1.5 }, "RangeError", /^contextLength: /],
+    [{ contextLength: "9" }, "TypeError", /^contextLength: must be a number, not "9"$/],
+    [{ device: "gpu" }, "RangeError", /^device: must be auto, cpu or cuda, not "gpu"$/],
+    [{ isa: "sse2" }, "RangeError", /^isa: must be scalar, avx2 or avx512, not "sse2"$/],
+    [{ threads: 0 }, "RangeError", /^threads: must be an integer from 1 to 256, not 0$/],
+    [{ threads: 257 }, "RangeError", /^threads: /],
+    [{ onProgress: 1 }, "TypeError", /^onProgress: must be a function, not 1$/],
+    [{ onWarning: "x" }, "TypeError", /^onWarning: must be a function, not "x"$/],
+    [{ signal: 1 }, "TypeError", /^signal: must be an AbortSignal, not 1$/],
+  ])("refuses %j", async ([options, name, message]) => {
+    await expect(loadModel(tinyModel, options)).rejects.toEqual(argumentError(name, message));
+  });
+
+  test("refuses what is no path, no object and no model", async () => {
+    await expect(loadModel(5 as never)).rejects.toEqual(argumentError("TypeError", /^path: must be a string, not 5$/));
+    const noOptions = loadModel(tinyModel, null as never);
+    await expect(noOptions).rejects.toEqual(argumentError("TypeError", /^options: must be an object, not null$/));
+    const absent = `${tinyModel}.absent`;
+    await expect(loadModel(absent)).rejects.toEqual(
+      expect.objectContaining({ name: "CriaFileError", code: "ERR_CRIA_FILE", file: absent }),
+    );
+    await expect(loadModel(tinyModel, { device: "cuda" })).rejects.toEqual(criaError("ERR_CRIA_UNSUPPORTED", /./));
+  });
+
+  test("refuses a cache that the memory cannot hold, before any of the weights is read", async () => {
+    const info = native.deviceInfo(model.device.handle);
+    const spy = vi.spyOn(native, "deviceInfo").mockReturnValue({ ...info, availableBytes: 100e6 });
+    const create = vi.spyOn(native, "matrixCreate");
+    onTestFinished(() => void vi.restoreAllMocks());
+    // 192 tokens fit; 2^18 of 768 bytes each (2 x 4 layers x 2 heads x 24 x 2 bytes) are 0.19 GiB.
+    await expect(loadModel(tinyModel, { contextLength: 2 ** 18, onWarning: () => undefined })).rejects.toEqual(
+      criaError("ERR_CRIA_MEMORY", /must fit the 0\.09 GiB of memory available, but .* take 0\.19 GiB$/),
+    );
+    expect(create).not.toHaveBeenCalled();
+    await load();
+    expect(spy).toHaveBeenCalledTimes(2);
+  });
+
+  test("its weights take little more memory than the file", async (context) => {
+    const files = ["tiny-q8_0", "tiny-q4_0", "tiny-f32"].map((name) => dataFile("fixtures", `${name}.gguf`));
+    needFiles(context, ...files);
+    for (const file of files) {
+      const loaded = await loadModel(file);
+      expect(loaded.weightBytes).toBeGreaterThan(0.9 * statSync(file).size);
+      expect(loaded.weightBytes).toBeLessThan(1.15 * statSync(file).size);
+      loaded.dispose();
+    }
+  });
+});
+
+describe("disposal", () => {
+  test("what would run afterwards throws, and disposing twice does not", async () => {
+    const it = await loadModel(tinyModel);
+    const waiting = it.generate("Hi", { maxTokens: 2 });
+    it.dispose();
+    it.dispose();
+    const disposed = criaError("ERR_CRIA_DISPOSED", /was disposed$/);
+    expect(thrown(() => it.generate("Hi"))).toEqual(disposed);
+    expect(thrown(() => it.sequence())).toEqual(disposed);
+    await expect(collect(waiting)).rejects.toEqual(disposed);
+  });
+
+  test("a run in progress is finished first", async () => {
+    const it = await loadModel(tinyModel, { isa: "scalar", threads: 1 });
+    const tokens = new Int32Array(150).fill(300);
+    const reading = it.sequence().forward(tokens, "last");
+    await sleep(0);
+    it.dispose();
+    expect((await reading).every(Number.isFinite)).toBe(true);
+  });
+
+  test("`using` disposes", async () => {
+    let kept: Model;
+    {
+      using it = await loadModel(tinyModel);
+      kept = it;
+    }
+    expect(thrown(() => kept.generate("Hi"))).toBeInstanceOf(CriaError);
+  });
+});
+
+test("a model of another vocabulary, without EOS, goes on until it may not", async () => {
+  await using folder = await temporaryFolder();
+  const { metadata, ...file } = llamaFile({ contextLength: 32 });
+  delete metadata["tokenizer.ggml.eos_token_id"];
+  const it = await loadModel(await folder.write("model.gguf", { ...file, metadata }));
+  const generation = it.generate("w1", { temperature: 0 });
+  await collect(generation);
+  expect(generation.result!.finishReason).toBe("context");
+  it.dispose();
+});
+
+test("the package's model is the project's own, as it was made", (context) => {
+  const original = dataFile("cria-tiny", "cria-tiny-q8_0.gguf");
+  needFiles(context, original);
+  expect(readFileSync(tinyModel).equals(readFileSync(original))).toBe(true);
+});

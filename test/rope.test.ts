@@ -1,0 +1,260 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+
+import { type Execution, type KvLayer, type RopeOptions, rope } from "../lib/kernels.js";
+import { random, randomFloats } from "./support/arbitraries.js";
+import { expectArgumentError, expectClose, expectSameBits } from "./support/compare.js";
+import { toHalf } from "./support/half.js";
+import { executions, scalar } from "./support/isas.js";
+import { cacheTypes, headDims, headShapes, kvLayer, placeSequences, readKey, readValue } from "./support/kv.js";
+
+type Problem = Omit<RopeOptions, keyof Execution> & { rotaryDim: number; theta: number; scale: number };
+
+/** What the cache holds before: a number that no test computes, exact in f32 and as bits of f16. */
+const untouched = 12_345;
+
+const copy = (problem: Problem): Problem => ({
+  ...problem,
+  qkv: problem.qkv.slice(),
+  cache: { ...problem.cache, k: problem.cache.k.slice(), v: problem.cache.v.slice() },
+});
+
+/** The operands as a run leaves them. */
+function run(execution: Execution, problem: Problem): Problem {
+  const turned = copy(problem);
+  rope({ ...turned, ...execution });
+  return turned;
+}
+
+function expectSame(actual: Problem, expected: Problem): void {
+  expectSameBits(actual.qkv, expected.qkv);
+  expectSameBits(actual.cache.k, expected.cache.k);
+  expectSameBits(actual.cache.v, expected.cache.v);
+}
+
+/** qkv with q and k turned in float64 (Su et al. 2021, eq. 34), and the magnitudes that each value comes from. */
+function exact(problem: Problem): { turned: Float64Array; size: Float64Array } {
+  const { qkv, positions, cache, heads, rotaryDim, pairing, theta, scale } = problem;
+  const { kvHeads, headDim } = cache;
+  const turned = Float64Array.from(qkv);
+  const size = Float64Array.from(qkv, Math.abs);
+  positions.forEach((position, t) => {
+    for (let head = 0; head < heads + kvHeads; head++) {
+      const base = (t * (heads + 2 * kvHeads) + head) * headDim;
+      for (let i = 0; i < rotaryDim / 2; i++) {
+        const [a, b] = pairing === "halves" ? [base + i, base + i + rotaryDim / 2] : [base + 2 * i, base + 2 * i + 1];
+        const angle = (position / scale) * theta ** ((-2 * i) / rotaryDim);
+        turned[a] = qkv[a]! * Math.cos(angle) - qkv[b]! * Math.sin(angle);
+        turned[b] = qkv[a]! * Math.sin(angle) + qkv[b]! * Math.cos(angle);
+        size[a] = size[b] = Math.abs(qkv[a]!) + Math.abs(qkv[b]!);
+      }
+    }
+  });
+  return { turned, size };
+}
+
+const problem: fc.Arbitrary<Problem> = fc
+  .record({
+    lengths: fc.array(fc.record({ length: fc.nat(20), past: fc.nat(40) }), { maxLength: 4 }),
+    shape: headShapes,
+    headDim: headDims,
+    turning: fc.double({ min: 0, max: 1, noNaN: true }),
+    type: cacheTypes,
+    pairing: fc.constantFrom("adjacent" as const, "halves" as const),
+    theta: fc.constantFrom(10_000, 1e6, 500_000),
+    scale: fc.constantFrom(1, 4, 0.5),
+    next: random,
+  })
+  .map(({ lengths, shape, headDim, turning, type, pairing, theta, scale, next }) => {
+    const { sequences, blocks } = placeSequences(lengths, next() % 3, next);
+    const tokens = lengths.reduce((sum, { length }) => sum + length, 0);
+    const cache = kvLayer({ type, blocks, kvHeads: shape.kvHeads, headDim }, () => untouched);
+    return {
+      qkv: randomFloats(tokens * (shape.heads + 2 * shape.kvHeads) * headDim, next),
+      positions: Int32Array.from({ length: tokens }, () => next() % 5000),
+      sequences,
+      cache,
+      heads: shape.heads,
+      rotaryDim: 2 + 2 * Math.floor((turning * (headDim - 2)) / 2),
+      pairing,
+      theta,
+      scale,
+    };
+  });
+
+describe("rope", () => {
+  test("turns q and k as the paper does, to float32's accuracy, and leaves v as it is", () => {
+    fc.assert(
+      fc.property(problem, (given) => {
+        const { turned, size } = exact(given);
+        // Two products and a sum, of operands that are rounded themselves: 4 · 2^-24 of the two magnitudes.
+        expectClose(run(scalar, given).qkv, turned, (i) => 2.5e-7 * size[i]! + 2 ** -148);
+      }),
+      { numRuns: 50 },
+    );
+  });
+
+  test.each(executions)(
+    "$isa with $threads threads writes k and v where the table says, and nothing else",
+    (execution) => {
+      fc.assert(
+        fc.property(problem, (given) => {
+          const { qkv, cache } = run(execution, given);
+          const expected = cacheAfter(given, qkv);
+          expectSameBits(cache.k, expected.k);
+          expectSameBits(cache.v, expected.v);
+        }),
+        { numRuns: 20 },
+      );
+    },
+  );
+
+  test.each(executions)("$isa with $threads threads gives the scalar kernel's bits", (execution) => {
+    fc.assert(
+      fc.property(problem, (given) => expectSame(run(execution, given), run(scalar, given))),
+      { numRuns: 50 },
+    );
+  });
+
+  test.each(executions)("$isa with $threads threads gives a sequence the bits that it has alone", (execution) => {
+    fc.assert(
+      fc.property(problem, (given) => {
+        const together = run(execution, given);
+        const apart = copy(given);
+        let first = 0;
+        for (const sequence of given.sequences) {
+          const width = (given.heads + 2 * given.cache.kvHeads) * given.cache.headDim;
+          const last = first + sequence.length;
+          const qkv = apart.qkv.subarray(first * width, last * width);
+          rope({
+            ...apart,
+            sequences: [sequence],
+            qkv,
+            positions: given.positions.subarray(first, last),
+            ...execution,
+          });
+          first = last;
+        }
+        expectSame(together, apart);
+      }),
+      { numRuns: 20 },
+    );
+  });
+
+  test("knows where a token stands by the cache's past, and how far to turn it by its position alone", () => {
+    const given = sample({ past: 3, length: 2, position: 0 });
+    const { qkv, cache } = run({}, given);
+    expectSameBits(qkv, given.qkv); // position 0 turns by nothing
+    expect(readKey(cache, given.sequences[0]!, 3, 0)).toEqual(Array.from(qkv.subarray(8, 16)));
+    expect(readValue(cache, given.sequences[0]!, 4, 0)).toEqual(Array.from(qkv.subarray(24 + 16, 24 + 24)));
+    expect(cache.k.filter((value) => value !== untouched).length).toBe(16);
+  });
+
+  test.each(executions)("$isa with $threads threads lets NaN through", (execution) => {
+    for (const type of ["f32", "f16"] as const) {
+      const given = sample({ past: 0, length: 2, position: 1, type });
+      given.qkv.fill(Number.NaN, 24);
+      const { qkv, cache } = run(execution, given);
+      expect(qkv.subarray(24).every(Number.isNaN)).toBe(true);
+      expect(qkv.subarray(0, 24).some(Number.isNaN)).toBe(false);
+      expect(readKey(cache, given.sequences[0]!, 1, 0).every(Number.isNaN)).toBe(true);
+      expect(readValue(cache, given.sequences[0]!, 1, 0).every(Number.isNaN)).toBe(true);
+    }
+  });
+
+  test("names the argument that is wrong", () => {
+    const good = sample({ past: 14, length: 4, position: 0 });
+    const { cache } = good;
+    const wrong = (changes: object, error: Error) => expectArgumentError(() => rope({ ...good, ...changes }), error);
+    const wrongCache = (changes: object, error: Error) => wrong({ cache: { ...cache, ...changes } }, error);
+    const wrongSequence = (changes: object, error: Error) =>
+      wrong({ sequences: [{ length: 4, past: 14, blocks: [0, 1], ...changes }] }, error);
+
+    wrong({ qkv: new Float32Array(95) }, new RangeError("qkv: its length must be 96, not 95"));
+    wrong({ qkv: new Uint16Array(96) }, new TypeError("qkv: must be a Float32Array, not a Uint16Array"));
+    wrong({ positions: [0, 0, 0, 0] }, new TypeError("positions: must be an Int32Array, not Array"));
+    wrong({ positions: new Int32Array(3) }, new RangeError("positions.length: must be the sequences' 4, not 3"));
+    wrong({ positions: Int32Array.of(0, 1, -2, 3) }, new RangeError("positions[2]: must be at least 0, not -2"));
+    wrong({ heads: 0 }, new RangeError("heads: must be an integer from 1 to 2147483647, not 0"));
+    wrong({ heads: undefined }, new TypeError("heads: must be a number, not undefined"));
+    wrong({ rotaryDim: 3 }, new RangeError("rotaryDim: must be even, not 3"));
+    wrong({ rotaryDim: 10 }, new RangeError("rotaryDim: must be an integer from 2 to 8, not 10"));
+    wrong({ pairing: "odd" }, new RangeError('pairing: must be adjacent or halves, not "odd"'));
+    wrong({ theta: 0 }, new RangeError("theta: must be above 0 and finite, not 0"));
+    wrong({ theta: Number.NaN }, new RangeError("theta: must be above 0 and finite, not NaN"));
+    wrong({ scale: Number.POSITIVE_INFINITY }, new RangeError("scale: must be above 0 and finite, not Infinity"));
+
+    wrong({ cache: undefined }, new TypeError("cache: must be an object, not undefined"));
+    wrongCache({ type: "q8_0" }, new RangeError('cache.type: must be one of f32, f16, not "q8_0"'));
+    wrongCache({ type: "f16" }, new TypeError("cache.k: must be a Uint16Array, not a Float32Array"));
+    wrongCache({ k: cache.k.subarray(1) }, new RangeError("cache.k: its length must be 256, not 255"));
+    wrongCache({ v: cache.k }, new RangeError("cache.v: must not overlap cache.k"));
+    wrongCache({ blocks: 1.5 }, new RangeError("cache.blocks: must be an integer of at least 0, not 1.5"));
+    wrongCache({ kvHeads: 2 }, new RangeError("heads: must be a multiple of cache.kvHeads 2, not 1"));
+    const twelve = { headDim: 12, k: new Float32Array(384), v: new Float32Array(384) };
+    const message = "cache.headDim: must be a multiple of 8, at most 256, not 12";
+    expectArgumentError(
+      () => rope({ ...good, qkv: new Float32Array(144), cache: { ...cache, ...twelve } }),
+      new RangeError(message),
+    );
+
+    wrong({ sequences: {} }, new TypeError("sequences: must be an array, not Object"));
+    wrong({ sequences: [null] }, new TypeError("sequences[0]: must be an object, not null"));
+    wrongSequence(
+      { length: -1 },
+      new RangeError("sequences[0].length: must be an integer from 0 to 2147483647, not -1"),
+    );
+    wrongSequence(
+      { past: 2 ** 53 },
+      new RangeError(`sequences[0].past: must be an integer from 0 to 2147483647, not ${2 ** 53}`),
+    );
+    wrongSequence({ blocks: [0] }, new RangeError("sequences[0].blocks.length: must be at least 2, not 1"));
+    wrongSequence({ blocks: [0, 2] }, new RangeError("sequences[0].blocks[1]: must be an integer from 0 to 1, not 2"));
+    wrongSequence({ blocks: "01" }, new TypeError('sequences[0].blocks: must be an array, not "01"'));
+    wrongSequence(
+      { blocks: [1, 1] },
+      new RangeError("sequences[0].blocks[1]: must be a block that no other new tokens are written to, not 1"),
+    );
+    const detached = cache.v.slice();
+    structuredClone(detached, { transfer: [detached.buffer as ArrayBuffer] });
+    wrongCache({ v: detached }, new TypeError("cache.v: must not be detached"));
+  });
+});
+
+/** One head of eight dimensions, one sequence in two blocks. */
+function sample(options: { past: number; length: number; position: number; type?: "f32" | "f16" }): Problem {
+  const { past, length, position, type = "f32" } = options;
+  return {
+    qkv: Float32Array.from({ length: length * 24 }, (_, i) => i + 1),
+    positions: new Int32Array(length).fill(position),
+    sequences: [{ length, past, blocks: [0, 1] }],
+    cache: kvLayer({ type, blocks: 2, kvHeads: 1, headDim: 8 }, () => untouched),
+    heads: 1,
+    rotaryDim: 8,
+    pairing: "adjacent",
+    theta: 10_000,
+    scale: 1,
+  };
+}
+
+/** The cache, with k and v of a turned qkv in the place of each token. */
+function cacheAfter({ cache, sequences, heads }: Problem, qkv: Float32Array): Pick<KvLayer, "k" | "v"> {
+  const { kvHeads, headDim } = cache;
+  const k = cache.k.slice();
+  const v = cache.v.slice();
+  const narrow = cache.type === "f32" ? (x: number) => x : toHalf;
+  let row = 0;
+  for (const { length, past, blocks } of sequences) {
+    for (let token = past; token < past + length; token++, row++) {
+      for (let head = 0; head < kvHeads; head++) {
+        const from = (row * (heads + 2 * kvHeads) + heads + head) * headDim;
+        const to = (blocks[token >> 4]! * kvHeads + head) * headDim * 16;
+        for (let d = 0; d < headDim; d++) {
+          k[to + d * 16 + (token % 16)] = narrow(qkv[from + d]!);
+          v[to + (token % 16) * headDim + d] = narrow(qkv[from + kvHeads * headDim + d]!);
+        }
+      }
+    }
+  }
+  return { k, v };
+}

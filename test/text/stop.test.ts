@@ -1,0 +1,75 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+
+import { StopWatcher } from "../../lib/text/stop.js";
+
+/** What is shown of a text that comes in pieces, and whether a stop string ended it. */
+function watch(stops: readonly string[], pieces: readonly string[]): { text: string; stopped: boolean } {
+  const watcher = new StopWatcher(stops);
+  let text = "";
+  for (const piece of pieces) {
+    const watched = watcher.push(piece);
+    text += watched.text;
+    if (watched.stopped) return { text, stopped: true };
+  }
+  return { text: text + watcher.end(), stopped: false };
+}
+
+/** The same, of the whole text at once. */
+function whole(stops: readonly string[], text: string): { text: string; stopped: boolean } {
+  const found = stops.map((stop) => text.indexOf(stop)).filter((at) => at >= 0);
+  return found.length > 0 ? { text: text.slice(0, Math.min(...found)), stopped: true } : { text, stopped: false };
+}
+
+// Of two letters, so that stop strings come often, begin often and overlap with themselves and each other.
+const letters = (minLength: number, maxLength: number) =>
+  fc.string({ unit: fc.constantFrom("a", "b"), minLength, maxLength });
+
+/** Strings none of which is within another: of those that are, which comes first depends on the pieces. */
+const stopStrings = fc
+  .uniqueArray(letters(1, 5), { maxLength: 3 })
+  .map((stops) => stops.filter((stop) => !stops.some((other) => other !== stop && stop.includes(other))));
+
+describe("StopWatcher", () => {
+  test("however the text is cut, shows what stands before the first stop string", () => {
+    fc.assert(
+      fc.property(stopStrings, fc.array(letters(0, 4), { maxLength: 12 }), (stops, pieces) => {
+        expect(watch(stops, pieces)).toEqual(whole(stops, pieces.join("")));
+      }),
+      { numRuns: 2000 },
+    );
+  });
+
+  test("holds back no more than could be the beginning of a stop string", () => {
+    fc.assert(
+      fc.property(stopStrings, fc.array(letters(1, 4), { maxLength: 12 }), (stops, pieces) => {
+        const watcher = new StopWatcher(stops);
+        let shown = "";
+        let said = "";
+        for (const piece of pieces) {
+          said += piece;
+          const { text, stopped } = watcher.push(piece);
+          shown += text;
+          if (stopped) return;
+          const held = said.slice(shown.length);
+          expect(shown + held).toBe(said);
+          expect(held === "" || stops.some((stop) => stop.length > held.length && stop.startsWith(held))).toBe(true);
+        }
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
+  test("cuts between any two UTF-16 units, and knows nothing of patterns", () => {
+    expect(watch(["🦙"], ["a\ud83e", "\udd99b"])).toEqual({ text: "a", stopped: true });
+    expect(watch([".*"], ["a", "b.", "*c"])).toEqual({ text: "ab", stopped: true });
+  });
+
+  test("no stop strings, or empty ones, stop nothing and hold nothing", () => {
+    for (const stops of [[], [""]]) {
+      const watcher = new StopWatcher(stops);
+      expect(watcher.push("text")).toEqual({ text: "text", stopped: false });
+      expect(watcher.end()).toBe("");
+    }
+  });
+});
