@@ -1,4 +1,4 @@
-import { type CriaError, integer, outOfRange } from "./errors.js";
+import { CriaError, integer, outOfRange } from "./errors.js";
 import { type DeviceHandle, type DeviceInfo, type DeviceKind, type Isa, native } from "./native.js";
 
 export type { DeviceInfo, DeviceKind, Isa };
@@ -30,7 +30,11 @@ export class Device {
     if (!["auto", "cpu", "cuda"].includes(device)) throw outOfRange("device", "auto, cpu or cuda", device);
     if (isa !== undefined && !isas.includes(isa)) throw outOfRange("isa", "scalar, avx2 or avx512", isa);
     if (threads !== undefined) integer("threads", threads, 1, 256);
-    this.handle = native.deviceOpen(device === "auto" ? "cpu" : device, isa, threads ?? 0);
+    const kind = device === "auto" ? "cpu" : device;
+    const { reason } = native.deviceDescribe(kind);
+    if (reason !== undefined)
+      throw new CriaError("ERR_CRIA_UNSUPPORTED", `device: ${kind} is not available: ${reason}`);
+    this.handle = native.deviceOpen(kind, isa, threads ?? 0);
     this.info = native.deviceInfo(this.handle);
   }
 

@@ -59,7 +59,8 @@ export interface QuantizeOptions extends Execution {
 
 /**
  * Activations to int8, as the products with quantised weights take them (GGML's Q8_0, with scales in float32). In
- * blocks of 32 columns: scale = max|x| / 127, quant = x · (127 / max|x|), rounded to the nearest, ties to even.
+ * blocks of 32 columns: y = x · (127 / max|x|), quant = y to the nearest integer, ties to even, and
+ * scale = max|x| / 127 · (Σ y quant / Σ quant²), which leaves the least squared error for these quants.
  *
  * A block that holds NaN or an infinity gets the scale NaN, one whose max|x| is below 2⁻¹¹⁹ the scale 0; both get
  * quants of 0.

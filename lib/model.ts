@@ -7,7 +7,7 @@ import { blockBytes, blockTokens } from "./kv-pool.js";
 import { llamaCache, loadLlama } from "./llama.js";
 import type { CacheType } from "./native.js";
 import { Runtime, type RuntimeOptions, type Sequence } from "./runtime.js";
-import { Tokenizer } from "./text/tokenizer.js";
+import { type Tokenizer, tokenizerOf } from "./text/tokenizer.js";
 import { readLlama } from "./weights/llama-gguf.js";
 import { type LlamaConfig, type ModelIndex, weightBytes } from "./weights/source.js";
 import { fileSource, type LoadOptions, WeightStore } from "./weights/store.js";
@@ -46,6 +46,11 @@ export class Model {
     return this.#store.bytes;
   }
 
+  /** Of those, the bytes of an embedding table that is not also the output matrix: a token reads one row of it. */
+  get untiedEmbeddingBytes(): number {
+    return this.#store.has("output.weight") ? this.#store.bytesOf("token_embd.weight") : 0;
+  }
+
   /**
    * Continues a prompt. An empty one begins with BOS. What comes is an async iterable of pieces of text.
    *
@@ -55,11 +60,6 @@ export class Model {
   generate(prompt: string | Int32Array, options: GenerateOptions = {}): Generation {
     this.#check();
     return new Generation(this, prompt, options);
-  }
-
-  /** Of those, the bytes of an embedding table that is not also the output matrix: a token reads one row of it. */
-  get untiedEmbeddingBytes(): number {
-    return this.#store.has("output.weight") ? this.#store.bytesOf("token_embd.weight") : 0;
   }
 
   /** An empty sequence, to run tokens through the model one's own way. */
@@ -96,7 +96,7 @@ export async function loadModel(path: string, options: ModelOptions = {}): Promi
   if (typeof options !== "object" || options === null) throw wrongType("options", "an object", options);
   const started = performance.now();
   const index = await readLlama(path);
-  return loadIndexed(index, new Tokenizer(index.vocabulary), options, started);
+  return loadIndexed(index, tokenizerOf(path, index.vocabulary), options, started);
 }
 
 /**

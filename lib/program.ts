@@ -100,13 +100,16 @@ export class Program {
     if (this.#resultWidth === undefined)
       throw new CriaError("ERR_CRIA_INTERNAL", "program: was run before it was finished");
     if (signal === undefined) return native.programRun(this.#handle, cache, batch, this.#resultWidth, undefined);
-    if (signal.aborted) throw new CriaError("ERR_CRIA_ABORTED", "the run was cancelled", { cause: signal.reason });
+    if (signal.aborted) throw aborted(signal);
 
     const cancel = native.cancelCreate();
     const abort = () => native.cancelTrigger(cancel);
     signal.addEventListener("abort", abort, { once: true });
     try {
       return await native.programRun(this.#handle, cache, batch, this.#resultWidth, cancel);
+    } catch (error) {
+      if ((error as CriaError).code === "ERR_CRIA_ABORTED") throw aborted(signal);
+      throw error;
     } finally {
       signal.removeEventListener("abort", abort);
       native.free(cancel);
@@ -118,3 +121,6 @@ export class Program {
     native.free(this.#handle);
   }
 }
+
+const aborted = (signal: AbortSignal) =>
+  new CriaError("ERR_CRIA_ABORTED", "the run was cancelled", { cause: signal.reason });

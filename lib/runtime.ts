@@ -80,12 +80,13 @@ export class Sequence {
     if (this.#running) throw new CriaError("ERR_CRIA_ARGUMENT", "sequence: must have read the tokens before first");
     integer("tokens.length", tokens.length, 1);
     const { vocab } = this.#runtime.config;
-    const logits = new Float32Array((wanted === "all" ? tokens.length : 1) * vocab);
+    const all = tokens.slice(); // the caller's may change meanwhile
+    const logits = new Float32Array((wanted === "all" ? all.length : 1) * vocab);
     this.#running = true;
     try {
-      for (let from = 0; from < tokens.length; from += chunkTokens) {
-        const chunk = tokens.subarray(from, from + chunkTokens);
-        const last = from + chunk.length === tokens.length;
+      for (let from = 0; from < all.length; from += chunkTokens) {
+        const chunk = all.subarray(from, from + chunkTokens);
+        const last = from + chunk.length === all.length;
         const rows =
           wanted === "all" ? iota(0, chunk.length) : last ? Int32Array.of(chunk.length - 1) : new Int32Array(0);
         const part = await this.#run(chunk, rows, signal);

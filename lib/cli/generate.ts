@@ -2,7 +2,7 @@ import { CriaError, CriaFileError, integer } from "../errors.js";
 import { type FinishReason, type GenerationResult, promptTokens } from "../generate.js";
 import { loadIndexed, type Model, type ModelOptions } from "../model.js";
 import { Sampler } from "../sampler.js";
-import { Tokenizer } from "../text/tokenizer.js";
+import { type Tokenizer, tokenizerOf } from "../text/tokenizer.js";
 import { tinyModel } from "../tiny.js";
 import { readLlama, readLlamaVocabulary } from "../weights/llama-gguf.js";
 import type { ModelIndex } from "../weights/source.js";
@@ -84,7 +84,7 @@ async function load(
   const started = performance.now();
   const index = await readLlama(path);
   const tokenizer =
-    tokenizerPath === undefined ? new Tokenizer(index.vocabulary) : await readTokenizer(tokenizerPath, index);
+    tokenizerPath === undefined ? tokenizerOf(path, index.vocabulary) : await readTokenizer(tokenizerPath, index);
   const trained = index.config.contextLength;
   const { length } = promptTokens(tokenizer, prompt);
   if (length > trained) {
@@ -99,7 +99,7 @@ async function load(
 }
 
 async function readTokenizer(path: string, { config }: ModelIndex): Promise<Tokenizer> {
-  const tokenizer = new Tokenizer(await readLlamaVocabulary(path));
+  const tokenizer = tokenizerOf(path, await readLlamaVocabulary(path));
   if (tokenizer.size === config.vocab) return tokenizer;
   throw new CriaFileError(path, undefined, `must have ${config.vocab} tokens, as the model has, not ${tokenizer.size}`);
 }

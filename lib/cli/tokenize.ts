@@ -1,4 +1,4 @@
-import { Tokenizer } from "../text/tokenizer.js";
+import { tokenizerOf } from "../text/tokenizer.js";
 import { readLlamaVocabulary } from "../weights/llama-gguf.js";
 import { command } from "./command.js";
 
@@ -12,7 +12,7 @@ export const tokenize = command({
   async run(args, io) {
     const path = args.requiredModel();
     const text = args.requiredText("text");
-    const ids = [...new Tokenizer(await readLlamaVocabulary(path)).encode(text)];
+    const ids = [...tokenizerOf(path, await readLlamaVocabulary(path)).encode(text)];
     io.stdout.write(`${args.flag("json") ? JSON.stringify(ids) : ids.join(" ")}\n`);
   },
 });

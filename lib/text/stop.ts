@@ -4,7 +4,10 @@ export interface Watched {
   readonly stopped: boolean;
 }
 
-/** Watches a text that comes in pieces for the first of some strings; what may be the beginning of one is held back. */
+/**
+ * Watches a text that comes in pieces for some strings; what may be the beginning of one is held back. The first that is
+ * complete stops the text, and of several that are complete at once the longest, so the pieces change nothing.
+ */
 export class StopWatcher {
   readonly #stops: readonly string[];
   #held = "";
@@ -16,8 +19,8 @@ export class StopWatcher {
   /** Adds a piece. Once `stopped`, the text ends before the stop string. */
   push(piece: string): Watched {
     const text = this.#held + piece;
-    const found = this.#stops.map((stop) => text.indexOf(stop)).filter((at) => at >= 0);
-    if (found.length > 0) return { text: text.slice(0, Math.min(...found)), stopped: true };
+    const found = firstStop(text, this.#stops);
+    if (found !== undefined) return { text: text.slice(0, found), stopped: true };
     const certain = text.length - Math.max(0, ...this.#stops.map((stop) => overlap(text, stop)));
     this.#held = text.slice(certain);
     return { text: text.slice(0, certain), stopped: false };
@@ -27,6 +30,15 @@ export class StopWatcher {
   end(): string {
     return this.#held;
   }
+}
+
+/** Where the stop begins that ends first, and is the longest of those that end there. */
+function firstStop(text: string, stops: readonly string[]): number | undefined {
+  const found = stops
+    .map((stop) => ({ begin: text.indexOf(stop), length: stop.length }))
+    .filter(({ begin }) => begin >= 0)
+    .sort((a, b) => a.begin + a.length - (b.begin + b.length) || a.begin - b.begin);
+  return found[0]?.begin;
 }
 
 /** The length of the longest end of `text` that `stop` begins with, short of all of it. */

@@ -1,5 +1,5 @@
 import { Tokenizer as Pipeline } from "@huggingface/tokenizers";
-import { CriaError, integer, show, wrongType } from "../errors.js";
+import { CriaError, CriaFileError, integer, show, wrongType } from "../errors.js";
 import type { Vocabulary } from "../weights/source.js";
 import { byteOf, type DecoderOptions, pieceTypes, spaceMark, TokenDecoder, wellFormed } from "./decoder.js";
 
@@ -115,6 +115,16 @@ export class Tokenizer {
    */
   piece(id: number): string {
     return this.#vocabulary.pieces[integer("id", id, 0, this.size - 1)]!;
+  }
+}
+
+/** The tokenizer of a file's vocabulary. @throws CriaFileError where the vocabulary contradicts itself */
+export function tokenizerOf(path: string, vocabulary: Vocabulary): Tokenizer {
+  try {
+    return new Tokenizer(vocabulary);
+  } catch (error) {
+    if (!(error instanceof CriaError) || error.code !== "ERR_CRIA_FILE") throw error;
+    throw new CriaFileError(path, undefined, error.message, "ERR_CRIA_FILE", { cause: error });
   }
 }
 

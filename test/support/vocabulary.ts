@@ -1,21 +1,4 @@
-import { gguf } from "@huggingface/gguf";
 import type { Vocabulary } from "../../lib/weights/source.js";
-
-/** The SentencePiece vocabulary of a GGUF file, which need not hold a model. */
-export async function readVocabulary(path: string): Promise<Vocabulary> {
-  const { metadata } = await gguf(path, { allowLocalFile: true });
-  const value = <T>(key: string) => (metadata as unknown as Record<string, T>)[`tokenizer.ggml.${key}`]!;
-  return {
-    pieces: value<string[]>("tokens"),
-    scores: value<number[]>("scores"),
-    types: value<number[]>("token_type"),
-    bos: value<number | undefined>("bos_token_id"),
-    eos: value<number | undefined>("eos_token_id"),
-    unknown: value<number | undefined>("unknown_token_id"),
-    addBos: value<boolean | undefined>("add_bos_token") ?? true,
-    addSpacePrefix: value<boolean | undefined>("add_space_prefix") ?? true,
-  };
-}
 
 /** A piece, its score and its type. */
 export type Entry = readonly [piece: string, score: number, type: number];

@@ -2,9 +2,10 @@ import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect, it, type TestContext } from "vitest";
 import { Tokenizer } from "../../lib/text/tokenizer.js";
+import { readLlamaVocabulary } from "../../lib/weights/llama-gguf.js";
 import type { Vocabulary } from "../../lib/weights/source.js";
 import { dataFile, needFiles } from "../support/data.js";
-import { byteTokens, type Entry, firstEntry, readVocabulary, smallVocabulary } from "../support/vocabulary.js";
+import { byteTokens, type Entry, firstEntry, smallVocabulary } from "../support/vocabulary.js";
 
 const llama2 = dataFile("tokenizer", "ggml-vocab-llama-spm.gguf");
 const stories260K = dataFile("stories260K", "stories260Ktok512.gguf");
@@ -15,7 +16,7 @@ const tokenizers = new Map<string, Promise<Tokenizer>>();
 /** The tokenizer of a file's vocabulary; skips the test where the file is absent. */
 async function tokenizerOf(context: TestContext, file: string): Promise<Tokenizer> {
   needFiles(context, file);
-  const tokenizer = tokenizers.get(file) ?? readVocabulary(file).then((vocabulary) => new Tokenizer(vocabulary));
+  const tokenizer = tokenizers.get(file) ?? readLlamaVocabulary(file).then((vocabulary) => new Tokenizer(vocabulary));
   tokenizers.set(file, tokenizer);
   return tokenizer;
 }
