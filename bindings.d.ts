@@ -45,8 +45,8 @@ export function deviceDescribe(kind: DeviceKind): DeviceInfo;
 /** `isa` undefined and `threads` 0: the device's own choice. */
 export function deviceOpen(kind: DeviceKind, isa: Isa | undefined, threads: number): DeviceHandle;
 export function deviceInfo(device: DeviceHandle): DeviceInfo;
-/** Seconds of the fastest pass. */
-export function measureRead(device: DeviceHandle, bytes: number, repeats: number): Promise<number>;
+/** Seconds of each pass. */
+export function measureRead(device: DeviceHandle, bytes: number, passes: number): Promise<Float64Array>;
 
 export function matrixCreate(device: DeviceHandle, type: WeightType, rows: number, cols: number): TensorHandle;
 export function vectorCreate(device: DeviceHandle, type: WeightType, size: number): TensorHandle;

@@ -26,6 +26,9 @@ Without --model, random weights of --shape (tinyllama) in --format (q4_0) are ma
 /** Bytes read to measure the bandwidth: many times any cache. */
 const bandwidthBytes = 2 ** 29;
 
+/** Passes of it before and after each round; one takes about as long as a token of a 1.1B model. */
+const passes = 6;
+
 /** Rounds of prefill and decode: as many as fit the time, so that a shared machine's bad moments can be told apart. */
 const rounds = { least: 1, most: 5, seconds: 20 };
 
@@ -35,23 +38,24 @@ export interface BenchResult {
   promptTokens: number;
   generatedTokens: number;
   loadMs: number;
-  /** Medians over the rounds, with the slowest and the fastest. */
+  /** Of the rounds. */
   prefillTokensPerSecond: Spread;
   decodeTokensPerSecond: Spread;
   /** Weights and cache read for one decoded token, on average over the generated ones. */
   bytesPerToken: number;
-  /** bytesPerToken times the median decode speed. */
-  bytesPerSecond: number;
-  /** What a plain read of memory reached on as many threads, before and after each round. */
+  /** Read for each single token. */
+  decodeBytesPerSecond: Spread;
+  /** What plain passes over memory reached on as many threads, before and after each round. */
   readBytesPerSecond: Spread;
-  /** Of each round's decoding, against the reads just before and after it: on a shared machine both rise and fall. */
-  shareOfBandwidth: Spread;
+  /** The ratio of those two medians. */
+  shareOfBandwidth: number;
 }
 
+/** The median, and the tenths of the values above and below. */
 interface Spread {
   median: number;
-  min: number;
-  max: number;
+  low: number;
+  high: number;
 }
 
 interface BenchOptions extends DeviceOptions {
@@ -136,19 +140,19 @@ async function measure(options: BenchOptions): Promise<BenchResult> {
 
   const prefill: number[] = [];
   const decode: number[] = [];
-  const shares: number[] = [];
+  const tokenMs: number[] = [];
   await round(runtime, Math.min(prompt, 8), 2); // touches the memory and wakes the threads
-  const reads = [await device.readBandwidth(bandwidthBytes, 3)];
+  const reads = await device.readBandwidth(bandwidthBytes, passes);
   const until = performance.now() + rounds.seconds * 1e3;
   while (prefill.length < rounds.least || (prefill.length < rounds.most && performance.now() < until)) {
-    const { prefillMs, decodeMs } = await round(runtime, prompt, gen);
-    prefill.push((prompt / prefillMs) * 1e3);
-    decode.push((gen / decodeMs) * 1e3);
-    const before = reads.at(-1)!;
-    const after = await device.readBandwidth(bandwidthBytes, 3);
-    reads.push(after);
-    shares.push((bytesPerToken * decode.at(-1)!) / ((before + after) / 2));
+    const times = await round(runtime, prompt, gen);
+    prefill.push((prompt / times.prefillMs) * 1e3);
+    decode.push((gen / times.tokenMs.reduce((sum, ms) => sum + ms, 0)) * 1e3);
+    tokenMs.push(...times.tokenMs);
+    reads.push(...(await device.readBandwidth(bandwidthBytes, passes)));
   }
+  const decodeBytesPerSecond = spread(tokenMs.map((ms) => (bytesPerToken / ms) * 1e3));
+  const readBytesPerSecond = spread(reads);
   const { info } = device;
   const result: BenchResult = {
     model: `${name}, ${config.layers} layers of ${config.dim}`,
@@ -159,9 +163,9 @@ async function measure(options: BenchOptions): Promise<BenchResult> {
     prefillTokensPerSecond: spread(prefill),
     decodeTokensPerSecond: spread(decode),
     bytesPerToken,
-    bytesPerSecond: bytesPerToken * spread(decode).median,
-    readBytesPerSecond: spread(reads),
-    shareOfBandwidth: spread(shares),
+    decodeBytesPerSecond,
+    readBytesPerSecond,
+    shareOfBandwidth: decodeBytesPerSecond.median / readBytesPerSecond.median,
   };
   dispose();
   return result;
@@ -196,17 +200,23 @@ async function open(options: BenchOptions, contextLength: number): Promise<Opene
 }
 
 /** A prompt, then tokens one by one, each chosen greedily as a caller would. */
-async function round(runtime: Runtime, prompt: number, gen: number): Promise<{ prefillMs: number; decodeMs: number }> {
+async function round(runtime: Runtime, prompt: number, gen: number): Promise<{ prefillMs: number; tokenMs: number[] }> {
   const { vocab } = runtime.config;
   const sequence = runtime.sequence();
   const tokens = Int32Array.from({ length: prompt }, (_, i) => (i * 7919 + 1) % vocab); // a prime's steps: no two alike
   const started = performance.now();
   let logits = await sequence.forward(tokens, "last");
-  const prefilled = performance.now();
-  for (let i = 0; i < gen; i++) logits = await sequence.forward(Int32Array.of(argmax(logits)), "last");
-  const ended = performance.now();
+  let last = performance.now();
+  const prefillMs = last - started;
+  const tokenMs: number[] = [];
+  for (let i = 0; i < gen; i++) {
+    logits = await sequence.forward(Int32Array.of(argmax(logits)), "last");
+    const now = performance.now();
+    tokenMs.push(now - last);
+    last = now;
+  }
   sequence.dispose();
-  return { prefillMs: prefilled - started, decodeMs: ended - prefilled };
+  return { prefillMs, tokenMs };
 }
 
 function argmax(logits: Float32Array): number {
@@ -217,32 +227,27 @@ function argmax(logits: Float32Array): number {
 
 function spread(values: readonly number[]): Spread {
   const sorted = [...values].sort((a, b) => a - b);
-  const half = Math.floor(sorted.length / 2);
-  const median = sorted.length % 2 === 1 ? sorted[half]! : (sorted[half - 1]! + sorted[half]!) / 2;
-  return { median, min: sorted[0]!, max: sorted.at(-1)! };
+  const at = (share: number) => sorted[Math.round(share * (sorted.length - 1))]!;
+  return { median: at(0.5), low: at(0.1), high: at(0.9) };
 }
 
 function report(result: BenchResult): string {
-  const { machine, prefillTokensPerSecond: prefill, decodeTokensPerSecond: decode } = result;
+  const { machine } = result;
   const fixed = (value: number) => value.toFixed(value < 100 ? 2 : 0);
-  const rate = ({ median, min, max }: Spread) => `${fixed(median)} tok/s  (${fixed(min)} to ${fixed(max)})`;
+  const rate = ({ median, low, high }: Spread) => `${fixed(median)} tok/s  (${fixed(low)} to ${fixed(high)})`;
   const gb = (bytes: number, digits = 1) => `${(bytes / 1e9).toFixed(digits)} GB`;
-  const percent = (share: number) => `${(share * 100).toFixed(0)} %`;
-  const { readBytesPerSecond: reads, shareOfBandwidth: share } = result;
+  const bandwidth = ({ median, low, high }: Spread) => `${gb(median)}/s  (${gb(low)} to ${gb(high)})`;
   const lines = [
     ["machine", `${machine.processor}, ${gb(machine.memoryBytes, 0)}`],
     ["threads, isa", `${machine.threads}, ${machine.isa}`],
     ["model", result.model],
     ["ready after", `${(result.loadMs / 1e3).toFixed(2)} s`],
-    ["prefill", `${rate(prefill)}, ${result.promptTokens} tokens`],
-    ["decode", `${rate(decode)}, ${result.generatedTokens} tokens`],
+    ["prefill", `${rate(result.prefillTokensPerSecond)}, ${result.promptTokens} tokens`],
+    ["decode", `${rate(result.decodeTokensPerSecond)}, ${result.generatedTokens} tokens`],
     ["read per token", `${gb(result.bytesPerToken, 3)} of weights and cache`],
-    ["decode reads", `${gb(result.bytesPerSecond)}/s`],
-    [
-      "memory gives",
-      `${gb(reads.median)}/s  (${gb(reads.min)} to ${gb(reads.max)}), read plainly in between, on as many threads`,
-    ],
-    ["share", `${percent(share.median)} of it  (${percent(share.min)} to ${percent(share.max)})`],
+    ["decode reads", bandwidth(result.decodeBytesPerSecond)],
+    ["memory gives", `${bandwidth(result.readBytesPerSecond)}, read plainly in between, on as many threads`],
+    ["share", `${(result.shareOfBandwidth * 100).toFixed(0)} % of what memory gives`],
   ];
   return `${lines.map(([name, value]) => `${name!.padEnd(15)} ${value}`).join("\n")}\n`;
 }

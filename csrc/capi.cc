@@ -171,14 +171,19 @@ cria_status cria_device_get_info(const cria_device* device, cria_device_info* in
 
 void cria_device_free(cria_device* device) { delete device; }
 
-cria_status cria_measure_read(cria_device* device, size_t bytes, uint32_t repeats, double* seconds) {
+cria_status cria_measure_read(cria_device* device, size_t bytes, uint32_t passes, double* seconds) {
   return guarded([&] {
     require_pointer(device, "device");
-    require_pointer(seconds, "seconds");
+    const cria_device_info info = device->backend->info();
     const std::size_t least = std::size_t{1} << 20;
-    require(bytes >= least * device->backend->info().threads, "bytes", "at least 1 MiB a thread", bytes);
-    require(repeats > 0, "repeats", "at least 1", repeats);
-    *seconds = device->backend->measure_read(bytes, repeats);
+    require(bytes >= least * info.threads, "bytes", "at least 1 MiB a thread", bytes);
+    if (bytes > info.available_bytes) {
+      throw Error(CRIA_ERROR_MEMORY, "bytes: must be at most the " + std::to_string(info.available_bytes) +
+                                         " that are available, not " + std::to_string(bytes));
+    }
+    require(passes <= 1 << 20, "passes", "at most 2^20", passes);
+    require_array(seconds, passes, "seconds");
+    device->backend->measure_read(bytes, {seconds, passes});
   });
 }
 

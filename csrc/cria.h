@@ -92,10 +92,10 @@ CRIA_API cria_status cria_device_open(const cria_device_options* options, cria_d
 CRIA_API cria_status cria_device_get_info(const cria_device* device, cria_device_info* info);
 CRIA_API void cria_device_free(cria_device* device);
 
-/* Reads `bytes` of memory (at least 1 MiB a thread; more than the caches hold, to mean anything) `repeats` times with
- * all of the device's threads: *seconds is the fastest pass. The denominator for every figure that is bound by memory.
- */
-CRIA_API cria_status cria_measure_read(cria_device* device, size_t bytes, uint32_t repeats, double* seconds);
+/* Reads `bytes` of memory (at least 1 MiB a thread, at most what is available; more than the caches hold, to mean
+ * anything) `passes` times with all of the device's threads: seconds[i] is the time of pass i. The denominator for
+ * every figure that is bound by memory. */
+CRIA_API cria_status cria_measure_read(cria_device* device, size_t bytes, uint32_t passes, double* seconds);
 
 /* ---- Tensors: weights, in the device's own layout ------------------------------------------------------------------
  */
@@ -204,7 +204,7 @@ CRIA_API cria_status cria_program_matmul(cria_program* program, cria_value x, co
                                          size_t column);
 typedef struct cria_rope_options {
   uint32_t struct_size;
-  size_t heads;      /* of q; those of k and v, and head_dim, are the cache's */
+  size_t heads;      /* of q, a multiple of the cache's kv_heads; those of k and v, and head_dim, are the cache's */
   size_t rotary_dim; /* even, at least 2, at most head_dim */
   int32_t halves;    /* pairs are 0: (2i, 2i + 1), as Meta and GGUF store them; 1: (i, i + rotary_dim / 2) */
   double theta;      /* above 0; 10000 in LLaMA */
@@ -247,7 +247,8 @@ CRIA_API cria_status cria_rmsnorm(cria_device* device, size_t rows, size_t dim, 
                                   float eps, float* out);
 
 /* x [rows][dim] to int8, in blocks of 32: quants [rows][stride], scales and sums [rows][stride / 32], stride being dim
- * rounded up to a multiple of 64, filled up with zeros. scale = max|x| / 127; sum = the block's quants added up. */
+ * rounded up to a multiple of 64, filled up with zeros. scale is near max|x| / 127, the best for the quants; sum = the
+ * block's quants added up. */
 CRIA_API cria_status cria_quantize(cria_device* device, size_t rows, size_t dim, const float* x, int8_t* quants,
                                    float* scales, int32_t* sums);
 

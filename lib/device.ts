@@ -48,8 +48,9 @@ export class Device {
     return result;
   }
 
-  /** Bytes a second that the device's threads read from memory: the fastest of `repeats` passes over `bytes`. */
-  async readBandwidth(bytes: number, repeats: number): Promise<number> {
-    return bytes / (await this.queue(() => native.measureRead(this.handle, bytes, repeats)));
+  /** Bytes a second that the device's threads read from memory, in each of `passes` over `bytes`. */
+  async readBandwidth(bytes: number, passes: number): Promise<number[]> {
+    const seconds = await this.queue(() => native.measureRead(this.handle, bytes, passes));
+    return Array.from(seconds, (pass) => bytes / pass);
   }
 }

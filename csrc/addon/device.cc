@@ -48,17 +48,23 @@ Napi::Value device_info(const Napi::CallbackInfo& info) {
 struct ReadMeasurement {
   std::shared_ptr<cria_device> device;
   std::size_t bytes;
-  std::uint32_t repeats;
-  double seconds = 0;
+  std::vector<double> seconds;
 
-  cria_status run() { return cria_measure_read(device.get(), bytes, repeats, &seconds); }
-  Napi::Value result(Napi::Env env) const { return Napi::Number::New(env, seconds); }
+  cria_status run() {
+    return cria_measure_read(device.get(), bytes, static_cast<std::uint32_t>(seconds.size()), seconds.data());
+  }
+  Napi::Value result(Napi::Env env) const {
+    Napi::Float64Array array = Napi::Float64Array::New(env, seconds.size());
+    std::copy(seconds.begin(), seconds.end(), array.Data());
+    return array;
+  }
 };
 
 Napi::Value measure_read(const Napi::CallbackInfo& info) {
-  return Work<ReadMeasurement>::start(
-      info.Env(), {get_handle<cria_device>(info[0], "device"), get_size(info[1], "bytes"),
-                   static_cast<std::uint32_t>(std::min<std::size_t>(get_size(info[2], "repeats"), UINT32_MAX))});
+  const auto device = get_handle<cria_device>(info[0], "device");
+  const std::size_t bytes = get_size(info[1], "bytes"), passes = get_size(info[2], "passes");
+  if (passes > 1 << 20) throw range_error(info.Env(), "passes: must be at most 2^20");
+  return Work<ReadMeasurement>::start(info.Env(), {device, bytes, std::vector<double>(passes)});
 }
 
 }  // namespace

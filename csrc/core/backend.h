@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 
 #include "../cria.h"
 #include "batch.h"
@@ -30,7 +31,8 @@ class Backend {
   // `result` has a row for each output. Throws CRIA_ERROR_ABORTED where `cancel`, which may be null, was set.
   virtual void run(const Program& program, Cache& cache, const Batch& batch, const Cancel* cancel, float* result) = 0;
 
-  virtual double measure_read(std::size_t bytes, unsigned repeats) = 0;
+  // Times reads of `bytes` of memory, one for each of `seconds`.
+  virtual void measure_read(std::size_t bytes, std::span<double> seconds) = 0;
 
   virtual void rmsnorm(std::size_t rows, std::size_t dim, const float* x, const float* weight, float eps,
                        float* out) = 0;

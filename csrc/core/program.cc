@@ -53,6 +53,11 @@ void Program::check_layer(std::size_t layer) const {
   require(layer < cache_.layers, "layer", "below the cache's " + std::to_string(cache_.layers), layer);
 }
 
+void Program::check_heads(std::size_t heads) const {
+  require(heads > 0 && heads % cache_.kv_heads == 0, "heads",
+          "a multiple of the cache's " + std::to_string(cache_.kv_heads) + " kv_heads", heads);
+}
+
 void Program::record(Op op, cria_value written) {
   if (finished()) throw Error(CRIA_ERROR_ARGUMENT, "program: must not be finished");
   ops_.push_back(std::move(op));
@@ -104,6 +109,7 @@ void Program::matmul(cria_value x, TensorPtr weight, cria_value out, std::size_t
 void Program::rope(cria_value qkv, std::size_t layer, const cria_rope_options& options) {
   check_rope(&options, cache_.head_dim);
   check_layer(layer);
+  check_heads(options.heads);
   check_width(qkv, (options.heads + 2 * cache_.kv_heads) * cache_.head_dim, "qkv");
   require(checked(qkv, "qkv").rows == CRIA_ROWS_TOKENS, "qkv", "a value with a row for each token", qkv);
   const RopeAngles angles{options.rotary_dim, options.theta, options.scale};
@@ -115,8 +121,7 @@ void Program::rope(cria_value qkv, std::size_t layer, const cria_rope_options& o
 
 void Program::attention(cria_value qkv, std::size_t layer, std::size_t heads, cria_value out) {
   check_layer(layer);
-  require(heads > 0 && heads % cache_.kv_heads == 0, "heads",
-          "a multiple of the cache's " + std::to_string(cache_.kv_heads) + " kv_heads", heads);
+  check_heads(heads);
   check_width(qkv, (heads + 2 * cache_.kv_heads) * cache_.head_dim, "qkv");
   check_width(out, heads * cache_.head_dim, "out");
   require(checked(qkv, "qkv").rows == CRIA_ROWS_TOKENS, "qkv", "a value with a row for each token", qkv);

@@ -79,6 +79,7 @@ class Program {
   void check_width(cria_value value, std::size_t width, const char* name) const;
   void check_same_rows(cria_value a, cria_value b, const char* name) const;
   void check_layer(std::size_t layer) const;
+  void check_heads(std::size_t heads) const;
   void record(Op op, cria_value written);
 
   CacheShape cache_;

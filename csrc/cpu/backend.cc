@@ -6,7 +6,6 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
-#include <limits>
 #include <vector>
 
 #include "../core/checked.h"
@@ -85,21 +84,19 @@ void CpuBackend::run(const Program& program, Cache& cache, const Batch& batch, c
   execute(kernels_, threads_, program, static_cast<const KvCache&>(cache), batch, cancel, result);
 }
 
-double CpuBackend::measure_read(std::size_t bytes, unsigned repeats) {
+void CpuBackend::measure_read(std::size_t bytes, std::span<double> seconds) {
   const Memory memory(bytes);
   const std::size_t lines = bytes / kLine;
   std::memset(memory.data(), 1, bytes);  // pages that were never written are all the same zero page
   std::atomic<std::uint64_t> total{0};   // used, so that no compiler leaves the reading out
-  double best = std::numeric_limits<double>::infinity();
-  for (unsigned i = 0; i < repeats; ++i) {
+  for (double& pass : seconds) {
     const auto begin = std::chrono::steady_clock::now();
-    // As many chunks as a large matrix product has.
-    Pool::instance().parallel_for(
-        lines, grain(lines, kLine, threads_), threads_,
-        [&](std::size_t from, std::size_t to) { total += read_lines(memory.data() + from * kLine, to - from); });
-    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+    // In chunks as a matrix product's.
+    Pool::instance().parallel_for(lines, grain(kLine), threads_, [&](std::size_t from, std::size_t to) {
+      total += read_lines(memory.data() + from * kLine, to - from);
+    });
+    pass = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   }
-  return best;
 }
 
 // The single kernels.
@@ -107,7 +104,7 @@ double CpuBackend::measure_read(std::size_t bytes, unsigned repeats) {
 template <class Operands>
 void CpuBackend::run_kernel(void (*kernel)(const Operands&, std::size_t, std::size_t), const Operands& operands,
                             std::size_t units, std::size_t unit_bytes) const {
-  Pool::instance().parallel_for(units, grain(units, unit_bytes, threads_), threads_,
+  Pool::instance().parallel_for(units, grain(unit_bytes), threads_,
                                 [&](std::size_t begin, std::size_t end) { kernel(operands, begin, end); });
 }
 
@@ -154,7 +151,7 @@ void CpuBackend::rope(const Batch& batch, const cria_rope_options& options, cons
   run_kernel(kernels_.rope,
              Rope{qkv, stride, cosine.data(), sine.data(), plan.slots.data(), layer_of(cache), options.heads,
                   options.rotary_dim, options.halves != 0},
-             batch.size, 8 * stride);
+             batch.size * cache.kv_heads, 8 * stride / cache.kv_heads);
 }
 
 void CpuBackend::attention(const Batch& batch, std::size_t heads, const cria_kv_layer& cache, const float* q,

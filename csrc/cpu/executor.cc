@@ -139,20 +139,15 @@ class Run {
     }
   }
 
-  // `streamed`: the units lie one after another in memory, and there is more of it than caches hold. A thread then does
-  // best with one long run of them, at which the processor's own prefetching stays; the small chunks that are left even
-  // out what the system, or the memory, gives one thread and not another.
   template <class Operands>
   void push(void (*kernel)(const Operands&, std::size_t, std::size_t), const Operands& operands, std::size_t units,
-            std::size_t unit_bytes, bool streamed = false) {
+            std::size_t unit_bytes) {
     AnyBound& bound = workspace_->bound.emplace_back(Bound<Operands>{kernel, operands});
     const auto call = [](const void* context, std::size_t begin, std::size_t end) {
       const auto& self = *static_cast<const Bound<Operands>*>(context);
       self.kernel(self.operands, begin, end);
     };
-    const std::size_t chunk = grain(units, unit_bytes, threads_);
-    const std::size_t head = streamed ? units * 7 / 8 / threads_ : 0;
-    workspace_->steps.push_back({call, std::get_if<Bound<Operands>>(&bound), units, chunk, head});
+    workspace_->steps.push_back({call, std::get_if<Bound<Operands>>(&bound), units, grain(unit_bytes)});
     bytes_ += units * unit_bytes;
   }
 
@@ -182,8 +177,7 @@ class Run {
       push(kernels_.matmul_q(weights.type), MatmulQ{weights, quantised(weights.cols), tokens, out, width(op.out)},
            panels, cost);
     } else {
-      push(kernels_.matmul_f, MatmulF{weights, data(op.x), width(op.x), tokens, out, width(op.out)}, panels, cost,
-           true);
+      push(kernels_.matmul_f, MatmulF{weights, data(op.x), width(op.x), tokens, out, width(op.out)}, panels, cost);
     }
   }
 
@@ -194,7 +188,7 @@ class Run {
     push(kernels_.rope,
          Rope{data(op.qkv), stride, cosine, sine, plan_.slots.data(), cache_.layer(op.layer), op.heads,
               program_.angles()[op.angles].rotary_dim, op.halves},
-         batch_.size, 8 * stride);
+         batch_.size * program_.cache().kv_heads, 8 * stride / program_.cache().kv_heads);
   }
 
   void bind(const AttentionOp& op) {
@@ -257,12 +251,9 @@ std::size_t matmul_panel_bytes(const Panels& weights, std::size_t tokens) {
   return panel_bytes(weights.type, weights.cols) * (1 + tokens / 8);
 }
 
-std::size_t grain(std::size_t units, std::size_t unit_bytes, unsigned threads) {
-  constexpr std::size_t kMinimumBytes = 32 << 10;  // about a microsecond of one core
-  constexpr std::size_t kChunksPerThread = 16;
-  const std::size_t even = units / (kChunksPerThread * threads);
-  const std::size_t least = kMinimumBytes / std::max<std::size_t>(1, unit_bytes) + 1;
-  return std::max({std::size_t{1}, even, least});
+std::size_t grain(std::size_t unit_bytes) {
+  constexpr std::size_t kChunkBytes = 64 << 10;
+  return std::max<std::size_t>(1, kChunkBytes / std::max<std::size_t>(1, unit_bytes));
 }
 
 void execute(const Kernels& kernels, unsigned threads, const Program& program, const KvCache& cache, const Batch& batch,

@@ -14,9 +14,9 @@ namespace cria::cpu {
 void execute(const Kernels& kernels, unsigned threads, const Program& program, const KvCache& cache, const Batch& batch,
              const std::atomic<bool>* cancel, float* result);
 
-// How many units a chunk of a step holds: chunks of at least some 32 KiB, so that taking one costs nothing beside its
-// work, and otherwise enough of them that no thread waits long for the last.
-std::size_t grain(std::size_t units, std::size_t unit_bytes, unsigned threads);
+// How many units the smallest chunks of a step hold: some 64 KiB, two microseconds of one core, beside which taking a
+// chunk and starting on its memory cost little.
+std::size_t grain(std::size_t unit_bytes);
 
 // What a panel's product with `tokens` tokens costs, in bytes read: from about 8 tokens on arithmetic costs more than
 // the weights' bytes.

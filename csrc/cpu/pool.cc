@@ -27,46 +27,85 @@ std::uint32_t await_change(const std::atomic<std::uint32_t>& value, std::uint32_
   return value.load(std::memory_order_acquire);
 }
 
-// How a step is cut into chunks.
-struct Cut {
-  explicit Cut(const Step& step, unsigned threads)
-      : units(step.units), grain(step.grain), head(step.head), heads(step.head > 0 ? threads : 0) {}
-
-  std::size_t headed() const { return heads * head; }
-  std::uint32_t chunks() const { return static_cast<std::uint32_t>(heads + (units - headed() + grain - 1) / grain); }
-  std::size_t begin(std::size_t chunk) const {
-    return chunk < heads ? chunk * head : std::min(units, headed() + (chunk - heads) * grain);
-  }
-
-  std::size_t units, grain, head, heads;
+// Units [begin, end) of a step.
+struct Range {
+  std::size_t begin, end;
 };
+
+// A step's chunk of that index.
+Range chunk(const Step& step, unsigned threads, std::size_t index) {
+  for (std::size_t begin = 0;;) {
+    const std::size_t size = (step.units - begin) * 3 / 4 / threads;
+    if (size <= step.grain) {
+      begin += index * step.grain;
+      return {begin, std::min(step.units, begin + step.grain)};
+    }
+    if (index < threads) return {begin + index * size, begin + (index + 1) * size};
+    begin += threads * size;
+    index -= threads;
+  }
+}
+
+std::uint32_t count_chunks(const Step& step, unsigned threads) {
+  std::size_t count = 0;
+  for (std::size_t begin = 0;; count += threads) {
+    const std::size_t left = step.units - begin, size = left * 3 / 4 / threads;
+    if (size <= step.grain) return static_cast<std::uint32_t>(count + (left + step.grain - 1) / step.grain);
+    begin += threads * size;
+  }
+}
 
 }  // namespace
 
 // A run in progress. A worker that wakes late, or is off its core as the run ends, may still hold its job: it finds
 // every chunk taken and leaves. It reads `steps`, the caller's, only while it holds a chunk, which the run waits for.
 struct Pool::Job {
+  // How far a step is. The first `homes` chunks have a thread each.
   struct alignas(kLine) Progress {
-    std::atomic<std::uint32_t> next{0};  // chunk to be taken
-    std::atomic<std::uint32_t> done{0};  // chunks
-    std::uint32_t chunks = 0;
+    std::atomic<std::uint32_t> next{0};   // of the chunks after the homes, the one to be taken
+    std::atomic<std::uint32_t> taken{0};  // a bit for each home
+    std::atomic<std::uint32_t> done{0};   // chunks
+    std::uint32_t chunks = 0, homes = 0;
+
+    bool take_home(std::uint32_t home) {
+      const std::uint32_t bit = std::uint32_t{1} << home;
+      return (taken.load(std::memory_order_relaxed) & bit) == 0 &&
+             (taken.fetch_or(bit, std::memory_order_relaxed) & bit) == 0;
+    }
+
+    // A chunk for `thread`; `chunks` where all are taken.
+    std::uint32_t take(unsigned thread) {
+      if (thread < homes && take_home(thread)) return thread;
+      if (next.load(std::memory_order_relaxed) < chunks) {
+        const std::uint32_t index = next.fetch_add(1, std::memory_order_relaxed);
+        if (index < chunks) return index;
+      }
+      for (std::uint32_t home = 0; home < homes; ++home) {
+        if (take_home(home)) return home;
+      }
+      return chunks;
+    }
   };
+  static constexpr std::uint32_t kMostHomes = 32;  // bits of `taken`
 
   Job(std::span<const Step> steps, unsigned threads, const std::atomic<bool>* cancel)
       : steps(steps), threads(threads), cancel(cancel), progress(steps.size()) {
     for (std::size_t i = 0; i < steps.size(); ++i) {
-      progress[i].chunks = Cut(steps[i], threads).chunks();
+      Progress& p = progress[i];
+      p.chunks = count_chunks(steps[i], threads);
+      p.homes = std::min({p.chunks, threads, kMostHomes});
+      p.next.store(p.homes, std::memory_order_relaxed);
     }
   }
 
-  void work() {
+  void work(unsigned thread) {
     for (std::size_t i = 0; i < progress.size(); ++i) {
       Progress& p = progress[i];
-      for (std::uint32_t c; (c = p.next.fetch_add(1, std::memory_order_relaxed)) < p.chunks;) {
+      for (std::uint32_t index; (index = p.take(thread)) < p.chunks;) {
         const Step& step = steps[i];
-        const Cut cut(step, threads);
+        const Range range = chunk(step, threads, index);
         const bool cancelled = cancel != nullptr && cancel->load(std::memory_order_relaxed);
-        if (!cancelled) step.run(step.context, cut.begin(c), cut.begin(c + 1));
+        if (!cancelled) step.run(step.context, range.begin, range.end);
         if (p.done.fetch_add(1, std::memory_order_acq_rel) + 1 == p.chunks) p.done.notify_all();
       }
       for (std::uint32_t done = p.done.load(std::memory_order_acquire); done != p.chunks;) {
@@ -104,7 +143,7 @@ void Pool::worker(unsigned index) {
       const std::lock_guard guard(lock_);
       job = job_;
     }
-    if (job != nullptr && index < job->threads) job->work();
+    if (job != nullptr && index < job->threads) job->work(index);
   }
 }
 
@@ -120,7 +159,7 @@ void Pool::run(std::span<const Step> steps, unsigned threads, const std::atomic<
     epoch_.fetch_add(1, std::memory_order_release);
     epoch_.notify_all();
   }
-  job->work();
+  job->work(0);
   if (threads > 1) {
     const std::lock_guard guard(lock_);
     job_.reset();

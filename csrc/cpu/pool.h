@@ -1,9 +1,19 @@
 // The threads of a process that compute, and how they share a list of steps.
 //
-// A step is cut into chunks, which the threads take one by one from a counter; it is done when its chunks are, not when
-// every thread has arrived. So a thread that the system has taken off its core holds up at most the chunk it was in:
-// the others take the rest, and pass on to the next step without it. (A barrier of all threads waits for the one that
-// is not running, at every step.) Which thread computes a chunk changes no bit, by the kernels' contract.
+// A step is cut into chunks, which the threads take one by one; it is done when its chunks are, not when every thread
+// has arrived. So a thread that the system has taken off its core holds up at most the chunk it was in: the others take
+// the rest, and pass on to the next step without it. (A barrier of all threads waits for the one that is not running,
+// at every step.) Which thread computes a chunk changes no bit, by the kernels' contract.
+//
+// Chunks come in rounds of one for each thread, every round three quarters of what is left (factoring: Hummel,
+// Schonberg and Flynn 1992): long runs at first, at which the processor's own prefetching stays, and small ones to end
+// together.
+//
+//     2 threads   |      37 %      |      37 %      | 9 % | 9 % |2|2|..     down to the step's grain
+//                   thread 0's       thread 1's       whoever comes
+//
+// The chunks of the first round have a thread each, so that what it read or wrote a token ago is in its own cache
+// still; only when all else is taken does another thread take them.
 //
 // The caller's thread works too. Between runs the workers spin for some microseconds, for the next token may be on its
 // way, and then sleep: an idle pool burns nothing.
@@ -23,9 +33,8 @@ namespace cria::cpu {
 struct Step {
   void (*run)(const void* context, std::size_t begin, std::size_t end);
   const void* context;
-  std::size_t units;     // of work; may be 0
-  std::size_t grain;     // units in a chunk, at least 1
-  std::size_t head = 0;  // units in each of the first chunks, one for each thread; 0 where they are like the others
+  std::size_t units;  // of work; may be 0
+  std::size_t grain;  // units in the smallest chunks, at least 1
 };
 
 class Pool {
@@ -43,7 +52,7 @@ class Pool {
     const auto call = [](const void* context, std::size_t begin, std::size_t end) {
       (*static_cast<const Function*>(context))(begin, end);
     };
-    const Step step{call, &function, units, grain, 0};
+    const Step step{call, &function, units, grain};
     run({&step, 1}, threads);
   }
 

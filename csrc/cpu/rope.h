@@ -32,7 +32,8 @@ struct Rope {
   bool halves;
 };
 
-// Tokens [begin, end). No two tokens of a batch share a slot.
+// Of each token its heads in groups, those of q that share a kv head, with their k and v: group g of token t is unit
+// t * kv_heads + g. Units [begin, end). No two tokens of a batch share a slot.
 namespace scalar {
 void rope(const Rope&, std::size_t begin, std::size_t end);
 }

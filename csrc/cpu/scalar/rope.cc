@@ -21,16 +21,14 @@ void turn(const Rope& op, const float* cosine, const float* sine, float* head) {
 void narrow(float value, float* out) { *out = value; }
 void narrow(float value, std::uint16_t* out) { *out = float_to_half(value); }
 
-// Writes one token's k and v, each [kv_heads][head_dim].
+// Writes a head's k to a column of its K block and its v to a row of its V block.
 template <class T>
-void write(const KvLayer& cache, KvSlot slot, const float* k, const float* v) {
+void write(const KvLayer& cache, KvSlot slot, std::size_t head, const float* k, const float* v) {
   const std::size_t dim = cache.head_dim;
-  for (std::size_t head = 0; head < cache.kv_heads; ++head, k += dim, v += dim) {
-    T* k_out = reinterpret_cast<T*>(cache.k_head(slot.block, head)) + slot.place;
-    T* v_out = reinterpret_cast<T*>(cache.v_head(slot.block, head)) + slot.place * dim;
-    for (std::size_t d = 0; d < dim; ++d) narrow(k[d], k_out + d * kKvBlock);
-    for (std::size_t d = 0; d < dim; ++d) narrow(v[d], v_out + d);
-  }
+  T* k_out = reinterpret_cast<T*>(cache.k_head(slot.block, head)) + slot.place;
+  T* v_out = reinterpret_cast<T*>(cache.v_head(slot.block, head)) + slot.place * dim;
+  for (std::size_t d = 0; d < dim; ++d) narrow(k[d], k_out + d * kKvBlock);
+  for (std::size_t d = 0; d < dim; ++d) narrow(v[d], v_out + d);
 }
 
 }  // namespace
@@ -38,13 +36,19 @@ void write(const KvLayer& cache, KvSlot slot, const float* k, const float* v) {
 void rope(const Rope& op, std::size_t begin, std::size_t end) {
   const std::size_t dim = op.cache.head_dim, pairs = op.rotary_dim / 2;
   const auto write_cache = op.cache.type == CRIA_TYPE_F32 ? write<float> : write<std::uint16_t>;
+  const std::size_t group = op.heads / op.cache.kv_heads;
 
-  for (std::size_t token = begin; token < end; ++token) {
-    float* q = op.qkv + token * op.stride;
-    float* k = q + op.heads * dim;
-    const float* v = k + op.cache.kv_heads * dim;
-    for (float* head = q; head < v; head += dim) turn(op, op.cosine + token * pairs, op.sine + token * pairs, head);
-    write_cache(op.cache, op.slots[token], k, v);
+  for (std::size_t unit = begin; unit < end; ++unit) {
+    const std::size_t token = unit / op.cache.kv_heads, kv_head = unit % op.cache.kv_heads;
+    const float *cosine = op.cosine + token * pairs, *sine = op.sine + token * pairs;
+    float* row = op.qkv + token * op.stride;
+    float* q = row + kv_head * group * dim;
+    float* k = row + (op.heads + kv_head) * dim;
+    const float* v = row + (op.heads + op.cache.kv_heads + kv_head) * dim;
+
+    for (std::size_t head = 0; head < group; ++head) turn(op, cosine, sine, q + head * dim);
+    turn(op, cosine, sine, k);
+    write_cache(op.cache, op.slots[token], kv_head, k, v);
   }
 }
 
