@@ -46,6 +46,7 @@ export class KvPool {
 
   /** Takes `count` blocks, each with one reference; all of them or, where there are fewer, none. */
   allocate(count: number): number[] {
+    integer("count", count, 0);
     if (count > this.#free.length) {
       throw new CriaError(
         "ERR_CRIA_CACHE_FULL",
@@ -63,10 +64,10 @@ export class KvPool {
     for (const block of blocks) this.#references[block]! += 1;
   }
 
-  /** Drops a reference to each block; those without another are free again. */
+  /** Drops a reference to each block; those without another are free again. Of blocks that are not held none changes. */
   release(blocks: readonly number[]): void {
+    for (const block of blocks) this.#held(block);
     for (const block of blocks) {
-      this.#held(block);
       this.#references[block]! -= 1;
       if (this.#references[block] === 0) this.#free.push(block);
     }
@@ -110,8 +111,9 @@ export class KvSequence {
     if (needed > 0) this.#blocks.push(...this.#pool.allocate(needed));
   }
 
-  /** Counts `count` tokens in that a run has written. */
+  /** Counts `count` tokens in that a run has written, where {@link reserve} made room. */
   commit(count: number): void {
+    integer("count", count, 0, this.#blocks.length * blockTokens - this.#length);
     this.#length += count;
   }
 

@@ -12,15 +12,16 @@ class KvCache final : public Cache {
  public:
   KvCache(const CacheShape& shape, std::size_t blocks)
       : Cache(shape, blocks),
-        side_bytes_(checked_product({blocks, shape.kv_heads, at(nullptr).head_bytes()})),
+        side_bytes_(checked_product({blocks, shape.kv_heads, kv_head_bytes(shape.type, shape.head_dim)})),
         memory_(checked_product({shape.layers, 2, side_bytes_})) {}
 
-  KvLayer layer(std::size_t index) const { return at(memory_.data() + 2 * index * side_bytes_); }
+  KvLayer layer(std::size_t index) const {
+    std::uint8_t* k = memory_.data() + 2 * index * side_bytes_;
+    return {k, k + side_bytes_, shape.type, shape.kv_heads, shape.head_dim};
+  }
   std::size_t bytes() const override { return memory_.bytes(); }
 
  private:
-  KvLayer at(std::uint8_t* k) const { return {k, k + side_bytes_, shape.type, shape.kv_heads, shape.head_dim}; }
-
   std::size_t side_bytes_ = 0;  // K, or V, of one layer
   Memory memory_;
 };

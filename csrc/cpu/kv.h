@@ -16,17 +16,22 @@ namespace cria::cpu {
 
 constexpr std::size_t kKvBlock = 16;  // tokens; as many as kLanes, so that one K row is one register of scores
 
-// One layer of the cache. Its functions are inlined by force: each instruction set's files compile them with flags of
-// their own, and the linker must have no copy to choose (see reduce.h).
+// The functions here are inlined by force: each instruction set's files compile them with flags of their own, and the
+// linker must have no copy to choose (see reduce.h).
+
+// Bytes of one head of one block, K or V.
+[[gnu::always_inline]] inline std::size_t kv_head_bytes(cria_type type, std::size_t head_dim) {
+  return head_dim * kKvBlock * (type == CRIA_TYPE_F32 ? 4 : 2);
+}
+
+// One layer of the cache.
 struct KvLayer {
   std::uint8_t* k;
   std::uint8_t* v;
   cria_type type;  // of both: f32 or f16
   std::size_t kv_heads, head_dim;
 
-  [[gnu::always_inline]] std::size_t element() const { return type == CRIA_TYPE_F32 ? 4 : 2; }
-  // One head of one block, K or V.
-  [[gnu::always_inline]] std::size_t head_bytes() const { return head_dim * kKvBlock * element(); }
+  [[gnu::always_inline]] std::size_t head_bytes() const { return kv_head_bytes(type, head_dim); }
   [[gnu::always_inline]] std::uint8_t* k_head(std::size_t block, std::size_t head) const {
     return k + (block * kv_heads + head) * head_bytes();
   }

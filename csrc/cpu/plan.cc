@@ -60,7 +60,7 @@ AttentionPlan::AttentionPlan(const Batch& batch, std::size_t heads, std::size_t 
 }
 
 std::size_t AttentionPlan::bytes_per_task(const KvLayer& layer) const {
-  return tasks.empty() ? 0 : keys_read_ / tasks.size() * 2 * layer.head_dim * layer.element();
+  return tasks.empty() ? 0 : keys_read_ / tasks.size() * 2 * layer.head_bytes() / kKvBlock;
 }
 
 }  // namespace cria::cpu
