@@ -1,42 +1,21 @@
-#include <algorithm>
-#include <cmath>
-
-#include "../../core/half.h"
-#include "../matmul.h"
+#include "matmul_q.h"
 
 namespace cria::cpu::scalar {
 namespace {
 
-// Σ_k u_k q_k over one block, u being the unsigned weights of the row at `lane`.
-std::int32_t dot(const std::uint8_t (&lines)[8][kLine], std::size_t lane, const std::int8_t* q) {
-  std::int32_t sum = 0;
-  for (std::size_t k = 0; k < kBlock; ++k) sum += lines[k / 4][4 * lane + k % 4] * q[k];
-  return sum;
-}
+struct Q8 {
+  using Superblock = Q8Superblock;
+  static constexpr std::int32_t kZero = kQ8Zero;
+
+  static std::int32_t dot(const std::uint8_t (&lines)[8][kLine], std::size_t lane, const std::int8_t* q) {
+    std::int32_t sum = 0;
+    for (std::size_t k = 0; k < kBlock; ++k) sum += lines[k / 4][4 * lane + k % 4] * q[k];
+    return sum;
+  }
+};
 
 }  // namespace
 
-void matmul_q8(const MatmulQ& op, std::size_t begin, std::size_t end) {
-  const std::size_t blocks = op.weights.cols / kBlock;
-  const std::size_t last = std::min(end * kPanelRows, op.weights.rows);
-  for (std::size_t row = begin * kPanelRows; row < last; ++row) {
-    const std::size_t lane = row % kPanelRows;
-    const auto* panel = panel_superblocks<Q8Superblock>(op.weights, row / kPanelRows);
-    for (std::size_t t = 0; t < op.tokens; ++t) {
-      const std::int8_t* quants = op.x.quants + t * op.x.stride;
-      const float* scales = op.x.scales + t * op.x.blocks();
-      const std::int32_t* sums = op.x.sums + t * op.x.blocks();
-
-      float out = 0.0f;
-      for (std::size_t b = 0; b < blocks; ++b) {
-        const Q8Superblock& superblock = panel[b / kSuperblockBlocks];
-        const std::size_t half = b % kSuperblockBlocks;
-        const std::int32_t product = dot(superblock.quants[half], lane, quants + b * kBlock) - kQ8Zero * sums[b];
-        out = std::fma(static_cast<float>(product), half_to_float(superblock.scale[half][lane]) * scales[b], out);
-      }
-      op.out[t * op.out_stride + row] = out;
-    }
-  }
-}
+void matmul_q8(const MatmulQ& op, std::size_t begin, std::size_t end) { matmul_q<Q8>(op, begin, end); }
 
 }  // namespace cria::cpu::scalar

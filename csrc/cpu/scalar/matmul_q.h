@@ -1,0 +1,40 @@
+// What the products with q4_0 and q8_0 weights have in common: all but the integer dot product of a block.
+//
+// A Format has Superblock, the one of panel.h, kZero, the weights' zero point, and
+//     dot(lines, lane, q)   Σ_k u_k q_k over one block, u being the unsigned weights of the row at `lane`
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+
+#include "../../core/half.h"
+#include "../matmul.h"
+
+namespace cria::cpu::scalar {
+
+template <class Format>
+static void matmul_q(const MatmulQ& op, std::size_t begin, std::size_t end) {
+  const std::size_t blocks = op.weights.cols / kBlock;
+  const std::size_t last = std::min(end * kPanelRows, op.weights.rows);
+  for (std::size_t row = begin * kPanelRows; row < last; ++row) {
+    const std::size_t lane = row % kPanelRows;
+    const auto* panel = panel_superblocks<typename Format::Superblock>(op.weights, row / kPanelRows);
+    for (std::size_t t = 0; t < op.tokens; ++t) {
+      const std::int8_t* quants = op.x.quants + t * op.x.stride;
+      const float* scales = op.x.scales + t * op.x.blocks();
+      const std::int32_t* sums = op.x.sums + t * op.x.blocks();
+
+      float out = 0.0f;
+      for (std::size_t b = 0; b < blocks; ++b) {
+        const auto& superblock = panel[b / kSuperblockBlocks];
+        const std::size_t side = b % kSuperblockBlocks;
+        const std::int32_t dot = Format::dot(superblock.quants[side], lane, quants + b * kBlock);
+        const std::int32_t product = dot - Format::kZero * sums[b];
+        out = std::fma(static_cast<float>(product), half_to_float(superblock.scale[side][lane]) * scales[b], out);
+      }
+      op.out[t * op.out_stride + row] = out;
+    }
+  }
+}
+
+}  // namespace cria::cpu::scalar
