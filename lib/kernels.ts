@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 /**
  * Each kernel by itself, on typed arrays: what a runtime of your own would call.
  *

@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 import { performance } from "node:perf_hooks";
 
 import { Device, type DeviceOptions } from "./device.js";
