@@ -73,13 +73,9 @@ void require_struct(const Struct* s, const char* name) {
           "at least " + std::to_string(sizeof(Struct)), s->struct_size);
 }
 
-const cria::Tensor& tensor_of(const cria_tensor* tensor, cria::Layout layout, const char* name) {
+const cria::Tensor& matrix_of(const cria_tensor* tensor, const char* name) {
   require_pointer(tensor, name);
-  if (tensor->tensor->layout != layout) {
-    throw Error(CRIA_ERROR_ARGUMENT,
-                std::string(name) + ": must be a " +
-                    (layout == cria::Layout::kMatrix ? "matrix, not a vector" : "vector, not a matrix"));
-  }
+  cria::require_layout(*tensor->tensor, cria::Layout::kMatrix, name);
   return *tensor->tensor;
 }
 
@@ -117,10 +113,6 @@ void check_layer(const cria_kv_layer* cache) {
   if (cache->blocks == 0) return;
   require_pointer(cache->k, "cache.k");
   require_pointer(cache->v, "cache.v");
-}
-
-void check_heads(std::size_t heads, std::size_t kv_heads) {
-  require(heads > 0 && heads % kv_heads == 0, "heads", "a multiple of kv_heads " + std::to_string(kv_heads), heads);
 }
 
 // Arrays of `count` elements: null only where there are none.
@@ -418,7 +410,7 @@ cria_status cria_quantize(cria_device* device, size_t rows, size_t dim, const fl
 cria_status cria_embed(cria_device* device, const cria_tensor* table, size_t count, const int32_t* tokens, float* out) {
   return guarded([&] {
     require_pointer(device, "device");
-    const cria::Tensor& matrix = tensor_of(table, cria::Layout::kMatrix, "table");
+    const cria::Tensor& matrix = matrix_of(table, "table");
     cria::checked_product({count, matrix.cols, sizeof(float)});
     require_array(tokens, count, "tokens");
     require_array(out, count, "out");
@@ -433,7 +425,7 @@ cria_status cria_embed(cria_device* device, const cria_tensor* table, size_t cou
 cria_status cria_matmul(cria_device* device, const cria_tensor* weight, size_t tokens, const float* x, float* out) {
   return guarded([&] {
     require_pointer(device, "device");
-    const cria::Tensor& matrix = tensor_of(weight, cria::Layout::kMatrix, "weight");
+    const cria::Tensor& matrix = matrix_of(weight, "weight");
     cria::checked_product({tokens, matrix.cols, sizeof(float)});
     cria::checked_product({tokens, matrix.rows, sizeof(float)});
     require_array(x, tokens, "x");
@@ -447,8 +439,7 @@ cria_status cria_rope(cria_device* device, const cria_batch* batch, const cria_r
   return guarded([&] {
     require_pointer(device, "device");
     check_layer(cache);
-    cria::check_rope(options, cache->head_dim);
-    check_heads(options->heads, cache->kv_heads);
+    cria::check_rope(options, cache->kv_heads, cache->head_dim);
     const cria::Batch checked =
         cria::check_batch(batch, cache->blocks, {.vocabulary = 0, .positions = true, .writes = true});
     cria::checked_product({checked.size, options->heads + 2 * cache->kv_heads, cache->head_dim, sizeof(float)});
@@ -462,8 +453,7 @@ cria_status cria_attention(cria_device* device, const cria_batch* batch, size_t 
   return guarded([&] {
     require_pointer(device, "device");
     check_layer(cache);
-    check_heads(heads, cache->kv_heads);
-    require(heads <= INT32_MAX, "heads", "below 2^31", heads);
+    cria::check_heads(heads, cache->kv_heads);
     const std::size_t width = heads * cache->head_dim;
     require(q_stride >= width, "q_stride", "at least " + std::to_string(width) + ", heads by head_dim", q_stride);
     const cria::Batch checked =

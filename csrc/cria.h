@@ -9,8 +9,8 @@
  *     arguments may overlap unless a function says so. Token ids, positions and blocks are int32_t.
  *   - Structs begin with struct_size, which the caller sets to sizeof the struct that it was compiled with.
  *   - Any function may be called from any thread. Calls on one handle may overlap, except that a handle must not be
- * freed while a call uses it and that a tensor must not be packed while it is read. Runs and kernels share one pool of
- *     threads, so they take turns.
+ *     freed while a call uses it, that a tensor must not be packed while it is read, and that a program is recorded and
+ *     finished by one thread, before it runs. Runs and kernels share one pool of threads, so they take turns.
  *   - No C++ type and no exception crosses this interface.
  */
 #ifndef CRIA_H_

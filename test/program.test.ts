@@ -182,7 +182,17 @@ describe("recording a program", () => {
     [
       "attention of no heads",
       () => program.attention(qkv, 0, 0, x),
-      new RangeError("heads: must be a multiple of the cache's 1 kvHeads, not 0"),
+      new RangeError("heads: must be a multiple of kvHeads 1, below 2^31, not 0"),
+    ],
+    [
+      "attention of so many heads that their width overflows",
+      () => program.attention(qkv, 0, 2 ** 52, x),
+      new RangeError("heads: must be a multiple of kvHeads 1, below 2^31, not 4503599627370496"),
+    ],
+    [
+      "rope of so many heads",
+      () => program.rope(qkv, 0, { ...ropeOptions, heads: 2 ** 52 }),
+      new RangeError("heads: must be a multiple of kvHeads 1, below 2^31, not 4503599627370496"),
     ],
     [
       "attention to a narrow value",
@@ -224,7 +234,7 @@ describe("recording a program", () => {
     ],
   ])("refuses %s", (_, call, error) => expectArgumentError(call, error));
 
-  test("ends with its result", () => {
+  test("ends with its result: what comes after is refused and changes nothing", async () => {
     const ended = record();
     const message = "program: must not be finished";
     expectArgumentError(() => ended.finish({ id: 6, width: dim }), new RangeError(message));
@@ -232,6 +242,14 @@ describe("recording a program", () => {
       () => ended.add({ id: 0, width: dim }, { id: 0, width: dim }, { id: 0, width: dim }),
       new RangeError(message),
     );
+    const value = { id: 0, width: dim };
+    const changes = [
+      () => ended.value("tokens", 1),
+      () => ended.embed(matrixOf(dim), value),
+      () => ended.rope({ id: 2, width: qkvWidth }, 0, { ...ropeOptions, theta: 1 }),
+    ];
+    for (const change of changes) expectArgumentError(change, new RangeError(message));
+    await expect(ended.run(newPool().cache, batch)).resolves.toHaveLength(2 * dim);
     ended.dispose();
     expect(() => ended.value("tokens", 1)).toThrow(expect.objectContaining({ code: "ERR_CRIA_DISPOSED" }));
   });
@@ -336,6 +354,11 @@ describe("running a program", () => {
     [
       "blocks",
       { blocks: Int32Array.of(3, 2, 2) },
+      new RangeError("batch.blocks: must name a block that is written to only once, not block 2 twice"),
+    ],
+    [
+      "blocks, where one sequence reads what the other writes",
+      { pasts: Int32Array.of(16, 0), positions: Int32Array.of(16, 17, 18, 0, 1), blocks: Int32Array.of(2, 0, 2) },
       new RangeError("batch.blocks: must name a block that is written to only once, not block 2 twice"),
     ],
     [

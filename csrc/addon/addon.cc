@@ -32,7 +32,7 @@ Napi::Value free(const Napi::CallbackInfo& info) {
   }
   void* slot = nullptr;
   check(info.Env(), napi_unwrap(info.Env(), handle, &slot));
-  static_cast<Slot*>(slot)->handle.reset();
+  static_cast<Slot*>(slot)->free(info.Env());
   return info.Env().Undefined();
 }
 

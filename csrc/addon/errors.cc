@@ -58,6 +58,10 @@ Napi::Error cria_error(Napi::Env env, const char* code, const std::string& messa
   return error;
 }
 
+Napi::Error memory_error(Napi::Env env) {
+  return cria_error(env, "ERR_CRIA_MEMORY", "the system has no memory to give");
+}
+
 Napi::Error status_error(Napi::Env env, cria_status status, const std::string& message) {
   if (status == CRIA_ERROR_ARGUMENT) return range_error(env, camel_case(message));
   return cria_error(env, code_of(status), message);

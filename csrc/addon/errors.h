@@ -18,6 +18,9 @@ Napi::Error type_error(Napi::Env env, const std::string& message);
 Napi::Error range_error(Napi::Env env, const std::string& message);
 Napi::Error cria_error(Napi::Env env, const char* code, const std::string& message);
 
+// For std::bad_alloc.
+Napi::Error memory_error(Napi::Env env);
+
 // The error that a failed call of cria.h stands for.
 Napi::Error status_error(Napi::Env env, cria_status status, const std::string& message);
 

@@ -34,16 +34,29 @@ CRIA_HANDLE(cancel, 5);
 // What a handle object wraps. The kind's type is in the tag, and in the deleter.
 struct Slot {
   std::shared_ptr<void> handle;  // null once freed
+  std::int64_t bytes;            // of memory outside the heap, which the garbage collector is told of
+
+  void free(napi_env env) {
+    if (handle == nullptr) return;
+    handle.reset();
+    std::int64_t total;
+    napi_adjust_external_memory(env, -bytes, &total);
+  }
 };
 
 template <class T>
-Napi::Object make_handle(Napi::Env env, T* handle) {
-  auto slot = std::make_unique<Slot>(Slot{std::shared_ptr<T>(handle, HandleKind<T>::free)});
+Napi::Object make_handle(Napi::Env env, T* handle, std::size_t bytes = 0) {
+  std::shared_ptr<T> owner(handle, HandleKind<T>::free);
+  auto slot = std::make_unique<Slot>(Slot{std::move(owner), static_cast<std::int64_t>(bytes)});
   const Napi::Object object = Napi::Object::New(env);
   check(env, napi_type_tag_object(env, object, &HandleKind<T>::tag));
-  const auto finalize = [](napi_env, void* data, void*) { delete static_cast<Slot*>(data); };
+  const auto finalize = [](napi_env finalizing, void* data, void*) {
+    static_cast<Slot*>(data)->free(finalizing);
+    delete static_cast<Slot*>(data);
+  };
   check(env, napi_wrap(env, object, slot.get(), finalize, nullptr, nullptr));
-  slot.release();
+  std::int64_t total;
+  check(env, napi_adjust_external_memory(env, slot.release()->bytes, &total));
   return object;
 }
 

@@ -10,14 +10,14 @@ Napi::Value matrix_create(const Napi::CallbackInfo& info) {
   check(info.Env(),
         cria_matrix_create(get_handle<cria_device>(info[0], "device").get(), get_named(info[1], "type", kWeightTypes),
                            get_size(info[2], "rows"), get_size(info[3], "cols"), &tensor));
-  return make_handle(info.Env(), tensor);
+  return make_handle(info.Env(), tensor, cria_tensor_bytes(tensor));
 }
 
 Napi::Value vector_create(const Napi::CallbackInfo& info) {
   cria_tensor* tensor = nullptr;
   check(info.Env(), cria_vector_create(get_handle<cria_device>(info[0], "device").get(),
                                        get_named(info[1], "type", kWeightTypes), get_size(info[2], "size"), &tensor));
-  return make_handle(info.Env(), tensor);
+  return make_handle(info.Env(), tensor, cria_tensor_bytes(tensor));
 }
 
 Napi::Value tensor_pack(const Napi::CallbackInfo& info) {

@@ -3,6 +3,7 @@
 
 #include <napi.h>
 
+#include <new>
 #include <string>
 #include <utility>
 
@@ -29,11 +30,15 @@ class Work final : public Napi::AsyncWorker {
     if (status_ != CRIA_OK) message_ = cria_last_error();  // of this thread
   }
 
+  // Whatever goes wrong while the result is made, the promise is settled.
   void OnOK() override {
-    if (status_ == CRIA_OK) {
+    try {
+      if (status_ != CRIA_OK) throw status_error(Env(), status_, message_);
       deferred_.Resolve(job_.result(Env()));
-    } else {
-      deferred_.Reject(status_error(Env(), status_, message_).Value());
+    } catch (const Napi::Error& error) {
+      deferred_.Reject(error.Value());
+    } catch (const std::bad_alloc&) {
+      deferred_.Reject(memory_error(Env()).Value());
     }
   }
 

@@ -28,7 +28,7 @@ class Backend {
   virtual std::shared_ptr<Tensor> vector(cria_type type, std::size_t size) = 0;
   virtual std::shared_ptr<Cache> cache(const CacheShape& shape, std::size_t blocks) = 0;
 
-  // `result` has a row for each output. Throws CRIA_ERROR_ABORTED where `cancel`, which may be null, was set.
+  // `result` has a row for each output. Where `cancel`, which may be null, is set, it returns early.
   virtual void run(const Program& program, Cache& cache, const Batch& batch, const Cancel* cancel, float* result) = 0;
 
   // Times reads of `bytes` of memory, one for each of `seconds`.

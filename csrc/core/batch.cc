@@ -22,8 +22,8 @@ void check_range(std::span<const std::int32_t> values, std::size_t limit, const 
   }
 }
 
-// A block that two tokens' keys are written to at once would hold either, by chance.
-void check_written_once(const std::vector<Sequence>& sequences) {
+// A block that two tokens' keys are written to at once would hold either, by chance; one that is read meanwhile too.
+void check_written_once(const std::vector<Sequence>& sequences, std::span<const std::int32_t> tables) {
   std::vector<std::int32_t> written;
   for (const Sequence& s : sequences) {
     if (s.count == 0) continue;
@@ -31,10 +31,17 @@ void check_written_once(const std::vector<Sequence>& sequences) {
     written.insert(written.end(), s.blocks.begin() + from, s.blocks.begin() + to + 1);
   }
   std::sort(written.begin(), written.end());
-  const auto twice = std::adjacent_find(written.begin(), written.end());
-  if (twice == written.end()) return;
-  throw Error(CRIA_ERROR_ARGUMENT, "batch.blocks: must name a block that is written to only once, not block " +
-                                       std::to_string(*twice) + " twice");
+  std::vector<bool> seen(written.size());
+  for (const std::int32_t block : tables) {
+    const auto at = std::lower_bound(written.begin(), written.end(), block);
+    if (at == written.end() || *at != block) continue;
+    const auto index = static_cast<std::size_t>(at - written.begin());
+    if (seen[index]) {
+      throw Error(CRIA_ERROR_ARGUMENT, "batch.blocks: must name a block that is written to only once, not block " +
+                                           std::to_string(block) + " twice");
+    }
+    seen[index] = true;
+  }
 }
 
 }  // namespace
@@ -82,7 +89,7 @@ Batch check_batch(const cria_batch* batch, std::size_t cache_blocks, const Batch
   }
   require(first == batch->token_count, "batch.lengths", "token_count in sum", first);
   require(table == batch->block_count, "batch.block_counts", "block_count in sum", table);
-  if (needs.writes) check_written_once(checked.sequences);
+  if (needs.writes) check_written_once(checked.sequences, blocks);
   return checked;
 }
 

@@ -11,7 +11,8 @@
 
 namespace cria {
 
-File::File(const char* path) : path_(path), descriptor_(::open(path, O_RDONLY | O_CLOEXEC)) {
+// Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
+File::File(const char* path) : path_(path), descriptor_(::open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
   if (descriptor_ < 0) throw Error(CRIA_ERROR_FILE, path_ + ": cannot be opened: " + std::strerror(errno));
   struct stat status;
   if (::fstat(descriptor_, &status) != 0 || !S_ISREG(status.st_mode)) {

@@ -10,22 +10,16 @@
 #include "weights.h"
 
 namespace cria {
-namespace {
-
-void check_tensor(const TensorPtr& tensor, Layout layout, const char* name) {
-  if (tensor->layout == layout) return;
-  throw Error(CRIA_ERROR_ARGUMENT,
-              std::string(name) + (layout == Layout::kMatrix ? ": must be a matrix, not a vector"
-                                                             : ": must be a vector, not a matrix"));
+void check_heads(std::size_t heads, std::size_t kv_heads) {
+  require(heads > 0 && heads <= INT32_MAX && heads % kv_heads == 0, "heads",
+          "a multiple of kv_heads " + std::to_string(kv_heads) + ", below 2^31", heads);
 }
 
-}  // namespace
-
-void check_rope(const cria_rope_options* options, std::size_t head_dim) {
+void check_rope(const cria_rope_options* options, std::size_t kv_heads, std::size_t head_dim) {
   require_pointer(options, "options");
   require(options->struct_size >= sizeof(cria_rope_options), "options.struct_size",
           "at least " + std::to_string(sizeof(cria_rope_options)), options->struct_size);
-  require(options->heads > 0, "options.heads", "at least 1", options->heads);
+  check_heads(options->heads, kv_heads);
   require(options->rotary_dim >= 2 && options->rotary_dim % 2 == 0 && options->rotary_dim <= head_dim,
           "options.rotary_dim", "even, from 2 to head_dim " + std::to_string(head_dim), options->rotary_dim);
   require(std::isfinite(options->theta) && options->theta > 0, "options.theta", "above 0", options->theta);
@@ -53,18 +47,17 @@ void Program::check_layer(std::size_t layer) const {
   require(layer < cache_.layers, "layer", "below the cache's " + std::to_string(cache_.layers), layer);
 }
 
-void Program::check_heads(std::size_t heads) const {
-  require(heads > 0 && heads % cache_.kv_heads == 0, "heads",
-          "a multiple of the cache's " + std::to_string(cache_.kv_heads) + " kv_heads", heads);
+void Program::require_recording() const {
+  if (finished()) throw Error(CRIA_ERROR_ARGUMENT, "program: must not be finished");
 }
 
 void Program::record(Op op, cria_value written) {
-  if (finished()) throw Error(CRIA_ERROR_ARGUMENT, "program: must not be finished");
   ops_.push_back(std::move(op));
   if (quantised_ == written) quantised_.reset();
 }
 
 cria_value Program::value(cria_rows rows, std::size_t width) {
+  require_recording();
   require(rows == CRIA_ROWS_TOKENS || rows == CRIA_ROWS_OUTPUTS, "rows", "CRIA_ROWS_TOKENS or CRIA_ROWS_OUTPUTS", rows);
   require(width > 0 && width <= INT32_MAX, "width", "from 1 to 2^31 - 1", width);
   require(values_.size() < INT32_MAX, "value", "one of fewer than 2^31", values_.size());
@@ -73,7 +66,8 @@ cria_value Program::value(cria_rows rows, std::size_t width) {
 }
 
 void Program::embed(TensorPtr table, cria_value out) {
-  check_tensor(table, Layout::kMatrix, "table");
+  require_recording();
+  require_layout(*table, Layout::kMatrix, "table");
   check_width(out, table->cols, "out");
   require(checked(out, "out").rows == CRIA_ROWS_TOKENS, "out", "a value with a row for each token", out);
   vocabulary_ = vocabulary_ == 0 ? table->rows : std::min(vocabulary_, table->rows);
@@ -81,7 +75,8 @@ void Program::embed(TensorPtr table, cria_value out) {
 }
 
 void Program::rmsnorm(cria_value x, TensorPtr weight, float eps, cria_value out) {
-  check_tensor(weight, Layout::kVector, "weight");
+  require_recording();
+  require_layout(*weight, Layout::kVector, "weight");
   check_width(x, weight->cols, "x");
   check_width(out, weight->cols, "out");
   check_same_rows(x, out, "out");
@@ -90,7 +85,8 @@ void Program::rmsnorm(cria_value x, TensorPtr weight, float eps, cria_value out)
 }
 
 void Program::matmul(cria_value x, TensorPtr weight, cria_value out, std::size_t column) {
-  check_tensor(weight, Layout::kMatrix, "weight");
+  require_recording();
+  require_layout(*weight, Layout::kMatrix, "weight");
   check_width(x, weight->cols, "x");
   check_same_rows(x, out, "out");
   const std::size_t width = checked(out, "out").width;
@@ -107,9 +103,9 @@ void Program::matmul(cria_value x, TensorPtr weight, cria_value out, std::size_t
 }
 
 void Program::rope(cria_value qkv, std::size_t layer, const cria_rope_options& options) {
-  check_rope(&options, cache_.head_dim);
+  require_recording();
+  check_rope(&options, cache_.kv_heads, cache_.head_dim);
   check_layer(layer);
-  check_heads(options.heads);
   check_width(qkv, (options.heads + 2 * cache_.kv_heads) * cache_.head_dim, "qkv");
   require(checked(qkv, "qkv").rows == CRIA_ROWS_TOKENS, "qkv", "a value with a row for each token", qkv);
   const RopeAngles angles{options.rotary_dim, options.theta, options.scale};
@@ -120,8 +116,9 @@ void Program::rope(cria_value qkv, std::size_t layer, const cria_rope_options& o
 }
 
 void Program::attention(cria_value qkv, std::size_t layer, std::size_t heads, cria_value out) {
+  require_recording();
   check_layer(layer);
-  check_heads(heads);
+  check_heads(heads, cache_.kv_heads);
   check_width(qkv, (heads + 2 * cache_.kv_heads) * cache_.head_dim, "qkv");
   check_width(out, heads * cache_.head_dim, "out");
   require(checked(qkv, "qkv").rows == CRIA_ROWS_TOKENS, "qkv", "a value with a row for each token", qkv);
@@ -130,6 +127,7 @@ void Program::attention(cria_value qkv, std::size_t layer, std::size_t heads, cr
 }
 
 void Program::swiglu(cria_value gate_up, cria_value out) {
+  require_recording();
   const std::size_t width = checked(out, "out").width;
   check_width(gate_up, 2 * width, "gate_up");
   check_same_rows(gate_up, out, "out");
@@ -137,6 +135,7 @@ void Program::swiglu(cria_value gate_up, cria_value out) {
 }
 
 void Program::add(cria_value x, cria_value y, cria_value out) {
+  require_recording();
   const std::size_t width = checked(x, "x").width;
   check_width(y, width, "y");
   check_width(out, width, "out");
@@ -146,6 +145,7 @@ void Program::add(cria_value x, cria_value y, cria_value out) {
 }
 
 void Program::select(cria_value x, cria_value out) {
+  require_recording();
   check_width(out, checked(x, "x").width, "out");
   require(checked(x, "x").rows == CRIA_ROWS_TOKENS, "x", "a value with a row for each token", x);
   require(checked(out, "out").rows == CRIA_ROWS_OUTPUTS, "out", "a value with a row for each output", out);
@@ -153,7 +153,7 @@ void Program::select(cria_value x, cria_value out) {
 }
 
 void Program::finish(cria_value result) {
-  if (finished()) throw Error(CRIA_ERROR_ARGUMENT, "program: must not be finished");
+  require_recording();
   require(checked(result, "result").rows == CRIA_ROWS_OUTPUTS, "result", "a value with a row for each output", result);
   result_ = result;
 }

@@ -79,7 +79,7 @@ class Program {
   void check_width(cria_value value, std::size_t width, const char* name) const;
   void check_same_rows(cria_value a, cria_value b, const char* name) const;
   void check_layer(std::size_t layer) const;
-  void check_heads(std::size_t heads) const;
+  void require_recording() const;
   void record(Op op, cria_value written);
 
   CacheShape cache_;
@@ -92,7 +92,11 @@ class Program {
   std::size_t vocabulary_ = 0;
 };
 
-// Throws CRIA_ERROR_ARGUMENT where RoPE's options do not fit heads of head_dim.
-void check_rope(const cria_rope_options* options, std::size_t head_dim);
+// Throws CRIA_ERROR_ARGUMENT where query heads do not share kv heads evenly. With the bounds on the cache's shape, no
+// width made of heads overflows.
+void check_heads(std::size_t heads, std::size_t kv_heads);
+
+// Throws CRIA_ERROR_ARGUMENT where RoPE's options do not fit a cache of that shape.
+void check_rope(const cria_rope_options* options, std::size_t kv_heads, std::size_t head_dim);
 
 }  // namespace cria

@@ -3,8 +3,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 #include "../cria.h"
+#include "error.h"
 #include "file.h"
 
 namespace cria {
@@ -33,5 +35,13 @@ class Tensor {
   virtual void fill_random(std::uint64_t seed, float deviation) = 0;
   virtual std::size_t bytes() const = 0;
 };
+
+// Throws CRIA_ERROR_ARGUMENT, naming the argument, where the tensor has another layout.
+inline void require_layout(const Tensor& tensor, Layout layout, const char* name) {
+  if (tensor.layout == layout) return;
+  throw Error(CRIA_ERROR_ARGUMENT,
+              std::string(name) + (layout == Layout::kMatrix ? ": must be a matrix, not a vector"
+                                                             : ": must be a vector, not a matrix"));
+}
 
 }  // namespace cria

@@ -34,7 +34,7 @@ struct WeightFormat {
 // Throws CRIA_ERROR_ARGUMENT for an unknown type.
 const WeightFormat& weight_format(cria_type type);
 
-inline bool is_quantised(cria_type type) { return type == CRIA_TYPE_Q4_0 || type == CRIA_TYPE_Q8_0; }
+static inline bool is_quantised(cria_type type) { return type == CRIA_TYPE_Q4_0 || type == CRIA_TYPE_Q8_0; }
 
 // Bytes that one row of `cols` weights takes in a file. Throws where `cols` is not a whole number of blocks.
 std::size_t row_bytes(cria_type type, std::size_t cols);

@@ -24,8 +24,6 @@ KvLayer layer_of(const cria_kv_layer& cache) {
           cache.head_dim};
 }
 
-std::size_t superblocks(std::size_t dim) { return (dim + kSuperblock - 1) / kSuperblock; }
-
 // Adds up `count` cache lines: all it does is read them. SSE2, which every x86-64 has, takes 32 bytes a cycle from L1,
 // several times what memory gives.
 std::uint64_t read_lines(const std::uint8_t* data, std::size_t count) {
@@ -115,7 +113,7 @@ void CpuBackend::rmsnorm(std::size_t rows, std::size_t dim, const float* x, cons
 
 void CpuBackend::quantize(std::size_t rows, std::size_t dim, const float* x, std::int8_t* quants, float* scales,
                           std::int32_t* sums) {
-  const QuantRows out{quants, scales, sums, superblocks(dim) * kSuperblock};
+  const QuantRows out{quants, scales, sums, quant_stride(dim)};
   run_kernel(kernels_.quantize, Quantize{x, dim, dim, out}, rows, 8 * dim);
 }
 
@@ -131,7 +129,7 @@ void CpuBackend::matmul(const Tensor& weight, std::size_t tokens, const float* x
     run_kernel(kernels_.matmul_f, MatmulF{panels, x, panels.cols, tokens, out, panels.rows}, count, cost);
     return;
   }
-  const std::size_t stride = superblocks(panels.cols) * kSuperblock, blocks = stride / kBlock;
+  const std::size_t stride = quant_stride(panels.cols), blocks = stride / kBlock;
   const Memory quants(checked_product({tokens, stride}));
   const Memory scales(checked_product({tokens, blocks, sizeof(float)}));
   const Memory sums(checked_product({tokens, blocks, sizeof(std::int32_t)}));

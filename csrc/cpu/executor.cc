@@ -103,7 +103,7 @@ class Run {
 
   void place_quantised() {
     if (program_.quantised_width() == 0) return;
-    const std::size_t stride = (program_.quantised_width() + kSuperblock - 1) / kSuperblock * kSuperblock;
+    const std::size_t stride = quant_stride(program_.quantised_width());
     const std::size_t rows = std::max(batch_.size, batch_.outputs.size()), blocks = stride / kBlock;
     Workspace::sized(workspace_->quants, checked_product({rows, stride}));
     Workspace::sized(workspace_->scales, checked_product({rows, blocks, sizeof(float)}));
@@ -122,9 +122,9 @@ class Run {
 
   // Rows of `dim` columns: each op uses the place at its own width.
   QuantRows quantised(std::size_t dim) const {
-    return {
-        reinterpret_cast<std::int8_t*>(workspace_->quants.data()), reinterpret_cast<float*>(workspace_->scales.data()),
-        reinterpret_cast<std::int32_t*>(workspace_->sums.data()), (dim + kSuperblock - 1) / kSuperblock * kSuperblock};
+    return {reinterpret_cast<std::int8_t*>(workspace_->quants.data()),
+            reinterpret_cast<float*>(workspace_->scales.data()),
+            reinterpret_cast<std::int32_t*>(workspace_->sums.data()), quant_stride(dim)};
   }
 
   void fill_angles() {

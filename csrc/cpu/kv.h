@@ -14,7 +14,8 @@
 
 namespace cria::cpu {
 
-constexpr std::size_t kKvBlock = 16;  // tokens; as many as kLanes, so that one K row is one register of scores
+constexpr std::size_t kKvBlock =
+    CRIA_KV_BLOCK;  // tokens; as many as kLanes, so that one K row is one register of scores
 
 // The functions here are inlined by force: each instruction set's files compile them with flags of their own, and the
 // linker must have no copy to choose (see reduce.h).

@@ -15,6 +15,7 @@
 namespace cria::cpu {
 namespace {
 
+constexpr double kMostThreads = 256;  // as cria_device_options has it
 constexpr double kNoQuota = std::numeric_limits<double>::infinity();
 constexpr std::uint64_t kNoLimit = std::numeric_limits<std::uint64_t>::max();
 
@@ -89,13 +90,14 @@ unsigned physical_cores() {
   return static_cast<unsigned>(cores.size());
 }
 
-std::uint64_t field_in_kib(const std::string& path, const std::string& key) {
+// The number after `key` in a file of a key and a number a line; 0 where there is none.
+std::uint64_t field(const std::string& path, const std::string& key) {
   std::ifstream file(path);
   for (std::string line; std::getline(file, line);) {
     std::istringstream words(line);
     std::string name;
     std::uint64_t value;
-    if (words >> name >> value && name == key) return value * 1024;
+    if (words >> name >> value && name == key) return value;
   }
   return 0;
 }
@@ -116,21 +118,24 @@ std::string processor_name() {
 unsigned default_threads() {
   const double quota = std::floor(cpu_quota());
   const double cores = physical_cores();
-  return static_cast<unsigned>(std::max(1.0, std::min(cores, quota)));
+  return static_cast<unsigned>(std::clamp(std::min(cores, quota), 1.0, kMostThreads));
 }
 
 MemorySize machine_memory() {
-  MemorySize memory{field_in_kib("/proc/meminfo", "MemTotal:"), field_in_kib("/proc/meminfo", "MemAvailable:")};
+  const auto kib = [](const char* key) { return field("/proc/meminfo", key) * 1024; };
+  MemorySize memory{kib("MemTotal:"), kib("MemAvailable:")};
   each_control_group("memory", [&](const std::string& group) {
-    const auto read = [&](const char* v2, const char* v1) {
-      const auto value = number_in(group + v2);
-      return value ? value : number_in(group + v1);
-    };
-    const auto limit = read("/memory.max", "/memory.limit_in_bytes");
+    const auto v2 = number_in(group + "/memory.max"), v1 = number_in(group + "/memory.limit_in_bytes");
+    const auto limit = v2 ? v2 : v1;
     if (!limit || !is_limit(*limit)) return;
-    // What a group has used counts the page cache too, which gives way; the machine's own figure covers that part.
-    memory.total = std::min(memory.total, static_cast<std::uint64_t>(*limit));
-    memory.available = std::min(memory.available, static_cast<std::uint64_t>(*limit));
+    // What the group holds apart from the page cache, which gives way: anonymous and shared memory, in the two
+    // versions.
+    const std::string stat = group + "/memory.stat";
+    const std::uint64_t held =
+        v2 ? field(stat, "anon") + field(stat, "shmem") : field(stat, "total_rss") + field(stat, "total_shmem");
+    const auto bytes = static_cast<std::uint64_t>(*limit);
+    memory.total = std::min(memory.total, bytes);
+    memory.available = std::min(memory.available, bytes - std::min(bytes, held));
   });
   return memory;
 }

@@ -136,14 +136,18 @@ void Pool::ensure_workers(unsigned count) {
 }
 
 void Pool::worker(unsigned index) {
+  int spins = kIdleSpins;
   for (std::uint32_t seen = 0;;) {
-    seen = await_change(epoch_, seen, kIdleSpins);
+    seen = await_change(epoch_, seen, spins);
     std::shared_ptr<Job> job;
     {
       const std::lock_guard guard(lock_);
       job = job_;
     }
-    if (job != nullptr && index < job->threads) job->work(index);
+    if (job == nullptr) continue;
+    // One that the last run had no use for is not likely to be wanted soon.
+    spins = index < job->threads ? kIdleSpins : 0;
+    if (index < job->threads) job->work(index);
   }
 }
 

@@ -22,6 +22,9 @@
 
 namespace cria::cpu {
 
+// Columns that a quantised row of `dim` takes.
+static inline std::size_t quant_stride(std::size_t dim) { return (dim + 63) / 64 * 64; }
+
 // Rows of quantised activations.
 struct QuantRows {
   std::int8_t* quants;  // [rows][stride]

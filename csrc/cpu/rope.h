@@ -5,7 +5,7 @@
 //     a' = a cos - b sin     as fma(a, cos, -(b sin))
 //     b' = a sin + b cos     as fma(a, sin,   b cos )
 //
-// A pair is (2i, 2i + 1) where `pairing` is adjacent (Meta, GGUF), (i, i + rotary_dim / 2) where it is halves
+// A pair is (2i, 2i + 1), as Meta and GGUF store them, or (i, i + rotary_dim / 2) with `halves`, as Hugging Face
 // (Hugging Face). The angles, f_i = theta^(-2i / rotary_dim) / linear scale, stand in a table that rope_table fills
 // once a batch, in float64, rounded to float32 at the end; no instruction set computes its own.
 //

@@ -14,8 +14,8 @@
 namespace cria::cpu {
 namespace {
 
-// What one slice of packing reads at a time: it is written, read and packed within L2 (1 MiB on Zen 4, 2 MiB on recent
-// Intel), and is long enough that a read's system call costs nothing beside its copy.
+// What packing reads at a time: it is written, read and packed within L2 (1 MiB on Zen 4, 2 MiB on recent Intel), and
+// is long enough that a read's system call costs nothing beside its copy.
 constexpr std::size_t kSliceBytes = 256 << 10;
 
 }  // namespace
@@ -29,23 +29,25 @@ Matrix::Matrix(cria_type type, std::size_t rows, std::size_t cols, unsigned thre
 // of rows [first, first + rows) of those, counted from 0; it may put them in `buffer`.
 template <class Fetch>
 void Matrix::pack_slices(std::size_t row, std::size_t count, const Fetch& fetch) {
-  const std::size_t bytes = row_bytes(type, cols);
-  const std::size_t panel_begin = row / kPanelRows, panel_end = panel_count(row + count);
-  const std::size_t grain = std::max<std::size_t>(1, kSliceBytes / (bytes * kPanelRows));
+  const std::size_t slice = std::max<std::size_t>(1, kSliceBytes / (row_bytes(type, cols) * kPanelRows));
+  const std::size_t begin = row / kPanelRows, end = panel_count(row + count);
 
   std::mutex lock;
   std::exception_ptr failure;
-  Pool::instance().parallel_for(panel_end - panel_begin, grain, threads_, [&](std::size_t begin, std::size_t end) {
-    const std::size_t first = std::max(row, (panel_begin + begin) * kPanelRows);
-    const std::size_t last = std::min(row + count, (panel_begin + end) * kPanelRows);
+  const auto pack_panels = [&](std::size_t from, std::size_t to) {
     try {
-      thread_local std::vector<std::uint8_t> buffer;
-      pack_rows(type, memory_.data(), cols, first, last - first, fetch(first - row, last - first, buffer));
+      std::vector<std::uint8_t> buffer;
+      for (std::size_t panel = begin + from; panel < begin + to; panel += slice) {
+        const std::size_t first = std::max(row, panel * kPanelRows);
+        const std::size_t last = std::min(row + count, std::min(panel + slice, begin + to) * kPanelRows);
+        pack_rows(type, memory_.data(), cols, first, last - first, fetch(first - row, last - first, buffer));
+      }
     } catch (...) {
       const std::lock_guard guard(lock);
       failure = std::current_exception();
     }
-  });
+  };
+  Pool::instance().parallel_for(end - begin, slice, threads_, pack_panels);
   if (failure) std::rethrow_exception(failure);
 }
 
