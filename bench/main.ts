@@ -1,3 +1,4 @@
-import { runBench } from "./tokens.js";
+import { main } from "../lib/cli/commands.js";
+import { processIo } from "../lib/cli/io.js";
 
-process.exitCode = await runBench(process.argv.slice(2));
+process.exitCode = await main(["bench", ...process.argv.slice(2)], processIo());

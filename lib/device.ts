@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 import { CriaError, integer, outOfRange } from "./errors.js";
 import { type DeviceHandle, type DeviceInfo, type DeviceKind, type Isa, native } from "./native.js";
 
@@ -52,5 +53,14 @@ export class Device {
   async readBandwidth(bytes: number, passes: number): Promise<number[]> {
     const seconds = await this.queue(() => native.measureRead(this.handle, bytes, passes));
     return Array.from(seconds, (pass) => bytes / pass);
+  }
+
+  /** Frees the device. Weights, caches and programs that it has go on with its threads until they are freed too. */
+  dispose(): void {
+    native.free(this.handle);
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
   }
 }

@@ -6,6 +6,7 @@ export type ErrorCode =
   | "ERR_CRIA_MEMORY" // the machine has not the memory that was asked for
   | "ERR_CRIA_CONTEXT" // a prompt, or a prompt and what should follow it, exceeds the context
   | "ERR_CRIA_CACHE_FULL" // the KV pool has no block left
+  | "ERR_CRIA_STATE" // the object cannot do that now: it is at other work, was used up, or is not ready yet
   | "ERR_CRIA_DISPOSED" // the object was disposed
   | "ERR_CRIA_ABORTED" // a signal stopped the work
   | "ERR_CRIA_LOAD" // the native addon cannot be loaded

@@ -4,7 +4,7 @@ import { CriaError, integer, wrongType } from "./errors.js";
 import type { Runtime } from "./runtime.js";
 import { Sampler, type SamplerOptions } from "./sampler.js";
 import { StopWatcher } from "./text/stop.js";
-import type { Tokenizer } from "./text/tokenizer.js";
+import { afterBos, type Tokenizer } from "./text/tokenizer.js";
 
 export interface GenerateOptions extends SamplerOptions {
   /** At most this many tokens. Default: until the model ends the text, or the context is full. */
@@ -20,12 +20,15 @@ export interface GenerateOptions extends SamplerOptions {
 /** Why a text ended: by the model, at maxTokens, at the end of the context, or at a stop string. */
 export type FinishReason = "eos" | "length" | "context" | "stop";
 
+/** Time spent on the tokens, and none of what the iterating caller spends between two pieces. */
 export interface Timings {
+  /** Reading the prompt and choosing the first token. */
   prefillMs: number;
+  /** Reading a token and choosing the next, over all of them. */
   decodeMs: number;
   /** Of the prompt's tokens. */
   prefillTokensPerSecond: number;
-  /** Of the tokens after the first, which the prefill gives. 0 where there is none. */
+  /** Of the tokens after the first, the one that ended the text among them. 0 where there is none. */
   decodeTokensPerSecond: number;
 }
 
@@ -91,7 +94,7 @@ export class Generation implements AsyncIterable<string> {
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<string, void, undefined> {
-    if (this.#started) throw new CriaError("ERR_CRIA_ARGUMENT", "generation: was iterated over already");
+    if (this.#started) throw new CriaError("ERR_CRIA_STATE", "generation: was iterated over already");
     this.#started = true;
 
     const { runtime, tokenizer } = this.#speaker;
@@ -100,32 +103,29 @@ export class Generation implements AsyncIterable<string> {
     const decoder = tokenizer.decoder({ continuation: this.#continuation });
     const watcher = new StopWatcher(this.#stops);
     const tokens: number[] = [];
+    const [prefill, decode] = [new Stopwatch(), new Stopwatch()];
+    const next = async (read: Int32Array) => this.#choose(await sequence.forward(read, "last", signal), read);
     let text = "";
     let finishReason: FinishReason | undefined;
 
-    const started = performance.now();
-    let prefilled = started;
-    let ended = started;
     try {
-      let logits = await sequence.forward(this.#prompt, "last", signal);
-      prefilled = performance.now();
-      for (const token of this.#prompt) this.#sampler.accept(token);
-
+      let token = await prefill.time(() => next(this.#prompt));
       while (finishReason === undefined) {
-        const token = this.#choose(logits);
         if (token === tokenizer.eos) {
           finishReason = "eos";
           break;
         }
         tokens.push(token);
-        ended = performance.now();
         const watched = watcher.push(decoder.push(token));
         text += watched.text;
         if (watched.text !== "") yield watched.text;
         if (watched.stopped) finishReason = "stop";
         else if (tokens.length === this.#options.maxTokens) finishReason = "length";
         else if (sequence.length === runtime.contextLength) finishReason = "context";
-        else logits = await sequence.forward(Int32Array.of(token), "last", signal);
+        else {
+          const read = Int32Array.of(token);
+          token = await decode.time(() => next(read));
+        }
       }
     } finally {
       sequence.dispose();
@@ -137,16 +137,22 @@ export class Generation implements AsyncIterable<string> {
       text += rest;
       if (rest !== "") yield rest;
     }
-    const timings = timingsOf(prefilled - started, ended - prefilled, this.#prompt.length, tokens.length);
-    this.#result = { text, tokens, promptTokens: this.#prompt.length, finishReason, seed: this.#sampler.seed, timings };
+    const promptTokens = this.#prompt.length;
+    const timings: Timings = {
+      prefillMs: prefill.ms,
+      decodeMs: decode.ms,
+      prefillTokensPerSecond: (promptTokens / prefill.ms) * 1e3,
+      decodeTokensPerSecond: decode.count === 0 ? 0 : (decode.count / decode.ms) * 1e3,
+    };
+    this.#result = { text, tokens, promptTokens, finishReason, seed: this.#sampler.seed, timings };
   }
 
-  #choose(logits: Float32Array): number {
+  /** Chooses the token after those that were `read`, which gave the logits. */
+  #choose(logits: Float32Array, read: Int32Array): number {
     const { eos } = this.#speaker.tokenizer;
+    for (const token of read) this.#sampler.accept(token);
     if (this.#options.ignoreEos && eos !== undefined) logits[eos] = Number.NEGATIVE_INFINITY;
-    const token = this.#sampler.sample(logits);
-    this.#sampler.accept(token);
-    return token;
+    return this.#sampler.sample(logits);
   }
 }
 
@@ -161,14 +167,19 @@ export function promptTokens(tokenizer: Tokenizer, prompt: string | Int32Array):
     if (tokens.length > 0) return tokens;
     throw new CriaError("ERR_CRIA_UNSUPPORTED", "prompt: must not be empty with a vocabulary that has no BOS");
   }
-  return Int32Array.of(bos, ...tokens);
+  return afterBos(bos, tokens);
 }
 
-function timingsOf(prefillMs: number, decodeMs: number, promptTokens: number, tokens: number): Timings {
-  return {
-    prefillMs,
-    decodeMs,
-    prefillTokensPerSecond: (promptTokens / prefillMs) * 1e3,
-    decodeTokensPerSecond: tokens > 1 ? ((tokens - 1) / decodeMs) * 1e3 : 0,
-  };
+/** Adds up the time of pieces of work, and not of what lies between them. */
+class Stopwatch {
+  ms = 0;
+  count = 0;
+
+  async time<T>(work: () => Promise<T>): Promise<T> {
+    const started = performance.now();
+    const result = await work();
+    this.ms += performance.now() - started;
+    this.count += 1;
+    return result;
+  }
 }

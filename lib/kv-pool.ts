@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 import type { Device } from "./device.js";
 import { CriaError, integer } from "./errors.js";
 import { type CacheHandle, type CacheShape, native } from "./native.js";
@@ -60,28 +61,41 @@ export class KvPool {
 
   /** Adds a reference to blocks that are held already. */
   retain(blocks: readonly number[]): void {
-    for (const block of blocks) this.#held(block);
+    for (const block of blocks) this.#requireHeld(block, 1);
     for (const block of blocks) this.#references[block]! += 1;
   }
 
-  /** Drops a reference to each block; those without another are free again. Of blocks that are not held none changes. */
+  /**
+   * Drops a reference to each block, as many as it is named; those without another are free again. Where one has not as
+   * many, none changes.
+   */
   release(blocks: readonly number[]): void {
-    for (const block of blocks) this.#held(block);
+    const drops = new Map<number, number>();
+    for (const block of blocks) drops.set(block, (drops.get(block) ?? 0) + 1);
+    for (const [block, count] of drops) this.#requireHeld(block, count);
     for (const block of blocks) {
       this.#references[block]! -= 1;
       if (this.#references[block] === 0) this.#free.push(block);
     }
   }
 
-  #held(block: number): void {
+  #requireHeld(block: number, times: number): void {
     integer("block", block, 0, this.blocks - 1);
-    if (this.#references[block] === 0)
-      throw new CriaError("ERR_CRIA_INTERNAL", `block ${block} of the KV pool is not held`);
+    const references = this.#references[block]!;
+    if (references >= times) return;
+    throw new CriaError(
+      "ERR_CRIA_INTERNAL",
+      `block ${block} of the KV pool must be held ${times} times, not ${references}`,
+    );
   }
 
   /** Gives the memory back when the runs in progress are done. */
   dispose(): void {
     native.free(this.#cache);
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
   }
 }
 
@@ -122,5 +136,9 @@ export class KvSequence {
     this.#pool.release(this.#blocks);
     this.#blocks.length = 0;
     this.#length = 0;
+  }
+
+  [Symbol.dispose](): void {
+    this.free();
   }
 }

@@ -46,14 +46,35 @@ export async function loadLlama({ layers }: LlamaConfig, store: WeightStore): Pr
   return { embedding, blocks, outputNorm, output };
 }
 
+/** Bytes of the packed weights that one token reads: of an embedding that is not also the output, it reads one row. */
+export function weightBytesPerToken(store: WeightStore): number {
+  return store.bytes - (store.has("output.weight") ? store.bytesOf("token_embd.weight") : 0);
+}
+
 /** The KV cache that the model wants. */
 export function llamaCache({ layers, kvHeads, headDim }: LlamaConfig, type: CacheType): CacheShape {
   return { type, layers, kvHeads, headDim };
 }
 
+/** The forward pass's values: the floats of each, for every token of a batch or for every output asked for. */
+export function llamaValues({ dim, heads, kvHeads, headDim, ffn, vocab }: LlamaConfig) {
+  return {
+    tokens: {
+      x: dim, // the residual stream
+      normed: dim,
+      qkv: (heads + 2 * kvHeads) * headDim,
+      attended: heads * headDim,
+      gateUp: 2 * ffn,
+      hidden: ffn,
+      delta: dim,
+    },
+    outputs: { last: dim, lastNormed: dim, logits: vocab },
+  } as const;
+}
+
 /** The forward pass: token ids to logits. */
 export function recordLlama(device: Device, config: LlamaConfig, weights: LlamaWeights, cache: CacheShape): Program {
-  const { dim, heads, kvHeads, headDim, ffn, vocab, eps } = config;
+  const { heads, eps } = config;
   const rope: RopeOptions = {
     heads,
     rotaryDim: config.rope.dim,
@@ -63,13 +84,9 @@ export function recordLlama(device: Device, config: LlamaConfig, weights: LlamaW
   };
 
   const program = new Program(device, cache);
-  const x = program.value("tokens", dim); // the residual stream
-  const normed = program.value("tokens", dim);
-  const qkv = program.value("tokens", (heads + 2 * kvHeads) * headDim);
-  const attended = program.value("tokens", heads * headDim);
-  const gateUp = program.value("tokens", 2 * ffn);
-  const hidden = program.value("tokens", ffn);
-  const delta = program.value("tokens", dim);
+  const widths = llamaValues(config);
+  const { x, normed, qkv, attended, gateUp, hidden, delta } = valuesOf(program, "tokens", widths.tokens);
+  const { last, lastNormed, logits } = valuesOf(program, "outputs", widths.outputs);
 
   const linear = (input: Value, matrices: readonly TensorHandle[], out: Value) => {
     let column = 0;
@@ -95,12 +112,19 @@ export function recordLlama(device: Device, config: LlamaConfig, weights: LlamaW
     program.add(x, delta, x);
   }
 
-  const last = program.value("outputs", dim);
-  const lastNormed = program.value("outputs", dim);
-  const logits = program.value("outputs", vocab);
   program.select(x, last);
   program.rmsNorm(last, weights.outputNorm, eps, lastNormed);
   program.matmul(lastNormed, weights.output, logits);
   program.finish(logits);
   return program;
+}
+
+/** A value of a program for each name. */
+function valuesOf<Name extends string>(
+  program: Program,
+  rows: "tokens" | "outputs",
+  widths: Readonly<Record<Name, number>>,
+): Record<Name, Value> {
+  const entries = Object.entries<number>(widths).map(([name, width]) => [name, program.value(rows, width)]);
+  return Object.fromEntries(entries);
 }

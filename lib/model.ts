@@ -5,7 +5,7 @@ import { Device, type DeviceOptions } from "./device.js";
 import { CriaError, integer, outOfRange, wrongType } from "./errors.js";
 import { type GenerateOptions, Generation } from "./generate.js";
 import { blockBytes, blockTokens } from "./kv-pool.js";
-import { llamaCache, loadLlama } from "./llama.js";
+import { llamaCache, loadLlama, weightBytesPerToken } from "./llama.js";
 import type { CacheType } from "./native.js";
 import { Runtime, type RuntimeOptions, type Sequence } from "./runtime.js";
 import { type Tokenizer, tokenizerOf } from "./text/tokenizer.js";
@@ -47,9 +47,9 @@ export class Model {
     return this.#store.bytes;
   }
 
-  /** Of those, the bytes of an embedding table that is not also the output matrix: a token reads one row of it. */
-  get untiedEmbeddingBytes(): number {
-    return this.#store.has("output.weight") ? this.#store.bytesOf("token_embd.weight") : 0;
+  /** Of those, the bytes that one token reads. */
+  get weightBytesPerToken(): number {
+    return weightBytesPerToken(this.#store);
   }
 
   /**
@@ -69,12 +69,13 @@ export class Model {
     return this.runtime.sequence();
   }
 
-  /** Frees the weights and the cache when the run in progress is done; what would run afterwards throws. */
+  /** Frees the weights, the cache and the device when the run in progress is done; what would run afterwards throws. */
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
     this.runtime.dispose();
     this.#store.dispose();
+    this.device.dispose();
   }
 
   [Symbol.dispose](): void {
@@ -115,23 +116,26 @@ export async function loadIndexed(
 ): Promise<Model> {
   checkOptions(index, options);
   const device = new Device(options);
-  const needed = memoryNeeded(index, options);
-  if (needed > device.info.availableBytes) {
-    throw new CriaError(
-      "ERR_CRIA_MEMORY",
-      `${index.path}: must fit the ${gib(device.info.availableBytes)} of memory available, but its weights and cache take ${gib(needed)}`,
-    );
-  }
-
   const store = new WeightStore(device, fileSource(index.tensors), options);
   try {
+    checkMemory(index, device, options);
     const weights = await loadLlama(index.config, store);
     const runtime = new Runtime(device, index.config, weights, options);
     return new Model(runtime, tokenizer, store, performance.now() - started);
   } catch (error) {
     store.dispose();
+    device.dispose();
     throw error;
   }
+}
+
+function checkMemory(index: ModelIndex, { info }: Device, options: RuntimeOptions): void {
+  const needed = memoryNeeded(index, options);
+  if (needed <= info.availableBytes) return;
+  throw new CriaError(
+    "ERR_CRIA_MEMORY",
+    `${index.path}: must fit the ${gib(info.availableBytes)} of memory available, but its weights and cache take ${gib(needed)}`,
+  );
 }
 
 function checkOptions(

@@ -3,23 +3,14 @@
  *
  * It is the layer that `cria` and `cria/kernels` stand on; its functions mirror `cria.h` and may change with it.
  */
-import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
 
 import type * as Bindings from "../bindings.js";
 import { CriaError } from "./errors.js";
+import { packageRoot } from "./package.js";
 
 export type * from "../bindings.js";
 export type Native = typeof Bindings;
-
-/** The folder of package.json: the sources' parent, or two above the compiled files. */
-export const packageRoot: string = (() => {
-  let folder = dirname(fileURLToPath(import.meta.url));
-  while (!existsSync(join(folder, "package.json"))) folder = dirname(folder);
-  return folder;
-})();
 
 function load(): Native {
   const require = createRequire(import.meta.url);
@@ -31,7 +22,7 @@ function load(): Native {
     throw new CriaError(
       "ERR_CRIA_LOAD",
       `cria's native addon could not be loaded on ${process.platform}-${process.arch}. In a clone, build it with "npm ci" ` +
-        `(it needs cmake and a C++20 compiler); cria ${packageRoot} runs on Linux on x86-64. Cause: ${(cause as Error).message}`,
+        `(it needs cmake and a C++20 compiler); cria runs on Linux on x86-64. Cause: ${(cause as Error).message}`,
       { cause },
     );
   }

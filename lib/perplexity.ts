@@ -6,13 +6,16 @@
 import { CriaError, integer, outOfRange } from "./errors.js";
 import { logitsInChunks } from "./logits.js";
 import type { Model } from "./model.js";
-import type { Tokenizer } from "./text/tokenizer.js";
+import { afterBos, type Tokenizer } from "./text/tokenizer.js";
 
 /** What stands between the documents of a corpus (GPT-2's token, which TinyStories' files have as text). */
 export const documentSeparator = "<|endoftext|>";
 
 export interface PerplexityOptions {
-  /** Tokens that the model sees at most, BOS among them; at least 2. Default: the context it was trained with. */
+  /**
+   * Tokens that the model sees at most, BOS among them; at least 2. Default: the context that it was trained with, or
+   * loaded with where that is shorter.
+   */
   context?: number;
   /** Stops the work within an op; ERR_CRIA_ABORTED is then thrown. */
   signal?: AbortSignal;
@@ -37,6 +40,7 @@ export interface Perplexity {
  * context's size that are each begun with BOS and know nothing of the others.
  *
  * @throws RangeError where there is nothing to score, TypeError or RangeError for a wrong option
+ * @throws CriaError ERR_CRIA_CONTEXT where the model was loaded with a shorter context than the one asked for
  * @throws CriaError ERR_CRIA_UNSUPPORTED for a vocabulary without BOS
  */
 export async function measurePerplexity(
@@ -44,8 +48,15 @@ export async function measurePerplexity(
   text: string,
   options: PerplexityOptions = {},
 ): Promise<Perplexity> {
-  const { context = model.config.contextLength, signal, onProgress } = options;
+  const { contextLength } = model.runtime;
+  const { context = Math.min(model.config.contextLength, contextLength), signal, onProgress } = options;
   integer("context", context, 2);
+  if (context > contextLength) {
+    throw new CriaError(
+      "ERR_CRIA_CONTEXT",
+      `context: must be at most ${contextLength}, the context that the model was loaded with, not ${context}`,
+    );
+  }
   const { bos } = model.tokenizer;
   if (bos === undefined)
     throw new CriaError("ERR_CRIA_UNSUPPORTED", "vocabulary: must have a BOS to begin a text with");
@@ -87,7 +98,7 @@ async function windowNll(model: Model, bos: number, tokens: Int32Array, signal?:
   let nll = 0;
   let next = 0;
   try {
-    const read = Int32Array.of(bos, ...tokens.subarray(0, -1)); // nothing follows the last
+    const read = afterBos(bos, tokens.subarray(0, -1)); // nothing follows the last
     for await (const logits of logitsInChunks(sequence, read, signal)) {
       for (let row = 0; row < logits.length; row += vocab) {
         nll -= logProbability(logits.subarray(row, row + vocab), tokens[next++]!);

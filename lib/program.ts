@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 import type { Device } from "./device.js";
 import { CriaError } from "./errors.js";
 import {
@@ -89,6 +90,7 @@ export class Program {
    * Runs over a batch, off the event loop, after all work queued on the device before.
    *
    * @returns the result, [outputs, width]
+   * @throws CriaError ERR_CRIA_STATE before {@link finish}
    * @throws CriaError ERR_CRIA_ABORTED when `signal` stops it, between two slices of an op; what the run had written to
    *   the cache is then undefined
    */
@@ -98,7 +100,7 @@ export class Program {
 
   async #runNow(cache: CacheHandle, batch: NativeBatch, signal: AbortSignal | undefined): Promise<Float32Array> {
     if (this.#resultWidth === undefined)
-      throw new CriaError("ERR_CRIA_INTERNAL", "program: was run before it was finished");
+      throw new CriaError("ERR_CRIA_STATE", "program: was run before it was finished");
     if (signal === undefined) return native.programRun(this.#handle, cache, batch, this.#resultWidth, undefined);
     if (signal.aborted) throw aborted(signal);
 
@@ -119,6 +121,10 @@ export class Program {
   /** Frees the program when the runs in progress are done. */
   dispose(): void {
     native.free(this.#handle);
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
   }
 }
 

@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 import type { Device } from "./device.js";
 import { CriaError, integer, wrongType } from "./errors.js";
 import { KvPool, KvSequence } from "./kv-pool.js";
@@ -47,6 +48,10 @@ export class Runtime {
     this.program.dispose();
     this.pool.dispose();
   }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
 }
 
 /** A sequence of tokens that the model has read, and whose keys and values the cache holds. */
@@ -72,14 +77,24 @@ export class Sequence {
    * @param wanted the tokens after which logits are wanted; "last" is the last of `tokens`
    * @returns [tokens, vocab] logits for "all", [vocab] for "last"
    * @throws TypeError where `tokens` is no Int32Array, RangeError where it is empty or holds what is no token
+   * @throws CriaError ERR_CRIA_CONTEXT where they exceed the context, ERR_CRIA_STATE while others are read; none is then
+   *   read
    * @throws CriaError ERR_CRIA_CACHE_FULL where the pool has no room for them, ERR_CRIA_ABORTED when `signal` stops it,
    *   ERR_CRIA_DISPOSED after `dispose`; the tokens of chunks that were read by then stay read
    */
   async forward(tokens: Int32Array, wanted: "all" | "last", signal?: AbortSignal): Promise<Float32Array> {
     if (!(tokens instanceof Int32Array)) throw wrongType("tokens", "an Int32Array", tokens);
-    if (this.#running) throw new CriaError("ERR_CRIA_ARGUMENT", "sequence: must have read the tokens before first");
+    if (this.#running) throw new CriaError("ERR_CRIA_STATE", "sequence: must have read the tokens before first");
     integer("tokens.length", tokens.length, 1);
-    const { vocab } = this.#runtime.config;
+    const { contextLength, config } = this.#runtime;
+    const left = contextLength - this.length;
+    if (tokens.length > left) {
+      throw new CriaError(
+        "ERR_CRIA_CONTEXT",
+        `tokens: must be at most ${left}, what is left of the context's ${contextLength}, not ${tokens.length}`,
+      );
+    }
+    const { vocab } = config;
     const all = tokens.slice(); // the caller's may change meanwhile
     const logits = new Float32Array((wanted === "all" ? all.length : 1) * vocab);
     this.#running = true;
@@ -122,6 +137,10 @@ export class Sequence {
   dispose(): void {
     this.#disposed = true;
     if (!this.#running) this.#kv.free();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
   }
 }
 

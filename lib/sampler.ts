@@ -194,7 +194,7 @@ const weight = (logit: number, max: number, temperature: number): number =>
   logit === max ? 1 : Math.exp((logit - max) / temperature);
 
 /** The id of the highest logit, the lowest such id; -1 if none is above -Infinity. */
-function argmax(logits: Float32Array): number {
+export function argmax(logits: Float32Array): number {
   let best = -1;
   let max = Number.NEGATIVE_INFINITY;
   for (let id = 0; id < logits.length; id++) {

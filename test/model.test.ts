@@ -1,9 +1,13 @@
-import { readFileSync, statSync } from "node:fs";
+import { readFileSync, statSync, truncateSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
 
 import { CriaError, type GenerateOptions, loadModel, type Model, type ModelOptions, tinyModel } from "../lib/index.js";
+import { loadIndexed } from "../lib/model.js";
 import { native } from "../lib/native.js";
+import { measurePerplexity } from "../lib/perplexity.js";
+import { tokenizerOf } from "../lib/text/tokenizer.js";
+import { readLlama } from "../lib/weights/llama-gguf.js";
 import { dataFile, needFiles } from "./support/data.js";
 import { llamaFile, temporaryFolder } from "./support/gguf-writer.js";
 
@@ -65,6 +69,26 @@ describe("generation", () => {
     expect(allFree(model)).toBe(true);
   });
 
+  test("its timings are without the time that the caller takes between the pieces", async () => {
+    const started = performance.now();
+    let taken = 0;
+    const generation = model.generate("Once upon a time", { temperature: 0, maxTokens: 10 });
+    for await (const _ of generation) {
+      const paused = performance.now();
+      await sleep(20);
+      taken += performance.now() - paused;
+    }
+    const { prefillMs, decodeMs } = generation.result!.timings;
+    expect(decodeMs).toBeGreaterThan(0);
+    expect(prefillMs + decodeMs).toBeLessThan(performance.now() - started - taken);
+  });
+
+  test("a prompt of 200,000 words is longer than the context, and no more than that", () => {
+    expect(thrown(() => model.generate("word ".repeat(200_000)))).toEqual(
+      criaError("ERR_CRIA_CONTEXT", /^prompt: must be at most 192 tokens, the context, not \d{6,}$/),
+    );
+  });
+
   test("an empty prompt begins with BOS, as a text or as tokens", async () => {
     const options = { temperature: 0, maxTokens: 20 };
     const generation = model.generate("", options);
@@ -112,7 +136,7 @@ describe("generation", () => {
   test("can be iterated over once", async () => {
     const generation = model.generate("Hi", { maxTokens: 1 });
     await collect(generation);
-    await expect(collect(generation)).rejects.toEqual(criaError("ERR_CRIA_ARGUMENT", /^generation: .*already$/));
+    await expect(collect(generation)).rejects.toEqual(criaError("ERR_CRIA_STATE", /^generation: .*already$/));
   });
 
   test("leaving the iteration gives the cache's blocks back", async () => {
@@ -317,7 +341,7 @@ describe("sequences", () => {
     const sequence = model.sequence();
     const first = sequence.forward(Int32Array.of(1), "last");
     const second = sequence.forward(Int32Array.of(1), "last");
-    await expect(second).rejects.toEqual(criaError("ERR_CRIA_ARGUMENT", /^sequence: /));
+    await expect(second).rejects.toEqual(criaError("ERR_CRIA_STATE", /^sequence: /));
     await first;
     const none = sequence.forward(new Int32Array(0), "last");
     await expect(none).rejects.toEqual(argumentError("RangeError", /^tokens\.length: must be .* at least 1, not 0$/));
@@ -328,7 +352,57 @@ describe("sequences", () => {
   });
 });
 
+describe("the context", () => {
+  test("is not read past, nor up to it by a text that exceeds it", async () => {
+    const it = await load({ contextLength: 20 }); // whole blocks of the pool would hold 32
+    const run = vi.spyOn(native, "programRun");
+    onTestFinished(() => run.mockRestore());
+    using sequence = it.sequence();
+    const read = (tokens: number) => sequence.forward(new Int32Array(tokens).fill(300), "last");
+    const tooMany = (left: number, tokens: number) =>
+      criaError(
+        "ERR_CRIA_CONTEXT",
+        RegExp(`^tokens: must be at most ${left}, what is left of the context's 20, not ${tokens}$`),
+      );
+    await expect(read(21)).rejects.toEqual(tooMany(20, 21));
+    expect(run).not.toHaveBeenCalled();
+    await read(19);
+    await expect(read(2)).rejects.toEqual(tooMany(1, 2));
+    await read(1);
+    expect(sequence.length).toBe(20);
+    await expect(read(1)).rejects.toEqual(tooMany(0, 1));
+  });
+
+  test("bounds a perplexity's", async () => {
+    const it = await load({ contextLength: 20 });
+    const text = "Once upon a time there was a girl. ".repeat(10);
+    const encode = vi.spyOn(it.tokenizer, "encode");
+    await expect(measurePerplexity(it, text, { context: 21 })).rejects.toEqual(
+      criaError("ERR_CRIA_CONTEXT", /^context: must be at most 20, .* not 21$/),
+    );
+    expect(encode).not.toHaveBeenCalled();
+    expect(await measurePerplexity(it, text)).toEqual(await measurePerplexity(it, text, { context: 20 }));
+  });
+});
+
 describe("loading", () => {
+  test("a file that got shorter meanwhile: its name, and the tensor's", async () => {
+    await using folder = await temporaryFolder();
+    const path = await folder.write("model.gguf", llamaFile());
+    const index = await readLlama(path);
+    const { offset } = index.tensors.get("blk.1.ffn_down.weight")!;
+    truncateSync(path, offset + 1);
+    const loading = loadIndexed(index, tokenizerOf(path, index.vocabulary));
+    await expect(loading).rejects.toMatchObject({
+      name: "CriaFileError",
+      code: "ERR_CRIA_FILE",
+      file: path,
+      subject: "blk.1.ffn_down.weight",
+      message: expect.stringMatching(RegExp(`^${path}: blk\\.1\\.ffn_down\\.weight: (?!${path})`)),
+      cause: { name: "CriaError" },
+    });
+  });
+
   test("tells how far it is, never less than before, until all is there", async () => {
     const calls: [number, number][] = [];
     await load({ onProgress: (loaded, total) => calls.push([loaded, total]) });
@@ -381,12 +455,14 @@ describe("loading", () => {
     const info = native.deviceInfo(model.device.handle);
     const spy = vi.spyOn(native, "deviceInfo").mockReturnValue({ ...info, availableBytes: 100e6 });
     const create = vi.spyOn(native, "matrixCreate");
+    const free = vi.spyOn(native, "free");
     onTestFinished(() => void vi.restoreAllMocks());
     // 192 tokens fit; 2^18 of 768 bytes each (2 x 4 layers x 2 heads x 24 x 2 bytes) are 0.19 GiB.
     await expect(loadModel(tinyModel, { contextLength: 2 ** 18, onWarning: () => undefined })).rejects.toEqual(
       criaError("ERR_CRIA_MEMORY", /must fit the 0\.09 GiB of memory available, but .* take 0\.19 GiB$/),
     );
     expect(create).not.toHaveBeenCalled();
+    expect(free).toHaveBeenCalledOnce(); // the device
     await load();
     expect(spy).toHaveBeenCalledTimes(2);
   });
@@ -412,6 +488,7 @@ describe("disposal", () => {
     const disposed = criaError("ERR_CRIA_DISPOSED", /was disposed$/);
     expect(thrown(() => it.generate("Hi"))).toEqual(disposed);
     expect(thrown(() => it.sequence())).toEqual(disposed);
+    expect(thrown(() => native.deviceInfo(it.device.handle))).toEqual(disposed);
     await expect(collect(waiting)).rejects.toEqual(disposed);
   });
 

@@ -403,6 +403,25 @@ describe("running a program", () => {
     await expect(program.run(pool.cache, null as never)).rejects.toThrow("batch: must be an object, not null");
   });
 
+  test("that is not finished is refused", async () => {
+    const unfinished = new Program(device, shape);
+    await expect(unfinished.run(newPool().cache, batch)).rejects.toThrow(
+      expect.objectContaining({ code: "ERR_CRIA_STATE", message: "program: was run before it was finished" }),
+    );
+  });
+
+  test("goes on when the device, and all that it has, is disposed by `using`", async () => {
+    let running: Promise<Float32Array>;
+    {
+      using own = new Device({ threads: 1 });
+      using program = record(own);
+      using pool = new KvPool(own, shape, 64);
+      running = program.run(pool.cache, batch);
+      await setImmediate();
+    }
+    expectSameBits(await running, byKernels());
+  });
+
   test("of two programs at once gives each its own", async () => {
     const programs = [record(), record(), record(new Device({ threads: 1 }))];
     const pools = programs.map(newPool);

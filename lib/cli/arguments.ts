@@ -72,13 +72,25 @@ function parse(argv: readonly string[], table: OptionTable) {
     Object.entries(table).map(([name, { value }]) => [name, { type: value ? "string" : "boolean" } as const]),
   );
   try {
-    return parseArgs({ args: [...argv], options, allowPositionals: true });
+    return parseArgs({ args: withNegativeNumbers(argv, table), options, allowPositionals: true });
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     if (!code?.startsWith("ERR_PARSE_ARGS_")) throw error;
     // Of an unknown option Node goes on to say how it could be an operand, which is not what was meant.
     throw new UsageError(message.replace(/\. To specify a positional argument.*$/s, ""));
   }
+}
+
+/** Joins a negative number to the option before it, as "--seed=-1": Node would take it for an option of its own. */
+function withNegativeNumbers(argv: readonly string[], table: OptionTable): string[] {
+  const joined: string[] = [];
+  for (const arg of argv) {
+    const option = joined.at(-1) ?? "";
+    const takesValue = Object.hasOwn(table, option.slice(2)) && table[option.slice(2)]!.value !== undefined;
+    if (option.startsWith("--") && takesValue && /^-[\d.]/.test(arg)) joined[joined.length - 1] = `${option}=${arg}`;
+    else joined.push(arg);
+  }
+  return joined;
 }
 
 function parseInteger(name: string, text: string): number {

@@ -1,7 +1,7 @@
 import type { Command } from "./command.js";
 
-/** It reads its own options, for `npm run bench` is the same. */
-export const bench: Command = async (argv) => {
-  const { runBench } = await import("../../bench/tokens.js");
-  return runBench(argv);
+/** The command itself stands with what it measures, above the library. */
+export const bench: Command = async (argv, io) => {
+  const command = await import("../../bench/command.js");
+  return command.bench(argv, io);
 };

@@ -19,16 +19,21 @@ const common = {
   help: { help: "print this help" },
 } as const;
 
-/** A command of a table of options: it knows `--json`, and prints its own `--help`. */
+/** A command of a table of options: it knows `--json`, unless the table says what it is, and prints its own `--help`. */
 export function command<Name extends string>(spec: CommandSpec<Name>): Command {
-  const table = { ...spec.options, ...common };
+  const { json = common.json, ...options }: Readonly<Record<string, OptionSpec>> = spec.options;
+  const table = { ...options, json, help: common.help } as Readonly<Record<Name | keyof typeof common, OptionSpec>>;
   return async (argv, io) => {
     if (asksForHelp(argv)) {
       io.stdout.write(helpOf(spec, table));
       return 0;
     }
     try {
-      await spec.run(new Arguments<Name | "json" | "help">(argv, table), io);
+      const args = new Arguments(argv, table);
+      if (spec.operand === undefined && args.model !== undefined) {
+        throw new UsageError(`${JSON.stringify(args.model)}: must be an option, for the command has no operand`);
+      }
+      await spec.run(args, io);
     } catch (error) {
       throw inOptionNames(error, table);
     }

@@ -1,3 +1,4 @@
+import { llamaValues } from "../llama.js";
 import { cacheBytes } from "../model.js";
 import { chunkTokens } from "../runtime.js";
 import { readLlama } from "../weights/llama-gguf.js";
@@ -50,14 +51,12 @@ function byType(tensors: readonly FileTensor[]): Partial<Record<WeightType, { co
   return types;
 }
 
-/** The float32 values of the forward pass (recordLlama) for a full chunk of tokens, and one token's logits. */
-function activationBytes({ dim, heads, kvHeads, headDim, ffn, vocab, contextLength }: LlamaConfig): number {
-  const residual = 3 * dim;
-  const attention = (heads + 2 * kvHeads) * headDim + heads * headDim;
-  const feedForward = 2 * ffn + ffn;
-  const output = 2 * dim + vocab;
-  const tokens = Math.min(chunkTokens, contextLength);
-  return Float32Array.BYTES_PER_ELEMENT * (tokens * (residual + attention + feedForward) + output);
+/** The forward pass's float32 values for a full chunk of tokens, and for the output of one. */
+function activationBytes(config: LlamaConfig): number {
+  const { tokens, outputs } = llamaValues(config);
+  const sum = (widths: object) => Object.values(widths).reduce((total, width) => total + width, 0);
+  const chunk = Math.min(chunkTokens, config.contextLength);
+  return Float32Array.BYTES_PER_ELEMENT * (chunk * sum(tokens) + sum(outputs));
 }
 
 function forPeople({ path, format, name, config, vocabulary, parameters, tensors, memory }: Description): string {

@@ -1,3 +1,7 @@
+import { type FileHandle, open } from "node:fs/promises";
+
+import { CriaFileError } from "../errors.js";
+
 /** Where text goes: a process's stream, or a test's. */
 export interface Output {
   readonly isTTY?: boolean;
@@ -29,13 +33,14 @@ export class Interruption extends Error {
 /** 128 and SIGINT's number, as shells have it. */
 const interrupted = 130;
 
-/** The process's own. A reader who has gone, as `head` does, ends a command quietly. */
+/** The process's own. A reader who has gone, as `head` does, ends a command quietly; a full disk with a word. */
 export function processIo(): Io {
   const controller = new AbortController();
   for (const stream of [process.stdout, process.stderr]) {
-    stream.on("error", (error: NodeJS.ErrnoException) => {
-      if (error.code !== "EPIPE") throw error;
-      controller.abort(new Interruption("the reader of the output has gone", 0));
+    stream.on("error", ({ code, message }: NodeJS.ErrnoException) => {
+      if (controller.signal.aborted) return;
+      if (code !== "EPIPE" && stream === process.stdout) process.stderr.write(`cria: the output: ${message}\n`);
+      controller.abort(new Interruption("the output cannot be written", code === "EPIPE" ? 0 : 1));
     });
   }
   return {
@@ -46,6 +51,16 @@ export function processIo(): Io {
     catchInterrupts: () =>
       void process.once("SIGINT", () => controller.abort(new Interruption("interrupted", interrupted))),
   };
+}
+
+/** Opens a file to write it anew. @throws CriaFileError where that cannot be */
+export async function openOutput(path: string): Promise<FileHandle> {
+  try {
+    return await open(path, "w");
+  } catch (cause) {
+    const problem = `cannot be written: ${(cause as Error).message}`;
+    throw new CriaFileError(path, undefined, problem, "ERR_CRIA_FILE", { cause });
+  }
 }
 
 /** Redrawn at most this often, in milliseconds: more is not seen, and costs the work that it tells of. */

@@ -1,10 +1,9 @@
-import { open } from "node:fs/promises";
-
 import { CriaError } from "../errors.js";
 import { logitsInChunks } from "../logits.js";
 import { loadModel } from "../model.js";
 import { UsageError } from "./arguments.js";
 import { command } from "./command.js";
+import { openOutput } from "./io.js";
 import { loadWith, runningOptions } from "./running.js";
 
 export const logits = command({
@@ -33,7 +32,7 @@ export const logits = command({
       );
     }
 
-    await using file = await open(out, "w");
+    await using file = await openOutput(out);
     for await (const chunk of logitsInChunks(model.sequence(), Int32Array.from(ids), io.signal)) {
       // As it stands in memory: x86-64 is little-endian.
       await file.writeFile(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength));

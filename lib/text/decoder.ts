@@ -1,8 +1,5 @@
 import { integer } from "../errors.js";
-import type { Vocabulary } from "../weights/source.js";
-
-/** GGUF's names for the types of a piece (`tokenizer.ggml.token_type`). */
-export const pieceTypes = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const;
+import { pieceTypes, type Vocabulary } from "../weights/source.js";
 
 /** U+2581, which stands for a space in SentencePiece's pieces. */
 export const spaceMark = "\u2581";

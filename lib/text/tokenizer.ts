@@ -1,7 +1,7 @@
 import { Tokenizer as Pipeline } from "@huggingface/tokenizers";
 import { CriaError, CriaFileError, integer, show, wrongType } from "../errors.js";
-import type { Vocabulary } from "../weights/source.js";
-import { byteOf, type DecoderOptions, pieceTypes, spaceMark, TokenDecoder, wellFormed } from "./decoder.js";
+import { pieceTypes, type Vocabulary } from "../weights/source.js";
+import { byteOf, type DecoderOptions, spaceMark, TokenDecoder, wellFormed } from "./decoder.js";
 
 /** What is used of the library's tokenizer. */
 interface BpePipeline {
@@ -116,6 +116,14 @@ export class Tokenizer {
   piece(id: number): string {
     return this.#vocabulary.pieces[integer("id", id, 0, this.size - 1)]!;
   }
+}
+
+/** BOS, and the tokens of a text. */
+export function afterBos(bos: number, tokens: Int32Array): Int32Array {
+  const all = new Int32Array(1 + tokens.length);
+  all[0] = bos;
+  all.set(tokens, 1);
+  return all;
 }
 
 /** The tokenizer of a file's vocabulary. @throws CriaFileError where the vocabulary contradicts itself */

@@ -1,7 +1,8 @@
 import { CriaFileError, show } from "../errors.js";
 import { type Gguf, type GgufTensor, readGguf } from "./gguf.js";
 import type { GgufMetadata } from "./gguf-metadata.js";
-import type { LlamaConfig, ModelIndex, Vocabulary } from "./source.js";
+import { type LlamaTensor, llamaTensors } from "./llama-tensors.js";
+import { type LlamaConfig, type ModelIndex, pieceTypes, type Vocabulary } from "./source.js";
 
 /**
  * What is still a LLaMA and not a damaged file: each some times the largest that was published (Llama 3.1 405B: 126
@@ -22,9 +23,6 @@ const headDims = { multiple: 8, most: 256 } as const;
 
 /** An id that stands for none: -1 as 32 bits. */
 const noToken = 0xffffffff;
-
-/** token_type's values, in the order of sentencepiece's ModelProto.SentencePiece.Type. */
-const pieceTypes = { first: 1, byte: 6, last: 6 } as const;
 
 /**
  * Reads the index of a LLaMA from a GGUF file, or from any part of a split one: hyper-parameters, vocabulary, and where
@@ -153,37 +151,17 @@ function readRopeScale(metadata: GgufMetadata): number {
 
 /** Checks that the file has every tensor of the forward pass in its shape, and no other. */
 function checkTensors(file: Gguf, config: LlamaConfig): void {
-  const expected = new Map(llamaTensors(config, file.tensors.has("output.weight")));
-  for (const [name, shape] of expected) checkTensor(file, name, shape);
+  const expected = llamaTensors(config, !file.tensors.has("output.weight"));
+  for (const tensor of expected) checkTensor(file, tensor);
+  const names = new Set(expected.map(({ name }) => name));
   for (const { name, file: part } of file.tensors.values()) {
-    if (expected.has(name)) continue;
+    if (names.has(name)) continue;
     throw new CriaFileError(part, name, "is not a tensor of the LLaMA that cria computes", "ERR_CRIA_UNSUPPORTED");
   }
 }
 
-/** The forward pass's tensors with GGUF's shapes, fastest first: a matrix is [inputs, outputs]. */
-function llamaTensors(config: LlamaConfig, hasOutput: boolean): [name: string, shape: number[]][] {
-  const { layers, dim, heads, kvHeads, headDim, ffn, vocab } = config;
-  const layer = (n: number): [string, number[]][] => [
-    [`blk.${n}.attn_norm.weight`, [dim]],
-    [`blk.${n}.attn_q.weight`, [dim, heads * headDim]],
-    [`blk.${n}.attn_k.weight`, [dim, kvHeads * headDim]],
-    [`blk.${n}.attn_v.weight`, [dim, kvHeads * headDim]],
-    [`blk.${n}.attn_output.weight`, [heads * headDim, dim]],
-    [`blk.${n}.ffn_norm.weight`, [dim]],
-    [`blk.${n}.ffn_gate.weight`, [dim, ffn]],
-    [`blk.${n}.ffn_up.weight`, [dim, ffn]],
-    [`blk.${n}.ffn_down.weight`, [ffn, dim]],
-  ];
-  return [
-    ["token_embd.weight", [dim, vocab]],
-    ...Array.from({ length: layers }, (_, n) => layer(n)).flat(),
-    ["output_norm.weight", [dim]],
-    ...(hasOutput ? [["output.weight", [dim, vocab]] as [string, number[]]] : []),
-  ];
-}
-
-function checkTensor(file: Gguf, name: string, shape: readonly number[]): void {
+function checkTensor(file: Gguf, { name, kind, rows, cols }: LlamaTensor): void {
+  const shape = kind === "vector" ? [cols] : [cols, rows]; // GGUF's are fastest first
   const tensor = file.tensors.get(name);
   const wanted = `[${shape.join(", ")}]`;
   if (tensor === undefined)
@@ -191,7 +169,7 @@ function checkTensor(file: Gguf, name: string, shape: readonly number[]): void {
   if (tensor.shape.length !== shape.length || tensor.shape.some((n, i) => n !== shape[i])) {
     throw new CriaFileError(tensor.file, name, `must be of shape ${wanted}, not [${tensor.shape.join(", ")}]`);
   }
-  if (shape.length === 1) checkVector(tensor);
+  if (kind === "vector") checkVector(tensor);
 }
 
 /** Vectors, the weights of RMSNorm, are never quantised. */
@@ -239,11 +217,11 @@ function readPieceTypes(metadata: GgufMetadata, pieces: readonly string[]): numb
   const key = "tokenizer.ggml.token_type";
   const types = metadata.integers(key);
   checkLength(metadata, key, types.length, pieces.length);
+  const { normal: first, byte: last } = pieceTypes;
   types.forEach((type, id) => {
-    const { first, byte, last } = pieceTypes;
     if (type < first || type > last)
       throw metadata.error(key, `its element ${id} must be ${first} to ${last}, not ${type}`);
-    if (type === byte && !/^<0x[0-9A-F]{2}>$/.test(pieces[id]!)) {
+    if (type === pieceTypes.byte && !/^<0x[0-9A-F]{2}>$/.test(pieces[id]!)) {
       throw metadata.error(
         "tokenizer.ggml.tokens",
         `its element ${id} must be a byte as <0x0A>, not ${show(pieces[id])}`,

@@ -56,11 +56,14 @@ export interface LlamaConfig {
   };
 }
 
+/** The types of a piece, in the order of sentencepiece's ModelProto.SentencePiece.Type, as GGUF has them. */
+export const pieceTypes = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const;
+
 /** A SentencePiece vocabulary as GGUF holds it. */
 export interface Vocabulary {
   readonly pieces: readonly string[];
   readonly scores: readonly number[];
-  /** For each piece: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte. */
+  /** For each piece one of {@link pieceTypes}. */
   readonly types: readonly number[];
   readonly bos: number | undefined;
   readonly eos: number | undefined;

@@ -1,5 +1,6 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 import type { Device } from "../device.js";
-import { CriaError } from "../errors.js";
+import { CriaError, CriaFileError } from "../errors.js";
 import { native, type TensorHandle } from "../native.js";
 import type { FileTensor, TensorInfo } from "./source.js";
 import { weightBytes } from "./source.js";
@@ -14,11 +15,23 @@ export interface WeightSource {
 export function fileSource(tensors: ReadonlyMap<string, FileTensor>): WeightSource {
   return {
     tensors,
-    pack: ({ name, rows }, into, row) => {
+    pack: async ({ name, rows }, into, row) => {
       const { file, offset } = tensors.get(name)!;
-      return native.tensorPackFile(into, row, rows, file, offset);
+      try {
+        await native.tensorPackFile(into, row, rows, file, offset);
+      } catch (error) {
+        throw naming(error, file, name);
+      }
     },
   };
+}
+
+/** A file's error with the tensor's name, which native code does not know; any other error as it is. */
+function naming(error: unknown, file: string, tensor: string): unknown {
+  if (!(error instanceof CriaError) || error.code !== "ERR_CRIA_FILE") return error;
+  const prefix = `${file}: `;
+  const problem = error.message.startsWith(prefix) ? error.message.slice(prefix.length) : error.message;
+  return new CriaFileError(file, tensor, problem, "ERR_CRIA_FILE", { cause: error });
 }
 
 export interface LoadOptions {
@@ -33,7 +46,8 @@ export class WeightStore {
   readonly #device: Device;
   readonly #source: WeightSource;
   readonly #options: LoadOptions;
-  readonly #tensors: TensorHandle[] = [];
+  /** By the name of each; those that are stacked share one. */
+  readonly #tensors = new Map<string, TensorHandle>();
   readonly #total: number;
   #loaded = 0;
 
@@ -41,7 +55,7 @@ export class WeightStore {
     this.#device = device;
     this.#source = source;
     this.#options = options;
-    this.#total = [...source.tensors.values()].reduce((sum, info) => sum + bytesOf(info), 0);
+    this.#total = [...source.tensors.values()].reduce((sum, info) => sum + fileBytes(info), 0);
   }
 
   has(name: string): boolean {
@@ -73,16 +87,26 @@ export class WeightStore {
 
   /** The memory that the tensors take on the device. */
   get bytes(): number {
-    return this.#tensors.reduce((sum, tensor) => sum + native.tensorBytes(tensor), 0);
+    return [...this.#handles()].reduce((sum, tensor) => sum + native.tensorBytes(tensor), 0);
   }
 
-  /** The bytes of one tensor as it stands in the file. */
+  /** The memory that a tensor that was packed takes on the device, with those that it is stacked with. */
   bytesOf(name: string): number {
-    return bytesOf(this.#info(name));
+    const tensor = this.#tensors.get(name);
+    if (tensor === undefined) throw new CriaError("ERR_CRIA_INTERNAL", `${name}: was not packed`);
+    return native.tensorBytes(tensor);
   }
 
   dispose(): void {
-    for (const tensor of this.#tensors) native.free(tensor);
+    for (const tensor of this.#handles()) native.free(tensor);
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  #handles(): Set<TensorHandle> {
+    return new Set(this.#tensors.values());
   }
 
   #info(name: string): TensorInfo {
@@ -92,7 +116,7 @@ export class WeightStore {
   }
 
   async #packed(tensor: TensorHandle, parts: readonly TensorInfo[]): Promise<TensorHandle> {
-    this.#tensors.push(tensor);
+    for (const { name } of parts) this.#tensors.set(name, tensor);
     let row = 0;
     for (const part of parts) {
       if (this.#options.signal?.aborted) {
@@ -101,11 +125,12 @@ export class WeightStore {
       const from = row;
       await this.#device.queue(() => this.#source.pack(part, tensor, from));
       row += part.rows;
-      this.#loaded += bytesOf(part);
+      this.#loaded += fileBytes(part);
       this.#options.onProgress?.(this.#loaded, this.#total);
     }
     return tensor;
   }
 }
 
-const bytesOf = ({ type, rows, cols }: TensorInfo) => weightBytes(type, rows, cols);
+/** As they stand in a file. */
+const fileBytes = ({ type, rows, cols }: TensorInfo) => weightBytes(type, rows, cols);

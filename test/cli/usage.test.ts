@@ -23,6 +23,7 @@ describe("help", () => {
     ["logits", "tokens out threads isa device cache json"],
     ["perplexity", "file context threads isa device cache json"],
     ["inspect", "json"],
+    ["bench", "shape format model threads isa prompt gen json"],
   ] as const)("%s: has its options, whatever else is wrong", async ([command, options]) => {
     const { code, stdout, stderr } = await cria([command, "--nonsense", "--help"]);
     expect(code).toBe(0);
@@ -78,6 +79,15 @@ describe("a wrong command line is exit code 2, with a hint and nothing on stdout
       "cria perplexity: --context: must be an integer of at least 2, not 1",
     ],
     [["inspect"], "cria inspect: MODEL: must be given"],
+    [["bench", "model.gguf"], 'cria bench: "model.gguf": must be an option, for the command has no operand'],
+    [["bench", "--shape", "8b"], 'cria bench: --shape: must be one of tinyllama, 7b, 13b, 34b, 70b, not "8b"'],
+    [["bench", "--format", "q6_k"], 'cria bench: --format: must be one of f32, f16, bf16, q8_0, q4_0, not "q6_k"'],
+    [["bench", "--isa", "neon"], 'cria bench: --isa: must be scalar, avx2 or avx512, not "neon"'],
+    [["bench", "--threads", "0x2"], 'cria bench: --threads: must be an integer, not "0x2"'],
+    [["bench", "--prompt", "1e2"], 'cria bench: --prompt: must be an integer, not "1e2"'],
+    [["bench", "--prompt", ""], 'cria bench: --prompt: must be an integer, not ""'],
+    [["bench", "--gen", "0"], "cria bench: --gen: must be an integer from 1 to 1048576, not 0"],
+    [["bench", "--json"], "cria bench: Option '--json <value>' argument missing"],
   ])("%j", async ([argv, problem]) => {
     const { code, stdout, stderr } = await cria(argv);
     const [first, ...rest] = stderr.trimEnd().split("\n");
@@ -102,7 +112,8 @@ describe("what fails is exit code 1 and one line with the error's code", () => {
     [["tokenize", "/absent.gguf", "--text", "a"], "ERR_CRIA_FILE"],
     [["perplexity", tinyModel, "--file", "/absent.txt"], "ENOENT"],
     [["perplexity", tinyModel, "--file", "/dev/null"], "ERR_CRIA_ARGUMENT"],
-    [["logits", tinyModel, "--tokens", "1", "--out", "/absent/logits"], "ENOENT"],
+    [["logits", tinyModel, "--tokens", "1", "--out", "/absent/logits"], "ERR_CRIA_FILE"],
+    [["bench", "--model", "/absent.gguf"], "ERR_CRIA_FILE"],
     [["logits", tinyModel, "--tokens", Array(193).fill("1").join(), "--out", "/absent/logits"], "ERR_CRIA_CONTEXT"],
     [["generate", "--prompt", "a ".repeat(200)], "ERR_CRIA_CONTEXT"],
     [["generate", "--prompt", "a ".repeat(200), "--max-tokens", "1000"], "ERR_CRIA_CONTEXT"],

@@ -2,6 +2,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
+import { llamaTensors } from "../../lib/weights/llama-tensors.js";
 import { type WeightType, weightBytes } from "../../lib/weights/source.js";
 
 /** Builds GGUF files for tests: sound ones, and by the options so marked, damaged ones. */
@@ -177,25 +178,7 @@ export interface LlamaShape {
 export function llamaFile(shape: LlamaShape = {}): GgufFile {
   const { layers = 2, dim = 64, heads = 4, kvHeads = 2, headDim = dim / heads, ffn = 96, vocab = 300 } = shape;
   const { contextLength = 128, type = "q8_0", tied = false, data } = shape;
-  const tensor = (name: string, weightType: WeightType, cols: number, rows?: number): TensorSpec => ({
-    name,
-    type: weightType,
-    shape: rows === undefined ? [cols] : [cols, rows],
-    ...(data && { data: data(name, weightType, rows ?? 1, cols) }),
-  });
-  const vector = (name: string) => tensor(name, "f32", dim);
-  const matrix = (name: string, cols: number, rows: number) => tensor(name, type, cols, rows);
-  const layer = (n: number) => [
-    vector(`blk.${n}.attn_norm.weight`),
-    matrix(`blk.${n}.attn_q.weight`, dim, heads * headDim),
-    matrix(`blk.${n}.attn_k.weight`, dim, kvHeads * headDim),
-    matrix(`blk.${n}.attn_v.weight`, dim, kvHeads * headDim),
-    matrix(`blk.${n}.attn_output.weight`, heads * headDim, dim),
-    vector(`blk.${n}.ffn_norm.weight`),
-    matrix(`blk.${n}.ffn_gate.weight`, dim, ffn),
-    matrix(`blk.${n}.ffn_up.weight`, dim, ffn),
-    matrix(`blk.${n}.ffn_down.weight`, ffn, dim),
-  ];
+  const tensors = llamaTensors({ layers, dim, heads, kvHeads, headDim, ffn, vocab }, tied);
   return {
     metadata: {
       "general.architecture": string("llama"),
@@ -211,12 +194,15 @@ export function llamaFile(shape: LlamaShape = {}): GgufFile {
       ...(headDim === dim / heads ? {} : { "llama.attention.key_length": u32(headDim) }),
       ...vocabularyKeys(vocab),
     },
-    tensors: [
-      matrix("token_embd.weight", dim, vocab),
-      ...Array.from({ length: layers }, (_, n) => layer(n)).flat(),
-      vector("output_norm.weight"),
-      ...(tied ? [] : [matrix("output.weight", dim, vocab)]),
-    ],
+    tensors: tensors.map(({ name, kind, rows, cols }): TensorSpec => {
+      const weightType = kind === "vector" ? "f32" : type;
+      return {
+        name,
+        type: weightType,
+        shape: kind === "vector" ? [cols] : [cols, rows],
+        ...(data && { data: data(name, weightType, rows, cols) }),
+      };
+    }),
   };
 }
 

@@ -1,5 +1,6 @@
 import { native } from "../../lib/native.js";
 import { Xoshiro128 } from "../../lib/random.js";
+import { typedLlamaTensors } from "../../lib/weights/llama-tensors.js";
 import {
   type LlamaConfig,
   type TensorInfo,
@@ -38,7 +39,7 @@ const chunkBytes = 4 << 20;
  * confuses them changes the result; and a row costs a copy.
  */
 export function randomLlama(config: LlamaConfig, { seed, type, tied = false }: RandomOptions): RandomWeights {
-  const tensors = new Map(llamaTensors(config, typeof type === "string" ? () => type : type, tied));
+  const tensors = typedLlamaTensors(config, tied, typeof type === "string" ? () => type : type);
   const lines = new Map<string, Buffer>();
   const chunk = Buffer.alloc(chunkBytes);
 
@@ -70,34 +71,6 @@ export function randomLlama(config: LlamaConfig, { seed, type, tied = false }: R
       }
     },
   };
-}
-
-/** The tensors of a LLaMA under GGUF's names. */
-function llamaTensors(
-  { layers, dim, heads, kvHeads, headDim, ffn, vocab }: LlamaConfig,
-  typeOf: (name: string) => WeightType,
-  tied: boolean,
-): [string, TensorInfo][] {
-  const vector = (name: string): TensorInfo => ({ name, type: "f32", rows: 1, cols: dim });
-  const matrix = (name: string, rows: number, cols: number): TensorInfo => ({ name, type: typeOf(name), rows, cols });
-  const layer = (n: number) => [
-    vector(`blk.${n}.attn_norm.weight`),
-    matrix(`blk.${n}.attn_q.weight`, heads * headDim, dim),
-    matrix(`blk.${n}.attn_k.weight`, kvHeads * headDim, dim),
-    matrix(`blk.${n}.attn_v.weight`, kvHeads * headDim, dim),
-    matrix(`blk.${n}.attn_output.weight`, dim, heads * headDim),
-    vector(`blk.${n}.ffn_norm.weight`),
-    matrix(`blk.${n}.ffn_gate.weight`, ffn, dim),
-    matrix(`blk.${n}.ffn_up.weight`, ffn, dim),
-    matrix(`blk.${n}.ffn_down.weight`, dim, ffn),
-  ];
-  const infos = [
-    matrix("token_embd.weight", vocab, dim),
-    ...Array.from({ length: layers }, (_, n) => layer(n)).flat(),
-    vector("output_norm.weight"),
-    ...(tied ? [] : [matrix("output.weight", vocab, dim)]),
-  ];
-  return infos.map((info) => [info.name, info]);
 }
 
 /**

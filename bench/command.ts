@@ -1,0 +1,59 @@
+import { type Arguments, given } from "../lib/cli/arguments.js";
+import { command } from "../lib/cli/command.js";
+import { openOutput } from "../lib/cli/io.js";
+import { runningOptions } from "../lib/cli/running.js";
+import type { Isa } from "../lib/device.js";
+import { integer, outOfRange } from "../lib/errors.js";
+import { type WeightType, weightFormats } from "../lib/weights/source.js";
+import { report } from "./report.js";
+import { shapes } from "./shapes.js";
+import { type BenchOptions, measure } from "./tokens.js";
+
+const names = (table: object) => Object.keys(table);
+
+const options = {
+  shape: { value: names(shapes).join("|"), help: "the shape of random weights; tinyllama by default" },
+  format: { value: names(weightFormats).join("|"), help: "their type; q4_0 by default" },
+  model: { value: "FILE", help: "a model's file instead of random weights" },
+  threads: runningOptions.threads,
+  isa: runningOptions.isa,
+  prompt: { value: "N", help: "tokens of the prompt; 128 by default" },
+  gen: { value: "N", help: "tokens generated after it; 64 by default" },
+  json: { value: "FILE|-", help: "write JSON to a file, or instead of the report to the standard output" },
+} as const;
+
+export const bench = command({
+  name: "bench",
+  about:
+    "Measures tokens per second, of a prompt and of a text that follows it, and the share of the memory's bandwidth that\n" +
+    "the latter comes to. Without --model, random weights are made in memory.",
+  options,
+  async run(args, io) {
+    const wanted = optionsOf(args);
+    const path = args.text("json");
+    // Before the measuring, for a file that cannot be written should not cost a minute.
+    await using file = path === undefined || path === "-" ? undefined : await openOutput(path);
+    const result = await measure(wanted);
+    const json = `${JSON.stringify(result, null, 2)}\n`;
+    await file?.writeFile(json);
+    io.stdout.write(path === "-" ? json : report(result));
+  },
+});
+
+function optionsOf(args: Arguments<keyof typeof options>): BenchOptions {
+  return {
+    shape: oneOf("shape", args.text("shape") ?? "tinyllama", shapes),
+    format: oneOf("format", args.text("format") ?? "q4_0", weightFormats) as WeightType,
+    prompt: integer("prompt", args.integer("prompt") ?? 128, 1, mostTokens),
+    gen: integer("gen", args.integer("gen") ?? 64, 1, mostTokens),
+    ...given({ model: args.text("model"), threads: args.integer("threads"), isa: args.text("isa") as Isa | undefined }),
+  };
+}
+
+/** Of a prompt, and of what follows it: more than any context. */
+const mostTokens = 2 ** 20;
+
+function oneOf(name: string, value: string, table: object): string {
+  if (Object.hasOwn(table, value)) return value;
+  throw outOfRange(name, `one of ${names(table).join(", ")}`, value);
+}
