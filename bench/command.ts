@@ -1,8 +1,7 @@
 import { type Arguments, given } from "../lib/cli/arguments.js";
 import { command } from "../lib/cli/command.js";
 import { openOutput } from "../lib/cli/io.js";
-import { runningOptions } from "../lib/cli/running.js";
-import type { Isa } from "../lib/device.js";
+import { loadWith, runningOptions } from "../lib/cli/running.js";
 import { integer, outOfRange } from "../lib/errors.js";
 import { type WeightType, weightFormats } from "../lib/weights/source.js";
 import { report } from "./report.js";
@@ -15,11 +14,10 @@ const options = {
   shape: { value: names(shapes).join("|"), help: "the shape of random weights; tinyllama by default" },
   format: { value: names(weightFormats).join("|"), help: "their type; q4_0 by default" },
   model: { value: "FILE", help: "a model's file instead of random weights" },
-  threads: runningOptions.threads,
-  isa: runningOptions.isa,
   prompt: { value: "N", help: "tokens of the prompt; 128 by default" },
   gen: { value: "N", help: "tokens generated after it; 64 by default" },
-  json: { value: "FILE|-", help: "write JSON to a file, or instead of the report to the standard output" },
+  ...runningOptions,
+  json: { value: "FILE|-", alone: "-", help: "write JSON to a file, or instead of the report to the standard output" },
 } as const;
 
 export const bench = command({
@@ -29,24 +27,24 @@ export const bench = command({
     "the latter comes to. Without --model, random weights are made in memory.",
   options,
   async run(args, io) {
-    const wanted = optionsOf(args);
+    const wanted = workOf(args);
     const path = args.text("json");
     // Before the measuring, for a file that cannot be written should not cost a minute.
     await using file = path === undefined || path === "-" ? undefined : await openOutput(path);
-    const result = await measure(wanted);
+    const result = await loadWith(args, io, (running) => measure({ ...running, ...wanted }));
     const json = `${JSON.stringify(result, null, 2)}\n`;
     await file?.writeFile(json);
     io.stdout.write(path === "-" ? json : report(result));
   },
 });
 
-function optionsOf(args: Arguments<keyof typeof options>): BenchOptions {
+function workOf(args: Arguments<keyof typeof options>): BenchOptions {
   return {
     shape: oneOf("shape", args.text("shape") ?? "tinyllama", shapes),
     format: oneOf("format", args.text("format") ?? "q4_0", weightFormats) as WeightType,
     prompt: integer("prompt", args.integer("prompt") ?? 128, 1, mostTokens),
     gen: integer("gen", args.integer("gen") ?? 64, 1, mostTokens),
-    ...given({ model: args.text("model"), threads: args.integer("threads"), isa: args.text("isa") as Isa | undefined }),
+    ...given({ model: args.text("model") }),
   };
 }
 

@@ -15,6 +15,8 @@ export const shapes: Readonly<Record<string, LlamaConfig>> = {
   tinyllama: llama([2048, 22, 32, 4, 5632], { contextLength: 2048 }),
   "7b": llama([4096, 32, 32, 32, 11008]),
   "13b": llama([5120, 40, 40, 40, 13824]),
+  "33b": llama([6656, 60, 52, 52, 17920], { contextLength: 2048, eps: 1e-6 }),
   "34b": llama([8192, 48, 64, 8, 22016], { contextLength: 16384, theta: 1e6 }),
+  "65b": llama([8192, 80, 64, 64, 22016], { contextLength: 2048 }),
   "70b": llama([8192, 80, 64, 8, 28672]),
 };

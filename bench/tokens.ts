@@ -6,10 +6,10 @@
  */
 import { performance } from "node:perf_hooks";
 
-import { Device, type DeviceOptions, type Isa } from "../lib/device.js";
+import { Device, type Isa } from "../lib/device.js";
 import { blockBytes, blockTokens } from "../lib/kv-pool.js";
 import { weightBytesPerToken } from "../lib/llama.js";
-import { loadModel } from "../lib/model.js";
+import { loadModel, type ModelOptions } from "../lib/model.js";
 import type { Runtime } from "../lib/runtime.js";
 import { argmax } from "../lib/sampler.js";
 import type { WeightType } from "../lib/weights/source.js";
@@ -51,7 +51,7 @@ export interface Spread {
   high: number;
 }
 
-export interface BenchOptions extends DeviceOptions {
+export interface BenchOptions extends ModelOptions {
   /** The file of a model; without one, random weights are made of the shape and in the format. */
   model?: string;
   shape: string;
@@ -121,7 +121,8 @@ async function open(options: BenchOptions, contextLength: number): Promise<Opene
     return { name: options.model, runtime, readPerToken, dispose: () => model.dispose() };
   }
   const device = new Device(options);
-  const { runtime, store } = await syntheticModel(device, shapes[options.shape]!, options.format, { contextLength });
+  const wanted = { ...options, contextLength };
+  const { runtime, store } = await syntheticModel(device, shapes[options.shape]!, options.format, wanted);
   return {
     name: `${options.shape} ${options.format}, random weights`,
     runtime,

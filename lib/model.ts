@@ -10,7 +10,7 @@ import type { CacheType } from "./native.js";
 import { Runtime, type RuntimeOptions, type Sequence } from "./runtime.js";
 import { type Tokenizer, tokenizerOf } from "./text/tokenizer.js";
 import { readLlama } from "./weights/llama-gguf.js";
-import { type LlamaConfig, type ModelIndex, weightBytes } from "./weights/source.js";
+import { type LlamaConfig, type ModelIndex, type TensorInfo, weightBytes } from "./weights/source.js";
 import { fileSource, type LoadOptions, WeightStore } from "./weights/store.js";
 
 export interface ModelOptions extends DeviceOptions, RuntimeOptions, LoadOptions {
@@ -118,7 +118,7 @@ export async function loadIndexed(
   const device = new Device(options);
   const store = new WeightStore(device, fileSource(index.tensors), options);
   try {
-    checkMemory(index, device, options);
+    checkMemory(index.path, index, device, options);
     const weights = await loadLlama(index.config, store);
     const runtime = new Runtime(device, index.config, weights, options);
     return new Model(runtime, tokenizer, store, performance.now() - started);
@@ -129,12 +129,16 @@ export async function loadIndexed(
   }
 }
 
-function checkMemory(index: ModelIndex, { info }: Device, options: RuntimeOptions): void {
-  const needed = memoryNeeded(index, options);
+/** A model's shape and its tensors: what its memory follows from. */
+type Weighed = Pick<ModelIndex, "config"> & { readonly tensors: ReadonlyMap<string, TensorInfo> };
+
+/** @throws CriaError ERR_CRIA_MEMORY where the device has not the memory for a model, whose name the error begins with */
+export function checkMemory(name: string, model: Weighed, { info }: Device, options: RuntimeOptions): void {
+  const needed = memoryNeeded(model, options);
   if (needed <= info.availableBytes) return;
   throw new CriaError(
     "ERR_CRIA_MEMORY",
-    `${index.path}: must fit the ${gib(info.availableBytes)} of memory available, but its weights and cache take ${gib(needed)}`,
+    `${name}: must fit the ${gib(info.availableBytes)} of memory available, but its weights and cache take ${gib(needed)}`,
   );
 }
 
@@ -161,7 +165,7 @@ const gib = (bytes: number) => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
 
 /** What the weights and the whole cache take. */
 export function memoryNeeded(
-  { config, tensors }: ModelIndex,
+  { config, tensors }: Weighed,
   { cache = "f16", contextLength = config.contextLength }: RuntimeOptions,
 ): number {
   let bytes = 0;

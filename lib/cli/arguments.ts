@@ -4,6 +4,8 @@ import { parseArgs } from "node:util";
 export interface OptionSpec {
   /** What stands for the value in the help: "N". */
   readonly value?: string;
+  /** The value where none is given; an option that has none of these needs one. */
+  readonly alone?: string;
   readonly help: string;
 }
 
@@ -72,7 +74,7 @@ function parse(argv: readonly string[], table: OptionTable) {
     Object.entries(table).map(([name, { value }]) => [name, { type: value ? "string" : "boolean" } as const]),
   );
   try {
-    return parseArgs({ args: withNegativeNumbers(argv, table), options, allowPositionals: true });
+    return parseArgs({ args: joined(argv, table), options, allowPositionals: true });
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     if (!code?.startsWith("ERR_PARSE_ARGS_")) throw error;
@@ -81,16 +83,22 @@ function parse(argv: readonly string[], table: OptionTable) {
   }
 }
 
-/** Joins a negative number to the option before it, as "--seed=-1": Node would take it for an option of its own. */
-function withNegativeNumbers(argv: readonly string[], table: OptionTable): string[] {
-  const joined: string[] = [];
-  for (const arg of argv) {
-    const option = joined.at(-1) ?? "";
-    const takesValue = Object.hasOwn(table, option.slice(2)) && table[option.slice(2)]!.value !== undefined;
-    if (option.startsWith("--") && takesValue && /^-[\d.]/.test(arg)) joined[joined.length - 1] = `${option}=${arg}`;
-    else joined.push(arg);
+/**
+ * Joins to an option, as "--seed=-1", a negative number that follows it, which Node would take for an option of its own,
+ * and what the option alone stands for.
+ */
+function joined(argv: readonly string[], table: OptionTable): string[] {
+  const args: string[] = [];
+  for (let i = 0; i < argv.length; i++) {
+    const arg = argv[i]!;
+    const next = argv[i + 1];
+    const spec = arg.startsWith("--") && Object.hasOwn(table, arg.slice(2)) ? table[arg.slice(2)]! : undefined;
+    if (arg === "--") return [...args, ...argv.slice(i)];
+    if (spec?.alone !== undefined && (next === undefined || next.startsWith("--"))) args.push(`${arg}=${spec.alone}`);
+    else if (spec?.value !== undefined && next !== undefined && /^-[\d.]/.test(next)) args.push(`${arg}=${argv[++i]}`);
+    else args.push(arg);
   }
-  return joined;
+  return args;
 }
 
 function parseInteger(name: string, text: string): number {

@@ -1,4 +1,4 @@
-import { type FileHandle, open } from "node:fs/promises";
+import { type FileHandle, open, readFile } from "node:fs/promises";
 
 import { CriaFileError } from "../errors.js";
 
@@ -59,6 +59,16 @@ export async function openOutput(path: string): Promise<FileHandle> {
     return await open(path, "w");
   } catch (cause) {
     const problem = `cannot be written: ${(cause as Error).message}`;
+    throw new CriaFileError(path, undefined, problem, "ERR_CRIA_FILE", { cause });
+  }
+}
+
+/** A file's text. @throws CriaFileError where it cannot be read */
+export async function readText(path: string): Promise<string> {
+  try {
+    return await readFile(path, "utf8");
+  } catch (cause) {
+    const problem = `cannot be read: ${(cause as Error).message}`;
     throw new CriaFileError(path, undefined, problem, "ERR_CRIA_FILE", { cause });
   }
 }

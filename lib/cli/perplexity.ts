@@ -1,11 +1,9 @@
-import { readFile } from "node:fs/promises";
-
 import { integer } from "../errors.js";
 import { loadModel } from "../model.js";
 import { measurePerplexity } from "../perplexity.js";
 import { given } from "./arguments.js";
 import { columns, command } from "./command.js";
-import { Progress } from "./io.js";
+import { Progress, readText } from "./io.js";
 import { loadWith, runningOptions } from "./running.js";
 
 export const perplexity = command({
@@ -23,8 +21,8 @@ export const perplexity = command({
     const path = args.requiredModel();
     const file = args.requiredText("file");
     const context = args.integer("context");
-    if (context !== undefined) integer("context", context, 2); // before anything is loaded
-    const text = await readFile(file, "utf8");
+    if (context !== undefined) integer("context", context, 2, 2 ** 24); // before anything is loaded
+    const text = await readText(file);
 
     using model = await loadWith(args, io, (options) =>
       loadModel(path, { ...options, ...given({ contextLength: context }) }),

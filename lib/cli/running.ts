@@ -24,20 +24,25 @@ export async function loadWith<Model>(
   io: Io,
   load: (options: ModelOptions) => Promise<Model>,
 ): Promise<Model> {
-  const cache = args.text("cache");
-  if (cache === "q8_0") throw new CriaError("ERR_CRIA_UNSUPPORTED", "--cache: must be f16 or f32, not yet q8_0");
+  const options = optionsOf(args);
   io.catchInterrupts();
   using progress = new Progress(io.stderr, "loading");
   return await load({
-    // The library checks them, and names the argument that is wrong.
-    ...given({
-      threads: args.integer("threads"),
-      isa: args.text("isa") as Isa | undefined,
-      device: args.text("device") as DeviceKind | "auto" | undefined,
-      cache: cache as CacheType | undefined,
-    }),
+    ...options,
     signal: io.signal,
     onProgress: (loaded, total) => progress.update(loaded, total),
     onWarning: (message) => io.stderr.write(`cria: warning: ${message}\n`),
+  });
+}
+
+/** The library checks them, and names the argument that is wrong. */
+function optionsOf(args: Arguments<keyof typeof runningOptions>): ModelOptions {
+  const cache = args.text("cache");
+  if (cache === "q8_0") throw new CriaError("ERR_CRIA_UNSUPPORTED", "--cache: must be f16 or f32, not yet q8_0");
+  return given({
+    threads: args.integer("threads"),
+    isa: args.text("isa") as Isa | undefined,
+    device: args.text("device") as DeviceKind | "auto" | undefined,
+    cache: cache as CacheType | undefined,
   });
 }
