@@ -30,18 +30,28 @@ export type WeightType = "f32" | "f16" | "bf16" | "q8_0" | "q4_0";
 export type CacheType = "f32" | "f16";
 
 export interface DeviceInfo {
+  available: true;
   kind: DeviceKind;
+  /** Of the processor or the GPU. */
   name: string;
-  /** Why the device is not available; undefined where it is. */
-  reason: string | undefined;
+  /** That it runs, or would choose. */
   isa: Isa;
+  /** That can be asked for. */
   isas: Isa[];
   threads: number;
   memoryBytes: number;
   availableBytes: number;
 }
 
-export function deviceDescribe(kind: DeviceKind): DeviceInfo;
+export interface AbsentDevice {
+  available: false;
+  kind: DeviceKind;
+  /** Of the error that asking for it throws. */
+  code: "ERR_CRIA_UNSUPPORTED";
+  reason: string;
+}
+
+export function deviceDescribe(kind: DeviceKind): DeviceInfo | AbsentDevice;
 /** `isa` undefined and `threads` 0: the device's own choice. */
 export function deviceOpen(kind: DeviceKind, isa: Isa | undefined, threads: number): DeviceHandle;
 export function deviceInfo(device: DeviceHandle): DeviceInfo;

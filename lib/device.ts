@@ -1,8 +1,8 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import { CriaError, integer, outOfRange } from "./errors.js";
-import { type DeviceHandle, type DeviceInfo, type DeviceKind, type Isa, native } from "./native.js";
+import { type AbsentDevice, type DeviceHandle, type DeviceInfo, type DeviceKind, type Isa, native } from "./native.js";
 
-export type { DeviceInfo, DeviceKind, Isa };
+export type { AbsentDevice, DeviceInfo, DeviceKind, Isa };
 
 export const isas: readonly Isa[] = ["scalar", "avx2", "avx512"];
 
@@ -16,7 +16,7 @@ export interface DeviceOptions {
 }
 
 /** Every kind of device, with what it is or the reason why it is absent. */
-export function devices(): DeviceInfo[] {
+export function devices(): (DeviceInfo | AbsentDevice)[] {
   return (["cpu", "cuda"] as const).map((kind) => native.deviceDescribe(kind));
 }
 
@@ -32,9 +32,8 @@ export class Device {
     if (isa !== undefined && !isas.includes(isa)) throw outOfRange("isa", "scalar, avx2 or avx512", isa);
     if (threads !== undefined) integer("threads", threads, 1, 256);
     const kind = device === "auto" ? "cpu" : device;
-    const { reason } = native.deviceDescribe(kind);
-    if (reason !== undefined)
-      throw new CriaError("ERR_CRIA_UNSUPPORTED", `device: ${kind} is not available: ${reason}`);
+    const found = native.deviceDescribe(kind);
+    if (!found.available) throw new CriaError(found.code, `device: ${kind} is not available: ${found.reason}`);
     this.handle = native.deviceOpen(kind, isa, threads ?? 0);
     this.info = native.deviceInfo(this.handle);
   }

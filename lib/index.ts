@@ -1,4 +1,12 @@
-export { Device, type DeviceInfo, type DeviceKind, type DeviceOptions, devices, type Isa } from "./device.js";
+export {
+  type AbsentDevice,
+  Device,
+  type DeviceInfo,
+  type DeviceKind,
+  type DeviceOptions,
+  devices,
+  type Isa,
+} from "./device.js";
 export { CriaError, CriaFileError, type ErrorCode } from "./errors.js";
 export type { FinishReason, GenerateOptions, Generation, GenerationResult, Timings } from "./generate.js";
 export type { KvPool, KvSequence } from "./kv-pool.js";

@@ -5,15 +5,21 @@
 namespace cria::addon {
 namespace {
 
+// A DeviceInfo, or an AbsentDevice.
 Napi::Object to_object(Napi::Env env, const cria_device_info& info) {
   Napi::Object object = Napi::Object::New(env);
+  object.Set("available", Napi::Boolean::New(env, info.available != 0));
+  object.Set("kind", name_of(info.kind, kDeviceKinds));
+  if (!info.available) {
+    object.Set("code", "ERR_CRIA_UNSUPPORTED");
+    object.Set("reason", info.reason);
+    return object;
+  }
   Napi::Array isas = Napi::Array::New(env);
   for (const Named& isa : kIsas) {
     if (info.isas >> isa.value & 1) isas.Set(isas.Length(), isa.name);
   }
-  object.Set("kind", name_of(info.kind, kDeviceKinds));
   object.Set("name", info.name);
-  object.Set("reason", info.available ? env.Undefined() : Napi::String::New(env, info.reason));
   object.Set("isa", name_of(info.isa, kIsas));
   object.Set("isas", isas);
   object.Set("threads", info.threads);

@@ -1,9 +1,9 @@
-import { devices, type Isa } from "../../lib/device.js";
+import { Device, type Isa } from "../../lib/device.js";
 
 export type { Isa };
 
 /** The instruction sets that this machine runs. */
-export const available: readonly Isa[] = devices()[0]!.isas;
+export const available: readonly Isa[] = new Device().info.isas;
 
 /** Every way in which this machine runs a kernel that could differ from the scalar kernel on one thread. */
 export const executions: readonly { isa: Isa; threads: number }[] = available.flatMap((isa) =>

@@ -1,0 +1,55 @@
+import { describe, expect, test } from "vitest";
+
+import { Device, devices } from "../lib/device.js";
+
+describe("devices", () => {
+  test("are each what it is, or why it is absent", () => {
+    const [cpu, cuda] = devices();
+    if (!cpu?.available) throw new Error("there is always a CPU");
+    expect(cpu.kind).toBe("cpu");
+    expect(cpu.isas).toContain(cpu.isa);
+    expect(cpu.threads).toBeGreaterThanOrEqual(1);
+    expect(cpu.availableBytes).toBeLessThanOrEqual(cpu.memoryBytes);
+    expect(cuda).toEqual({
+      available: false,
+      kind: "cuda",
+      code: "ERR_CRIA_UNSUPPORTED",
+      reason: "this version has no CUDA backend",
+    });
+  });
+});
+
+describe("a device", () => {
+  test("is the CPU where nothing is asked for, with what was asked for otherwise", () => {
+    const cpu = devices()[0]!;
+    expect(new Device().info).toMatchObject({ ...cpu, availableBytes: expect.any(Number) });
+    expect(new Device({ isa: "scalar", threads: 3 }).info).toMatchObject({ kind: "cpu", isa: "scalar", threads: 3 });
+  });
+
+  test("that is absent is an error, never another one", () => {
+    const message = "device: cuda is not available: this version has no CUDA backend";
+    expect(() => new Device({ device: "cuda" })).toThrow(
+      expect.objectContaining({ code: "ERR_CRIA_UNSUPPORTED", message }),
+    );
+    expect(() => new Device({ isa: "avx512" })).toThrow(expect.objectContaining({ code: "ERR_CRIA_UNSUPPORTED" }));
+  });
+
+  test.each([
+    [{ device: "tpu" }, RangeError, 'device: must be auto, cpu or cuda, not "tpu"'],
+    [{ isa: "neon" }, RangeError, 'isa: must be scalar, avx2 or avx512, not "neon"'],
+    [{ threads: 0 }, RangeError, "threads: must be an integer from 1 to 256, not 0"],
+    [{ threads: "2" }, TypeError, 'threads: must be a number, not "2"'],
+  ])("refuses %j", (options, type, message) => {
+    expect(() => new Device(options as never)).toThrow(expect.objectContaining({ code: "ERR_CRIA_ARGUMENT", message }));
+    expect(() => new Device(options as never)).toThrow(type);
+  });
+
+  test("reads memory, and no more of it than there is", async () => {
+    const device = new Device({ threads: 2 });
+    const passes = await device.readBandwidth(2 ** 22, 3);
+    expect(passes).toHaveLength(3);
+    for (const bytesPerSecond of passes) expect(bytesPerSecond).toBeGreaterThan(0);
+    await expect(device.readBandwidth(2 ** 52, 1)).rejects.toMatchObject({ code: "ERR_CRIA_MEMORY" });
+    await expect(device.readBandwidth(1000, 1)).rejects.toThrow(RangeError);
+  });
+});
