@@ -10,9 +10,9 @@
 namespace cria::cpu {
 namespace {
 
-// A pause is 40 to 140 cycles: these are some 30 and 15 microseconds. A chunk is rarely longer than the first; the
-// second covers the time from one run to the next when the caller asks at once, and little of the time of one who
-// samples first.
+// A pause is 40 to 140 cycles: these are 10 to 40 and 5 to 20 microseconds. What is waited for is the last chunk of a
+// step, some 64 KiB of work, which takes less than the first unless its thread is off its core. The second covers the
+// time from one run to the next when the caller asks at once, and little of the time of one who samples first.
 constexpr int kChunkSpins = 1024;
 constexpr int kIdleSpins = 512;
 
