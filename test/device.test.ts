@@ -31,7 +31,6 @@ describe("a device", () => {
     expect(() => new Device({ device: "cuda" })).toThrow(
       expect.objectContaining({ code: "ERR_CRIA_UNSUPPORTED", message }),
     );
-    expect(() => new Device({ isa: "avx512" })).toThrow(expect.objectContaining({ code: "ERR_CRIA_UNSUPPORTED" }));
   });
 
   test.each([

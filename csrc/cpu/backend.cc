@@ -113,7 +113,7 @@ void CpuBackend::rmsnorm(std::size_t rows, std::size_t dim, const float* x, cons
 
 void CpuBackend::quantize(std::size_t rows, std::size_t dim, const float* x, std::int8_t* quants, float* scales,
                           std::int32_t* sums) {
-  const QuantRows out{quants, scales, sums, quant_stride(dim)};
+  const QuantRows out = quant_row_by_row(quants, scales, sums, dim);
   run_kernel(kernels_.quantize, Quantize{x, dim, dim, out}, rows, 8 * dim);
 }
 
@@ -129,12 +129,13 @@ void CpuBackend::matmul(const Tensor& weight, std::size_t tokens, const float* x
     run_kernel(kernels_.matmul_f, MatmulF{panels, x, panels.cols, tokens, out, panels.rows}, count, cost);
     return;
   }
-  const std::size_t stride = quant_stride(panels.cols), blocks = stride / kBlock;
-  const Memory quants(checked_product({tokens, stride}));
+  const std::size_t blocks = quant_blocks(panels.cols);
+  const Memory quants(checked_product({tokens, blocks, kBlock}));
   const Memory scales(checked_product({tokens, blocks, sizeof(float)}));
   const Memory sums(checked_product({tokens, blocks, sizeof(std::int32_t)}));
-  const QuantRows rows{reinterpret_cast<std::int8_t*>(quants.data()), reinterpret_cast<float*>(scales.data()),
-                       reinterpret_cast<std::int32_t*>(sums.data()), stride};
+  const QuantRows rows = quant_block_by_block(reinterpret_cast<std::int8_t*>(quants.data()),
+                                              reinterpret_cast<float*>(scales.data()),
+                                              reinterpret_cast<std::int32_t*>(sums.data()), panels.cols, tokens);
   run_kernel(kernels_.quantize, Quantize{x, panels.cols, panels.cols, rows}, tokens, 8 * panels.cols);
   run_kernel(kernels_.matmul_q(panels.type), MatmulQ{panels, rows, tokens, out, panels.rows}, count, cost);
 }

@@ -103,9 +103,9 @@ class Run {
 
   void place_quantised() {
     if (program_.quantised_width() == 0) return;
-    const std::size_t stride = quant_stride(program_.quantised_width());
-    const std::size_t rows = std::max(batch_.size, batch_.outputs.size()), blocks = stride / kBlock;
-    Workspace::sized(workspace_->quants, checked_product({rows, stride}));
+    const std::size_t blocks = quant_blocks(program_.quantised_width());
+    const std::size_t rows = std::max(batch_.size, batch_.outputs.size());
+    Workspace::sized(workspace_->quants, checked_product({rows, blocks, kBlock}));
     Workspace::sized(workspace_->scales, checked_product({rows, blocks, sizeof(float)}));
     Workspace::sized(workspace_->sums, checked_product({rows, blocks, sizeof(std::int32_t)}));
   }
@@ -120,11 +120,11 @@ class Run {
     Workspace::sized(workspace_->partials, checked_product({count, 2 + program_.cache().head_dim, sizeof(float)}));
   }
 
-  // Rows of `dim` columns: each op uses the place at its own width.
-  QuantRows quantised(std::size_t dim) const {
-    return {reinterpret_cast<std::int8_t*>(workspace_->quants.data()),
-            reinterpret_cast<float*>(workspace_->scales.data()),
-            reinterpret_cast<std::int32_t*>(workspace_->sums.data()), quant_stride(dim)};
+  // A value's rows, quantised: each op uses the one place at its own width.
+  QuantRows quantised(cria_value x) const {
+    return quant_block_by_block(reinterpret_cast<std::int8_t*>(workspace_->quants.data()),
+                                reinterpret_cast<float*>(workspace_->scales.data()),
+                                reinterpret_cast<std::int32_t*>(workspace_->sums.data()), width(x), rows_of(x));
   }
 
   void fill_angles() {
@@ -165,7 +165,7 @@ class Run {
 
   void bind(const QuantizeOp& op) {
     const std::size_t dim = width(op.x);
-    push(kernels_.quantize, Quantize{data(op.x), dim, dim, quantised(dim)}, rows_of(op.x), 8 * dim);
+    push(kernels_.quantize, Quantize{data(op.x), dim, dim, quantised(op.x)}, rows_of(op.x), 8 * dim);
   }
 
   void bind(const MatmulOp& op) {
@@ -174,7 +174,7 @@ class Run {
     float* out = data(op.out) + op.column;
     const std::size_t cost = matmul_panel_bytes(weights, tokens);
     if (is_quantised(weights.type)) {
-      push(kernels_.matmul_q(weights.type), MatmulQ{weights, quantised(weights.cols), tokens, out, width(op.out)},
+      push(kernels_.matmul_q(weights.type), MatmulQ{weights, quantised(op.x), tokens, out, width(op.out)},
            panels, cost);
     } else {
       push(kernels_.matmul_f, MatmulF{weights, data(op.x), width(op.x), tokens, out, width(op.out)}, panels, cost);

@@ -37,23 +37,56 @@ constexpr Kernels kAvx2 = {
     .add = avx2::add,
 };
 
+// Ops without a file in avx512/ are those that AVX2 does as fast.
+constexpr Kernels kAvx512 = {
+    .isa = CRIA_ISA_AVX512,
+    .embed = avx2::embed,
+    .rmsnorm = avx2::rmsnorm,
+    .quantize = avx2::quantize,
+    .matmul_q4 = avx2::matmul_q4,
+    .matmul_q8 = avx2::matmul_q8,
+    .matmul_f = avx2::matmul_f,
+    .rope = avx2::rope,
+    .attention = avx2::attention,
+    .attention_merge = avx2::attention_merge,
+    .swiglu = avx2::swiglu,
+    .add = avx2::add,
+};
+
 }  // namespace
 
+// The compiler's tests ask CPUID what the processor has, and XGETBV whether the system saves its registers.
 bool isa_available(cria_isa isa) {
-  // The compiler's test asks CPUID what the processor has, and XGETBV whether the system saves its registers.
-  if (isa == CRIA_ISA_SCALAR) return true;
-  if (isa == CRIA_ISA_AVX2) {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  const bool avx2 =
+      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  switch (isa) {
+    case CRIA_ISA_SCALAR:
+      return true;
+    case CRIA_ISA_AVX2:
+      return avx2;
+    case CRIA_ISA_AVX512:
+      return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+             __builtin_cpu_supports("avx512vnni");
+    default:
+      return false;
   }
-  return false;
 }
 
-cria_isa best_isa() { return isa_available(CRIA_ISA_AVX2) ? CRIA_ISA_AVX2 : CRIA_ISA_SCALAR; }
+cria_isa best_isa() {
+  for (const cria_isa isa : {CRIA_ISA_AVX512, CRIA_ISA_AVX2}) {
+    if (isa_available(isa)) return isa;
+  }
+  return CRIA_ISA_SCALAR;
+}
 
 const Kernels& kernels(cria_isa isa) {
-  if (isa == CRIA_ISA_AVX512) throw Error(CRIA_ERROR_UNSUPPORTED, "isa: avx512 has no kernels in this version");
-  if (!isa_available(isa)) throw Error(CRIA_ERROR_UNSUPPORTED, "isa: this processor lacks avx2, fma or f16c");
-  return isa == CRIA_ISA_AVX2 ? kAvx2 : kScalar;
+  if (!isa_available(isa)) {
+    throw Error(CRIA_ERROR_UNSUPPORTED, isa == CRIA_ISA_AVX2
+                                            ? "isa: this processor lacks avx2, fma or f16c"
+                                            : "isa: this processor lacks avx512f, bw, vl, dq or vnni");
+  }
+  return isa == CRIA_ISA_AVX512 ? kAvx512 : isa == CRIA_ISA_AVX2 ? kAvx2 : kScalar;
 }
 
 }  // namespace cria::cpu

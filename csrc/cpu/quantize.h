@@ -22,18 +22,38 @@
 
 namespace cria::cpu {
 
-// Columns that a quantised row of `dim` takes.
-static inline std::size_t quant_stride(std::size_t dim) { return (dim + 63) / 64 * 64; }
+// Blocks that a quantised row of `dim` takes.
+static inline std::size_t quant_blocks(std::size_t dim) { return (dim + 63) / 64 * 2; }
 
-// Rows of quantised activations.
+// Rows of quantised activations: quants [blocks][32], and a scale and a sum for each block. Block b of row r stands at
+//
+//     r * row_step + b * block_step       row by row:     row_step = blocks of a row, block_step = 1
+//                                         block by block: row_step = 1, block_step = rows
+//
+// Block by block is what products with many tokens read in one stream: the same columns of all of them together.
 struct QuantRows {
-  std::int8_t* quants;  // [rows][stride]
-  float* scales;        // [rows][stride / 32]
-  std::int32_t* sums;   // [rows][stride / 32]
-  std::size_t stride;   // columns, rounded up to a multiple of 64
+  std::int8_t* quants;
+  float* scales;
+  std::int32_t* sums;
+  std::size_t blocks;  // of a row; even
+  std::size_t row_step, block_step;
 
-  [[gnu::always_inline]] std::size_t blocks() const { return stride / 32; }
+  [[gnu::always_inline]] std::size_t at(std::size_t row, std::size_t block) const {
+    return row * row_step + block * block_step;
+  }
+  [[gnu::always_inline]] std::int8_t* block(std::size_t row, std::size_t block) const {
+    return quants + at(row, block) * 32;
+  }
 };
+
+// Both ways to lay them out, in memory that has room for quant_blocks(dim) blocks a row.
+static inline QuantRows quant_row_by_row(std::int8_t* quants, float* scales, std::int32_t* sums, std::size_t dim) {
+  return {quants, scales, sums, quant_blocks(dim), quant_blocks(dim), 1};
+}
+static inline QuantRows quant_block_by_block(std::int8_t* quants, float* scales, std::int32_t* sums, std::size_t dim,
+                                             std::size_t rows) {
+  return {quants, scales, sums, quant_blocks(dim), 1, rows};
+}
 
 struct Quantize {
   const float* x;  // [rows][dim], rows `x_stride` floats apart

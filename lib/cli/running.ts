@@ -8,7 +8,7 @@ import { type Io, Progress } from "./io.js";
 /** What every command that runs a model takes. */
 export const runningOptions = {
   threads: { value: "N", help: "threads that compute; the physical cores that it may use by default" },
-  isa: { value: "scalar|avx2|avx512", help: "the kernels' instruction set, avx512 not yet; the best by default" },
+  isa: { value: "scalar|avx2|avx512", help: "the kernels' instruction set; the best by default" },
   device: { value: "auto|cpu|cuda", help: "where to compute, cuda not yet; auto by default" },
   cache: { value: "f32|f16|q8_0", help: "the type of cached keys and values, q8_0 not yet; f16 by default" },
 } as const;

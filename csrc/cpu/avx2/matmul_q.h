@@ -59,10 +59,7 @@ static inline void prefetch(const Superblock* superblock) {
 template <class Format, int Tokens>
 static void tile(const MatmulQ& op, std::size_t panel, std::size_t token) {
   const auto* superblock = panel_superblocks<typename Format::Superblock>(op.weights, panel);
-  const std::size_t blocks = op.weights.cols / kBlock, x_blocks = op.x.blocks();
-  const std::int8_t* quants = op.x.quants + token * op.x.stride;
-  const float* scales = op.x.scales + token * x_blocks;
-  const std::int32_t* sums = op.x.sums + token * x_blocks;
+  const std::size_t blocks = op.weights.cols / kBlock, step = op.x.row_step;
 
   __m256 out[Tokens][kHalves] = {};
   for (std::size_t b = 0; b < blocks; ++b) {
@@ -70,16 +67,18 @@ static void tile(const MatmulQ& op, std::size_t panel, std::size_t token) {
     if (side == 0) prefetch(superblock);
 
     __m256i dot[Tokens][kHalves];
-    Format::dot(superblock->quants[side], quants + b * kBlock, op.x.stride, dot);
+    Format::dot(superblock->quants[side], op.x.block(token, b), step * kBlock, dot);
+    const float* scales = op.x.scales + op.x.at(token, b);
+    const std::int32_t* sums = op.x.sums + op.x.at(token, b);
 
 #pragma GCC unroll 2
     for (std::size_t h = 0; h < kHalves; ++h) {
       const __m256 weight_scale = load_scales(superblock->scale[side], h);
 #pragma GCC unroll 4
       for (int t = 0; t < Tokens; ++t) {
-        const __m256i sum = _mm256_set1_epi32(sums[t * x_blocks + b]);
+        const __m256i sum = _mm256_set1_epi32(sums[t * step]);
         const __m256i product = _mm256_sub_epi32(dot[t][h], _mm256_slli_epi32(sum, std::countr_zero(Format::kZero)));
-        const __m256 scale = _mm256_mul_ps(weight_scale, _mm256_set1_ps(scales[t * x_blocks + b]));
+        const __m256 scale = _mm256_mul_ps(weight_scale, _mm256_set1_ps(scales[t * step]));
         out[t][h] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(product), scale, out[t][h]);
       }
     }

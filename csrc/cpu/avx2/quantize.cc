@@ -71,15 +71,16 @@ void quantize(const Quantize& op, std::size_t begin, std::size_t end) {
   const std::size_t whole = op.dim / kBlock;
   for (std::size_t row = begin; row < end; ++row) {
     const float* x = op.x + row * op.x_stride;
-    std::int8_t* quants = out.quants + row * out.stride;
-    float* scales = out.scales + row * out.blocks();
-    std::int32_t* sums = out.sums + row * out.blocks();
+    const auto quantize_to = [&](const float* from, std::size_t b) {
+      const std::size_t at = out.at(row, b);
+      quantize_block(from, out.block(row, b), &out.scales[at], &out.sums[at]);
+    };
 
-    for (std::size_t b = 0; b < whole; ++b) quantize_block(x + b * kBlock, quants + b * kBlock, &scales[b], &sums[b]);
-    for (std::size_t b = whole; b < out.blocks(); ++b) {
+    for (std::size_t b = 0; b < whole; ++b) quantize_to(x + b * kBlock, b);
+    for (std::size_t b = whole; b < out.blocks; ++b) {
       float padded[kBlock] = {};
       if (b == whole) std::copy(x + whole * kBlock, x + op.dim, padded);
-      quantize_block(padded, quants + b * kBlock, &scales[b], &sums[b]);
+      quantize_to(padded, b);
     }
   }
 }

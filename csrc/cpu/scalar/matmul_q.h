@@ -20,17 +20,14 @@ static void matmul_q(const MatmulQ& op, std::size_t begin, std::size_t end) {
     const std::size_t lane = row % kPanelRows;
     const auto* panel = panel_superblocks<typename Format::Superblock>(op.weights, row / kPanelRows);
     for (std::size_t t = 0; t < op.tokens; ++t) {
-      const std::int8_t* quants = op.x.quants + t * op.x.stride;
-      const float* scales = op.x.scales + t * op.x.blocks();
-      const std::int32_t* sums = op.x.sums + t * op.x.blocks();
-
       float out = 0.0f;
       for (std::size_t b = 0; b < blocks; ++b) {
         const auto& superblock = panel[b / kSuperblockBlocks];
         const std::size_t side = b % kSuperblockBlocks;
-        const std::int32_t dot = Format::dot(superblock.quants[side], lane, quants + b * kBlock);
-        const std::int32_t product = dot - Format::kZero * sums[b];
-        out = std::fma(static_cast<float>(product), half_to_float(superblock.scale[side][lane]) * scales[b], out);
+        const std::int32_t dot = Format::dot(superblock.quants[side], lane, op.x.block(t, b));
+        const std::int32_t product = dot - Format::kZero * op.x.sums[op.x.at(t, b)];
+        const float scale = half_to_float(superblock.scale[side][lane]) * op.x.scales[op.x.at(t, b)];
+        out = std::fma(static_cast<float>(product), scale, out);
       }
       op.out[t * op.out_stride + row] = out;
     }

@@ -38,12 +38,12 @@ void quantize_block(const float* x, std::int8_t* quants, float* scale, std::int3
 void quantize(const Quantize& op, std::size_t begin, std::size_t end) {
   const QuantRows& out = op.out;
   for (std::size_t row = begin; row < end; ++row) {
-    for (std::size_t b = 0; b < out.blocks(); ++b) {
+    for (std::size_t b = 0; b < out.blocks; ++b) {
       const std::size_t column = b * kBlock, first = std::min(column, op.dim), last = std::min(column + kBlock, op.dim);
       float x[kBlock] = {};
       std::copy(op.x + row * op.x_stride + first, op.x + row * op.x_stride + last, x);
-      const std::size_t at = row * out.blocks() + b;
-      quantize_block(x, out.quants + row * out.stride + column, &out.scales[at], &out.sums[at]);
+      const std::size_t at = out.at(row, b);
+      quantize_block(x, out.block(row, b), &out.scales[at], &out.sums[at]);
     }
   }
 }
