@@ -125,19 +125,20 @@ void CpuBackend::embed(const Tensor& table, std::size_t count, const std::int32_
 void CpuBackend::matmul(const Tensor& weight, std::size_t tokens, const float* x, float* out) {
   const Panels panels = static_cast<const Matrix&>(weight).panels();
   const std::size_t count = panel_count(panels.rows), cost = matmul_panel_bytes(panels, tokens);
+  const MatmulOut stored{out, panels.rows, Finish::kStore};
   if (!is_quantised(panels.type)) {
-    run_kernel(kernels_.matmul_f, MatmulF{panels, x, panels.cols, tokens, out, panels.rows}, count, cost);
+    run_kernel(kernels_.matmul_f, MatmulF{panels, x, panels.cols, tokens, stored}, count, cost);
     return;
   }
   const std::size_t blocks = quant_blocks(panels.cols);
   const Memory quants(checked_product({tokens, blocks, kBlock}));
   const Memory scales(checked_product({tokens, blocks, sizeof(float)}));
   const Memory sums(checked_product({tokens, blocks, sizeof(std::int32_t)}));
-  const QuantRows rows = quant_block_by_block(reinterpret_cast<std::int8_t*>(quants.data()),
-                                              reinterpret_cast<float*>(scales.data()),
-                                              reinterpret_cast<std::int32_t*>(sums.data()), panels.cols, tokens);
+  const QuantRows rows =
+      quant_block_by_block(reinterpret_cast<std::int8_t*>(quants.data()), reinterpret_cast<float*>(scales.data()),
+                           reinterpret_cast<std::int32_t*>(sums.data()), panels.cols, tokens);
   run_kernel(kernels_.quantize, Quantize{x, panels.cols, panels.cols, rows}, tokens, 8 * panels.cols);
-  run_kernel(kernels_.matmul_q(panels.type), MatmulQ{panels, rows, tokens, out, panels.rows}, count, cost);
+  run_kernel(kernels_.matmul_q(panels.type), MatmulQ{panels, rows, tokens, stored}, count, cost);
 }
 
 void CpuBackend::rope(const Batch& batch, const cria_rope_options& options, const cria_kv_layer& cache, float* qkv) {

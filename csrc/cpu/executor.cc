@@ -171,13 +171,12 @@ class Run {
   void bind(const MatmulOp& op) {
     const Panels weights = static_cast<const Matrix&>(*op.weight).panels();
     const std::size_t tokens = rows_of(op.x), panels = panel_count(weights.rows);
-    float* out = data(op.out) + op.column;
+    const MatmulOut out{data(op.out) + op.column, width(op.out), Finish::kStore};
     const std::size_t cost = matmul_panel_bytes(weights, tokens);
     if (is_quantised(weights.type)) {
-      push(kernels_.matmul_q(weights.type), MatmulQ{weights, quantised(op.x), tokens, out, width(op.out)},
-           panels, cost);
+      push(kernels_.matmul_q(weights.type), MatmulQ{weights, quantised(op.x), tokens, out}, panels, cost);
     } else {
-      push(kernels_.matmul_f, MatmulF{weights, data(op.x), width(op.x), tokens, out, width(op.out)}, panels, cost);
+      push(kernels_.matmul_f, MatmulF{weights, data(op.x), width(op.x), tokens, out}, panels, cost);
     }
   }
 

@@ -60,4 +60,21 @@ static inline __m256 exp_f32(__m256 x) {
 }
 #endif
 
+#ifdef __AVX512F__
+static inline __m512 exp_f32(__m512 x) {
+  x = _mm512_max_ps(_mm512_set1_ps(kExpLow), x);
+  x = _mm512_min_ps(_mm512_set1_ps(kExpHigh), x);
+  const __m512 round = _mm512_set1_ps(kRound);
+  const __m512 shifted = _mm512_fmadd_ps(x, _mm512_set1_ps(kLog2E), round);
+  const __m512 n = _mm512_sub_ps(shifted, round);
+  __m512 r = _mm512_fmadd_ps(n, _mm512_set1_ps(-kLn2High), x);
+  r = _mm512_fmadd_ps(n, _mm512_set1_ps(-kLn2Low), r);
+  __m512 q = _mm512_set1_ps(kExpQ[0]);
+  for (int i = 1; i < 6; ++i) q = _mm512_fmadd_ps(q, r, _mm512_set1_ps(kExpQ[i]));
+  const __m512 p = _mm512_add_ps(_mm512_fmadd_ps(q, _mm512_mul_ps(r, r), r), _mm512_set1_ps(1.0f));
+  const __m512i biased = _mm512_add_epi32(_mm512_castps_si512(shifted), _mm512_set1_epi32(127));
+  return _mm512_mul_ps(p, _mm512_castsi512_ps(_mm512_slli_epi32(biased, 23)));
+}
+#endif
+
 }  // namespace cria::cpu

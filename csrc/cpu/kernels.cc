@@ -43,9 +43,9 @@ constexpr Kernels kAvx512 = {
     .embed = avx2::embed,
     .rmsnorm = avx2::rmsnorm,
     .quantize = avx2::quantize,
-    .matmul_q4 = avx2::matmul_q4,
-    .matmul_q8 = avx2::matmul_q8,
-    .matmul_f = avx2::matmul_f,
+    .matmul_q4 = avx512::matmul_q4,
+    .matmul_q8 = avx512::matmul_q8,
+    .matmul_f = avx512::matmul_f,
     .rope = avx2::rope,
     .attention = avx2::attention,
     .attention_merge = avx2::attention_merge,
@@ -57,8 +57,7 @@ constexpr Kernels kAvx512 = {
 
 // The compiler's tests ask CPUID what the processor has, and XGETBV whether the system saves its registers.
 bool isa_available(cria_isa isa) {
-  const bool avx2 =
-      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
   switch (isa) {
     case CRIA_ISA_SCALAR:
       return true;
@@ -82,9 +81,8 @@ cria_isa best_isa() {
 
 const Kernels& kernels(cria_isa isa) {
   if (!isa_available(isa)) {
-    throw Error(CRIA_ERROR_UNSUPPORTED, isa == CRIA_ISA_AVX2
-                                            ? "isa: this processor lacks avx2, fma or f16c"
-                                            : "isa: this processor lacks avx512f, bw, vl, dq or vnni");
+    throw Error(CRIA_ERROR_UNSUPPORTED, isa == CRIA_ISA_AVX2 ? "isa: this processor lacks avx2, fma or f16c"
+                                                             : "isa: this processor lacks avx512f, bw, vl, dq or vnni");
   }
   return isa == CRIA_ISA_AVX512 ? kAvx512 : isa == CRIA_ISA_AVX2 ? kAvx2 : kScalar;
 }

@@ -1,15 +1,17 @@
-// Matrix products out = x W^T, for one token or many, with W packed as panel.h draws it.
+// Matrix products x W^T, for one token or many, with W packed as panel.h draws it, and what is done with them.
 //
 // Quantised weights (q4_0, q8_0) meet activations quantised by quantize.h. For each output, over the blocks of 32
 // columns in ascending order, from 0:
 //
 //     dot  = Σ_k (w_k + z) q_k - z sum            exact in int32; z is the weights' zero point, 8 or 128
-//     out  = fma(float(dot), weight_scale * activation_scale, out)
+//     sum  = fma(float(dot), weight_scale * activation_scale, sum)
 //
-// Float weights (f32, f16, bf16) are widened exactly and meet f32 activations: out = fma(w_k, x_k, out), ascending k,
+// Float weights (f32, f16, bf16) are widened exactly and meet f32 activations: sum = fma(w_k, x_k, sum), ascending k,
 // from 0.
 //
-// Every output has its own chain, so its bits depend on its row and its token alone.
+// Every output has its own chain, so its bits depend on its row and its token alone. A finished sum is stored, added to
+// what stands there (the residual stream), or, where the matrix is gate above up, goes through SwiGLU with its partner:
+// the same operations as swiglu.h's and add.h's, without the trip through memory.
 //
 // Bound by memory at one token (4.5, 8.5, 16 or 32 bits a weight), by arithmetic from about 8 tokens on.
 #pragma once
@@ -21,23 +23,63 @@
 
 namespace cria::cpu {
 
+enum class Finish {
+  kStore,   // out[t][r] = sum[t][r]
+  kAdd,     // out[t][r] = out[t][r] + sum[t][r]
+  kSwiGlu,  // out[t][r] = silu(sum[t][r]) sum[t][r + rows / 2]; rows / 2 is a multiple of 16, so panels have partners
+};
+
+struct MatmulOut {
+  float* data;         // [tokens][weights.rows], with kSwiGlu [tokens][weights.rows / 2]
+  std::size_t stride;  // floats from token to token
+  Finish finish;
+};
+
 struct MatmulQ {
   Panels weights;  // q4_0 or q8_0
   QuantRows x;     // [tokens]
   std::size_t tokens;
-  float* out;  // [tokens][weights.rows], tokens `out_stride` floats apart
-  std::size_t out_stride;
+  MatmulOut out;
 };
 
 struct MatmulF {
   Panels weights;  // f32, f16 or bf16
   const float* x;  // [tokens][weights.cols], tokens `x_stride` floats apart
   std::size_t x_stride, tokens;
-  float* out;  // [tokens][weights.rows], tokens `out_stride` floats apart
-  std::size_t out_stride;
+  MatmulOut out;
 };
 
-// Panels [begin, end) of the weights, for all tokens.
+// What a product is cut into: panels of 16 rows, or pairs of gate and up panels. Static, not inline: see reduce.h.
+static inline std::size_t matmul_units(const Panels& weights, Finish finish) {
+  return panel_count(weights.rows) / (finish == Finish::kSwiGlu ? 2 : 1);
+}
+
+// Calls pair(p, q) for the panels of units [begin, end), two by two, and single(p) for one that is left over. With
+// SwiGLU each unit is a pair: gate and up.
+template <class Pair, class Single>
+static inline void for_panels(const Panels& weights, Finish finish, std::size_t begin, std::size_t end,
+                              const Pair& pair, const Single& single) {
+  std::size_t unit = begin;
+  if (finish == Finish::kSwiGlu) {
+    const std::size_t partner = panel_count(weights.rows) / 2;
+    for (; unit < end; ++unit) pair(unit, unit + partner);
+    return;
+  }
+  for (; unit + 2 <= end; unit += 2) pair(unit, unit + 1);
+  if (unit < end) single(unit);
+}
+
+// Tokens go through many-token kernels in blocks as equal as can be, of at most `most`: calls block(first, count).
+template <class Block>
+static inline void for_token_blocks(std::size_t tokens, std::size_t most, const Block& block) {
+  const std::size_t count = (tokens + most - 1) / most;
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::size_t first = tokens * i / count;
+    block(first, tokens * (i + 1) / count - first);
+  }
+}
+
+// Units [begin, end) of the weights, for all tokens.
 namespace scalar {
 void matmul_q4(const MatmulQ&, std::size_t begin, std::size_t end);
 void matmul_q8(const MatmulQ&, std::size_t begin, std::size_t end);
@@ -48,5 +90,10 @@ void matmul_q4(const MatmulQ&, std::size_t begin, std::size_t end);
 void matmul_q8(const MatmulQ&, std::size_t begin, std::size_t end);
 void matmul_f(const MatmulF&, std::size_t begin, std::size_t end);
 }  // namespace avx2
+namespace avx512 {
+void matmul_q4(const MatmulQ&, std::size_t begin, std::size_t end);
+void matmul_q8(const MatmulQ&, std::size_t begin, std::size_t end);
+void matmul_f(const MatmulF&, std::size_t begin, std::size_t end);
+}  // namespace avx512
 
 }  // namespace cria::cpu

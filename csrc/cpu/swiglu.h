@@ -1,9 +1,8 @@
 // SwiGLU (Shazeer 2020, "GLU Variants Improve Transformer"), as LLaMA's FFN uses it:
 //
-//     out[t][c] = silu(gate[t][c]) * up[t][c],     silu(g) = g / (1 + exp(-g))
+//     out[t][c] = silu(gate[t][c]) * up[t][c],     silu as silu.h has it
 //
-// with exp from exp.h, whose clamp makes silu(g) about g e^-88 for g below -88; IEEE division, and the product taken
-// last. Gate and up are the two halves of one product's row. Bound by memory: 8 bytes read for 4 written.
+// Gate and up are the two halves of one product's row. Bound by memory: 8 bytes read for 4 written.
 #pragma once
 
 #include <cstddef>

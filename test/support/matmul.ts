@@ -15,13 +15,13 @@ import { expectArgumentError, expectClose, expectSameBits } from "./compare.js";
 import { executions, scalar } from "./isas.js";
 import { dequantise, randomWeights } from "./weights.js";
 
-// Rows and columns below, at and past 16, 32 and 64, and tokens below and past every tile.
+// Rows and columns below, at and past 16, 32 and 64, and tokens below and past every tile and block of tokens.
 const problems = (type: WeightType) =>
   fc
     .record({
       rows: fc.integer({ min: 1, max: 70 }),
       blocks: fc.integer({ min: 1, max: weightFormats[type].block === 1 ? 150 : 7 }),
-      tokens: fc.oneof(fc.integer({ min: 0, max: 3 }), fc.integer({ min: 4, max: 21 })),
+      tokens: fc.oneof(fc.integer({ min: 0, max: 3 }), fc.integer({ min: 4, max: 21 }), fc.constantFrom(128, 129, 257)),
       next: random,
     })
     .map(({ rows, blocks, tokens, next }) => {

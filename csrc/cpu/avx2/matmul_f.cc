@@ -1,8 +1,7 @@
 #include <immintrin.h>
 
-#include "../matmul.h"
-#include "store_rows.h"
-#include "tiles.h"
+#include "../stream.h"
+#include "finish.h"
 
 namespace cria::cpu::avx2 {
 namespace {
@@ -27,55 +26,66 @@ struct Bf16 {
   }
 };
 
-// Tokens [token, token + Tokens) of panels [panel, panel + Panels).
+// Three tokens by two panels are twelve sums, which leaves four of the sixteen registers for the operands.
+constexpr std::size_t kTileTokens = 3;
+
+// Tokens [token, token + Tokens) of `Count` panels.
 //
 // An output is one serial chain of four-cycle FMAs. Two panels at once make 4 chains at one token, one line of f32
 // weights in 4 cycles from each panel, which is more than memory delivers; and 12 at three tokens, more than the 8 that
 // fill two FMA pipes.
-template <class Format, int Tokens, int Panels>
-void tile(const MatmulF& op, std::size_t panel, std::size_t token) {
-  const std::size_t cols = op.weights.cols;
-  const auto* weights = panel_values<typename Format::Element>(op.weights, panel);
+template <class Format, int Count, int Tokens>
+void tile(const MatmulF& op, const std::size_t (&panel)[Count], std::size_t token) {
+  const typename Format::Element* weights[Count];
+  for (int p = 0; p < Count; ++p) weights[p] = panel_values<typename Format::Element>(op.weights, panel[p]);
   const float* x = op.x + token * op.x_stride;
 
-  __m256 out[Tokens][Panels][kHalves] = {};
-  for (std::size_t k = 0; k < cols; ++k) {
+  __m256 sum[Tokens][Count][kHalves] = {};
+  for (std::size_t k = 0; k < op.weights.cols; ++k) {
     __m256 value[Tokens];
 #pragma GCC unroll 4
     for (int t = 0; t < Tokens; ++t) value[t] = _mm256_set1_ps(x[t * op.x_stride + k]);
 #pragma GCC unroll 4
-    for (int p = 0; p < Panels; ++p) {
-      const auto* column = weights + (p * cols + k) * kPanelRows;
+    for (int p = 0; p < Count; ++p) {
+      const auto* column = weights[p] + k * kPanelRows;
       _mm_prefetch(reinterpret_cast<const char*>(column) + kPrefetchBytes, _MM_HINT_T0);
 #pragma GCC unroll 2
       for (std::size_t h = 0; h < kHalves; ++h) {
         const __m256 weight = Format::widen(column + h * kHalfRows);
 #pragma GCC unroll 4
-        for (int t = 0; t < Tokens; ++t) out[t][p][h] = _mm256_fmadd_ps(weight, value[t], out[t][p][h]);
+        for (int t = 0; t < Tokens; ++t) sum[t][p][h] = _mm256_fmadd_ps(weight, value[t], sum[t][p][h]);
       }
     }
   }
 
-  for (int p = 0; p < Panels; ++p) {
-    for (std::size_t h = 0; h < kHalves; ++h) {
-      const std::size_t row = (panel + p) * kPanelRows + h * kHalfRows;
-      if (row >= op.weights.rows) return;
-      for (int t = 0; t < Tokens; ++t) {
-        store_rows(op.out + (token + t) * op.out_stride + row, out[t][p][h], op.weights.rows - row);
-      }
+#pragma GCC unroll 4
+  for (int t = 0; t < Tokens; ++t) {
+    if (op.out.finish == Finish::kSwiGlu) {
+      finish_gated(op.out, panel[0], token + t, sum[t][0], sum[t][Count - 1]);
+    } else {
+#pragma GCC unroll 2
+      for (int p = 0; p < Count; ++p) finish_panel(op.weights, op.out, panel[p], token + t, sum[t][p]);
     }
   }
 }
 
 // By tokens.
-template <class Format, int Panels>
-constexpr Tiles<MatmulF> kTiles = {tile<Format, 1, Panels>, tile<Format, 2, Panels>, tile<Format, 3, Panels>};
+template <class Format, int Count>
+constexpr void (*kTiles[kTileTokens + 1])(const MatmulF&, const std::size_t (&)[Count], std::size_t) = {
+    nullptr, tile<Format, Count, 1>, tile<Format, Count, 2>, tile<Format, Count, 3>};
 
 template <class Format>
 void matmul(const MatmulF& op, std::size_t begin, std::size_t end) {
-  std::size_t panel = begin;
-  for (; panel + 2 <= end; panel += 2) run_tiles(op, panel, kTiles<Format, 2>);
-  if (panel < end) run_tiles(op, panel, kTiles<Format, 1>);
+  const auto pair = [&](std::size_t first, std::size_t second) {
+    for_token_blocks(op.tokens, kTileTokens, [&](std::size_t token, std::size_t count) {
+      kTiles<Format, 2>[count](op, {first, second}, token);
+    });
+  };
+  const auto single = [&](std::size_t panel) {
+    for_token_blocks(op.tokens, kTileTokens,
+                     [&](std::size_t token, std::size_t count) { kTiles<Format, 1>[count](op, {panel}, token); });
+  };
+  for_panels(op.weights, op.out.finish, begin, end, pair, single);
 }
 
 }  // namespace

@@ -1,19 +1,27 @@
-// What the products with q4_0 and q8_0 weights have in common: all but the integer dot product of a block.
-//
-// A tile is the 16 rows of one panel and a few tokens. A weight line is loaded and taken apart once for the tile, an
-// activation word is broadcast once for the 16 rows, and all outputs of the tile are independent chains.
+// What the products with q4_0 and q8_0 weights have in common: all but how a block is taken apart.
 //
 //                     row 0 ... 7      row 8 ... 15
-//       line g      | w(4g..4g+3) x 8 | w(4g..4g+3) x 8 |     u8, the unsigned operand of vpmaddubsw
+//       word g      | w(4g..4g+3) x 8 | w(4g..4g+3) x 8 |     u8 below 16, the unsigned operand of vpmaddubsw, g < 8
 //       token t     | q(4g..4g+3), broadcast to all     |     s8, the signed one
-//       sum[t][h]   | 16 x int16: two pair sums a row, over the block's k
-//       dot[t][h]   |  8 x int32: one a row
-//       out[t][h]   |  8 x f32
+//       int16 sums  | 16: two pair sums a row           |     a row's four products of a word go to two lanes; over the
+//                                                             block each takes 16, at most 16 * 15 * 127 = 30480 in
+//                                                             magnitude, so int16 holds them; one vpmaddwd adds the two
+//       dot         |  8 x int32: one a row             |
+//       sum         |  8 x f32                          |
+//
+// The weights of q4_0 are such words. Those of q8_0 are two planes of them, u = low + 16 high, because pairs of u8 x s8
+// products would saturate int16; the vpmaddwd of the high plane multiplies by 16.
+//
+// Up to kNarrow tokens, tiles of three keep their sums in registers, and a panel is one stream from memory
+// (narrow_sums). With more, the block stays and the tokens go by, as in avx512/matmul_q.h; of its words those of half
+// its columns fit the registers, so the tokens go by twice, and the int16 sums of the first half wait in L1
+// (wide_sums).
 //
 // A Format has
-//     Superblock                the one of panel.h
-//     kZero                     the weights' zero point, a power of two
-//     dot(lines, q, ..., dot)   dot[t][h] = Σ_k u_k q_k over one block, u being the unsigned weights
+//     Superblock                  the one of panel.h
+//     kZero                       the weights' zero point, a power of two
+//     kPlanes                     1 or 2
+//     word(quants, plane, g, h)   word g of the plane, its rows of half h
 #pragma once
 
 #include <immintrin.h>
@@ -23,11 +31,15 @@
 #include <cstdint>
 #include <cstring>
 
-#include "../matmul.h"
-#include "store_rows.h"
-#include "tiles.h"
+#include "../stream.h"
+#include "finish.h"
 
 namespace cria::cpu::avx2 {
+
+constexpr int kWords = kBlock / 4, kHalfWords = kWords / 2;
+
+// As in avx512/matmul_q.h.
+constexpr std::size_t kNarrow = 2, kTokenBlock = 128;
 
 // Four activations, for all rows.
 static inline __m256i broadcast_word(const std::int8_t* q) {
@@ -40,64 +52,240 @@ static inline __m256i load_half(const std::uint8_t (&line)[kLine], std::size_t h
   return _mm256_load_si256(reinterpret_cast<const __m256i*>(line + half * sizeof(__m256i)));
 }
 
+static inline __m256i low_nibbles(__m256i line) { return _mm256_and_si256(line, _mm256_set1_epi8(15)); }
+static inline __m256i high_nibbles(__m256i line) { return low_nibbles(_mm256_srli_epi16(line, 4)); }
+
 // Keeps a sum as it was written. GCC 12 would otherwise turn a chain of integer additions into a tree, whose leaves,
 // twice as many as there are registers, it then spills: a third of the speed.
 static inline void keep_chain(__m256i& sum) { asm("" : "+x"(sum)); }
+
+// sum + Σ over a word's rows of u q.
+static inline __m256i add_products(__m256i sum, __m256i word, __m256i four) {
+  sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(word, four));
+  keep_chain(sum);
+  return sum;
+}
+
+// A plane's int16 sums to int32, by the plane's weight: 1, and 16 of the high one.
+static inline __m256i widen_plane(__m256i sums, int plane) {
+  return _mm256_madd_epi16(sums, _mm256_set1_epi16(plane == 0 ? 1 : 16));
+}
 
 static inline __m256 load_scales(const std::uint16_t (&scales)[kPanelRows], std::size_t half) {
   return _mm256_cvtph_ps(_mm_load_si128(reinterpret_cast<const __m128i*>(scales + half * kHalfRows)));
 }
 
-template <class Superblock>
-static inline void prefetch(const Superblock* superblock) {
-  const char* ahead = reinterpret_cast<const char*>(superblock) + kPrefetchBytes;
-#pragma GCC unroll 17
-  for (std::size_t line = 0; line < sizeof(Superblock); line += kLine) _mm_prefetch(ahead + line, _MM_HINT_T0);
+// sum + the product of a block: `dot` less the zero point's part, by the scales. `q_sum` and `x_scale` are the token's.
+template <class Format>
+static inline __m256 add_block(__m256 sum, __m256i dot, std::int32_t q_sum, __m256 weight_scale, float x_scale) {
+  const __m256i zeros = _mm256_slli_epi32(_mm256_set1_epi32(q_sum), std::countr_zero(Format::kZero));
+  const __m256 scale = _mm256_mul_ps(weight_scale, _mm256_set1_ps(x_scale));
+  return _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(dot, zeros)), scale, sum);
 }
 
-// Tokens [token, token + Tokens) of one panel.
+// The sums of a panel and all tokens, as many as `Tokens`; `next` is the panel that will be asked for after it.
 template <class Format, int Tokens>
-static void tile(const MatmulQ& op, std::size_t panel, std::size_t token) {
-  const auto* superblock = panel_superblocks<typename Format::Superblock>(op.weights, panel);
-  const std::size_t blocks = op.weights.cols / kBlock, step = op.x.row_step;
-
-  __m256 out[Tokens][kHalves] = {};
-  for (std::size_t b = 0; b < blocks; ++b) {
-    const std::size_t side = b % kSuperblockBlocks;
-    if (side == 0) prefetch(superblock);
-
-    __m256i dot[Tokens][kHalves];
-    Format::dot(superblock->quants[side], op.x.block(token, b), step * kBlock, dot);
-    const float* scales = op.x.scales + op.x.at(token, b);
-    const std::int32_t* sums = op.x.sums + op.x.at(token, b);
-
+[[gnu::always_inline]] static inline void narrow_sums(const MatmulQ& op, std::size_t panel, std::size_t next,
+                                                      __m256 (&sum)[Tokens][kHalves]) {
+  using Superblock = typename Format::Superblock;
+  const Stream<Superblock> stream(op.weights, panel, next);
 #pragma GCC unroll 2
-    for (std::size_t h = 0; h < kHalves; ++h) {
-      const __m256 weight_scale = load_scales(superblock->scale[side], h);
-#pragma GCC unroll 4
-      for (int t = 0; t < Tokens; ++t) {
-        const __m256i sum = _mm256_set1_epi32(sums[t * step]);
-        const __m256i product = _mm256_sub_epi32(dot[t][h], _mm256_slli_epi32(sum, std::countr_zero(Format::kZero)));
-        const __m256 scale = _mm256_mul_ps(weight_scale, _mm256_set1_ps(scales[t * step]));
-        out[t][h] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(product), scale, out[t][h]);
+  for (int t = 0; t < Tokens; ++t) sum[t][0] = sum[t][1] = _mm256_setzero_ps();
+  for (std::size_t b = 0; b < op.weights.cols / kBlock; ++b) {
+    const std::size_t s = b / kSuperblockBlocks, side = b % kSuperblockBlocks;
+    if (side == 0) stream.prefetch(s + kPrefetchBytes / sizeof(Superblock));
+
+    const auto& quants = stream.here[s].quants[side];
+    const std::size_t at = op.x.at(0, b), step = op.x.row_step;
+    const std::int8_t* q = op.x.quants + at * kBlock;
+    __m256i plane_sum[Format::kPlanes][Tokens][kHalves] = {};
+#pragma GCC unroll 8
+    for (int g = 0; g < kWords; ++g) {
+#pragma GCC unroll 2
+      for (std::size_t h = 0; h < kHalves; ++h) {
+#pragma GCC unroll 2
+        for (int p = 0; p < Format::kPlanes; ++p) {
+          const __m256i word = Format::word(quants, p, g, h);
+#pragma GCC unroll 2
+          for (int t = 0; t < Tokens; ++t) {
+            const __m256i four = broadcast_word(q + t * step * kBlock + 4 * g);
+            plane_sum[p][t][h] = add_products(plane_sum[p][t][h], word, four);
+          }
+        }
       }
     }
-    superblock += side;
-  }
-
-  for (std::size_t h = 0; h < kHalves; ++h) {
-    const std::size_t row = panel * kPanelRows + h * kHalfRows;
-    if (row >= op.weights.rows) break;
-    for (int t = 0; t < Tokens; ++t) {
-      store_rows(op.out + (token + t) * op.out_stride + row, out[t][h], op.weights.rows - row);
+#pragma GCC unroll 2
+    for (std::size_t h = 0; h < kHalves; ++h) {
+      const __m256 weight_scale = load_scales(stream.here[s].scale[side], h);
+#pragma GCC unroll 2
+      for (int t = 0; t < Tokens; ++t) {
+        __m256i dot = widen_plane(plane_sum[0][t][h], 0);
+        if (Format::kPlanes == 2) dot = _mm256_add_epi32(dot, widen_plane(plane_sum[Format::kPlanes - 1][t][h], 1));
+        const std::size_t row = at + t * step;
+        sum[t][h] = add_block<Format>(sum[t][h], dot, op.x.sums[row], weight_scale, op.x.scales[row]);
+      }
     }
   }
+}
+
+template <class Format, int Tokens>
+static void narrow(const MatmulQ& op, std::size_t begin, std::size_t end) {
+  const auto single = [&](std::size_t panel) {
+    __m256 sum[Tokens][kHalves];
+    narrow_sums<Format, Tokens>(op, panel, panel + 1, sum);
+#pragma GCC unroll 2
+    for (int t = 0; t < Tokens; ++t) finish_panel(op.weights, op.out, panel, t, sum[t]);
+  };
+  const auto pair = [&](std::size_t first, std::size_t second) {
+    if (op.out.finish != Finish::kSwiGlu) {
+      single(first);
+      single(second);
+      return;
+    }
+    __m256 gate[Tokens][kHalves], up[Tokens][kHalves];
+    narrow_sums<Format, Tokens>(op, first, second, gate);
+    narrow_sums<Format, Tokens>(op, second, first + 1, up);
+#pragma GCC unroll 2
+    for (int t = 0; t < Tokens; ++t) finish_gated(op.out, first, t, gate[t], up[t]);
+  };
+  for_panels(op.weights, op.out.finish, begin, end, pair, single);
+}
+
+// What one panel and a block of tokens have come to.
+struct Sums {
+  alignas(32) float of[kTokenBlock][kPanelRows];
+  __m256i half_block[2][kTokenBlock][kHalves];  // by plane: int16 sums over half a block, or int32 ones over a plane
+};
+
+// Half of a plane's words of a block, with every token: done(t, sums) gets the int16 sums, begun from those of
+// `start`(t).
+template <class Format, class Start, class Done>
+[[gnu::always_inline]] static inline void half_plane(const MatmulQ& op, const auto& quants, int plane, int part,
+                                                     const std::int8_t* q, std::size_t count, const Start& start,
+                                                     const Done& done) {
+  __m256i word[kHalfWords][kHalves];
+#pragma GCC unroll 4
+  for (int g = 0; g < kHalfWords; ++g) {
+#pragma GCC unroll 2
+    for (std::size_t h = 0; h < kHalves; ++h) word[g][h] = Format::word(quants, plane, part * kHalfWords + g, h);
+  }
+  q += part * kHalfWords * 4;
+  for (std::size_t t = 0; t < count; ++t, q += op.x.row_step * kBlock) {
+    __m256i sum[kHalves];
+    start(t, sum);
+#pragma GCC unroll 4
+    for (int g = 0; g < kHalfWords; ++g) {
+      const __m256i four = broadcast_word(q + 4 * g);
+#pragma GCC unroll 2
+      for (std::size_t h = 0; h < kHalves; ++h) sum[h] = add_products(sum[h], word[g][h], four);
+    }
+    done(t, sum);
+  }
+}
+
+// As narrow_sums, of a block of tokens.
+template <class Format>
+static void wide_sums(const MatmulQ& op, std::size_t panel, std::size_t next, std::size_t token, std::size_t count,
+                      Sums& sums) {
+  constexpr int kLast = Format::kPlanes - 1;
+  const Stream<typename Format::Superblock> stream(op.weights, panel, next);
+  const std::size_t ahead = prefetch_superblocks(count);
+  std::memset(sums.of, 0, count * sizeof sums.of[0]);
+
+  const auto zero = [](std::size_t, __m256i(&sum)[kHalves]) { sum[0] = sum[1] = _mm256_setzero_si256(); };
+  for (std::size_t b = 0; b < op.weights.cols / kBlock; ++b) {
+    const std::size_t side = b % kSuperblockBlocks, at = op.x.at(token, b), step = op.x.row_step;
+    const auto& superblock = stream.here[b / kSuperblockBlocks];
+    const auto& quants = superblock.quants[side];
+    const std::int8_t* q = op.x.quants + at * kBlock;
+    const float* x_scale = op.x.scales + at;
+    const std::int32_t* q_sum = op.x.sums + at;
+    if (side == 0) stream.prefetch(b / kSuperblockBlocks + ahead);
+
+    for (int plane = 0; plane <= kLast; ++plane) {
+      __m256i(*half)[kHalves] = sums.half_block[plane];
+      const auto keep = [&](std::size_t t, const __m256i(&sum)[kHalves]) {
+        half[t][0] = sum[0];
+        half[t][1] = sum[1];
+      };
+      const auto resume = [&](std::size_t t, __m256i(&sum)[kHalves]) {
+        sum[0] = half[t][0];
+        sum[1] = half[t][1];
+      };
+      half_plane<Format>(op, quants, plane, 0, q, count, zero, keep);
+      if (plane < kLast) {
+        half_plane<Format>(op, quants, plane, 1, q, count, resume, [&](std::size_t t, const __m256i(&sum)[kHalves]) {
+          half[t][0] = widen_plane(sum[0], plane);
+          half[t][1] = widen_plane(sum[1], plane);
+        });
+        continue;
+      }
+      const __m256 weight_scale[kHalves] = {load_scales(superblock.scale[side], 0),
+                                            load_scales(superblock.scale[side], 1)};
+      half_plane<Format>(op, quants, plane, 1, q, count, resume, [&](std::size_t t, const __m256i(&sum)[kHalves]) {
+#pragma GCC unroll 2
+        for (std::size_t h = 0; h < kHalves; ++h) {
+          __m256i dot = widen_plane(sum[h], kLast);
+          if (kLast == 1) dot = _mm256_add_epi32(dot, sums.half_block[0][t][h]);
+          float* of = sums.of[t] + h * kHalfRows;
+          const __m256 total =
+              add_block<Format>(_mm256_load_ps(of), dot, q_sum[t * step], weight_scale[h], x_scale[t * step]);
+          _mm256_store_ps(of, total);
+        }
+      });
+    }
+  }
+}
+
+// Tokens outermost: their activations stay in L2 while the panels pass, whose bytes are few beside their work.
+template <class Format>
+static void wide(const MatmulQ& op, std::size_t begin, std::size_t end) {
+  for_token_blocks(op.tokens, kTokenBlock, [&](std::size_t token, std::size_t count) {
+    const auto load = [](const Sums& sums, std::size_t t, __m256(&sum)[kHalves]) {
+      sum[0] = _mm256_load_ps(sums.of[t]);
+      sum[1] = _mm256_load_ps(sums.of[t] + kHalfRows);
+    };
+    const auto single = [&](std::size_t panel) {
+      Sums sums;
+      wide_sums<Format>(op, panel, panel + 1, token, count, sums);
+      for (std::size_t t = 0; t < count; ++t) {
+        __m256 sum[kHalves];
+        load(sums, t, sum);
+        finish_panel(op.weights, op.out, panel, token + t, sum);
+      }
+    };
+    const auto pair = [&](std::size_t first, std::size_t second) {
+      if (op.out.finish != Finish::kSwiGlu) {
+        single(first);
+        single(second);
+        return;
+      }
+      Sums gates, ups;
+      wide_sums<Format>(op, first, second, token, count, gates);
+      wide_sums<Format>(op, second, first + 1, token, count, ups);
+      for (std::size_t t = 0; t < count; ++t) {
+        __m256 gate[kHalves], up[kHalves];
+        load(gates, t, gate);
+        load(ups, t, up);
+        finish_gated(op.out, first, token + t, gate, up);
+      }
+    };
+    for_panels(op.weights, op.out.finish, begin, end, pair, single);
+  });
 }
 
 template <class Format>
 static void matmul_q(const MatmulQ& op, std::size_t begin, std::size_t end) {
-  static constexpr Tiles<MatmulQ> kTiles = {tile<Format, 1>, tile<Format, 2>, tile<Format, 3>};
-  for (std::size_t panel = begin; panel < end; ++panel) run_tiles(op, panel, kTiles);
+  switch (op.tokens) {
+    case 0:
+      return;
+    case 1:
+      return narrow<Format, 1>(op, begin, end);
+    case kNarrow:
+      return narrow<Format, kNarrow>(op, begin, end);
+    default:
+      return wide<Format>(op, begin, end);
+  }
 }
 
 }  // namespace cria::cpu::avx2

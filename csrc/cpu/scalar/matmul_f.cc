@@ -1,25 +1,20 @@
-#include <algorithm>
-#include <bit>
 #include <cmath>
 
 #include "../../core/half.h"
-#include "../matmul.h"
+#include "finish.h"
 
 namespace cria::cpu::scalar {
 namespace {
 
 template <class Element, float (*widen)(Element)>
 void matmul(const MatmulF& op, std::size_t begin, std::size_t end) {
-  const std::size_t cols = op.weights.cols, last = std::min(end * kPanelRows, op.weights.rows);
-  for (std::size_t row = begin * kPanelRows; row < last; ++row) {
+  finish_rows(op.weights, op.out, op.tokens, begin, end, [&](std::size_t row, std::size_t token) {
     const Element* weights = panel_values<Element>(op.weights, row / kPanelRows) + row % kPanelRows;
-    for (std::size_t t = 0; t < op.tokens; ++t) {
-      const float* x = op.x + t * op.x_stride;
-      float out = 0.0f;
-      for (std::size_t k = 0; k < cols; ++k) out = std::fma(widen(weights[k * kPanelRows]), x[k], out);
-      op.out[t * op.out_stride + row] = out;
-    }
-  }
+    const float* x = op.x + token * op.x_stride;
+    float sum = 0.0f;
+    for (std::size_t k = 0; k < op.weights.cols; ++k) sum = std::fma(widen(weights[k * kPanelRows]), x[k], sum);
+    return sum;
+  });
 }
 
 float same(float value) { return value; }

@@ -1,6 +1,6 @@
 #include "../swiglu.h"
 
-#include "../exp.h"
+#include "../silu.h"
 
 namespace cria::cpu::scalar {
 
@@ -9,7 +9,7 @@ void swiglu(const SwiGlu& op, std::size_t begin, std::size_t end) {
     const float* gate = op.gate_up + token * op.x_stride;
     const float* up = gate + op.dim;
     float* out = op.out + token * op.out_stride;
-    for (std::size_t c = 0; c < op.dim; ++c) out[c] = gate[c] / (1.0f + exp_f32(-gate[c])) * up[c];
+    for (std::size_t c = 0; c < op.dim; ++c) out[c] = silu(gate[c]) * up[c];
   }
 }
 

@@ -1,0 +1,223 @@
+// What the products with q4_0 and q8_0 weights have in common: all but how a block is taken apart.
+//
+// A block of a panel, 16 rows by 32 columns, is eight operands of vpdpbusd. They stay in registers while the tokens go
+// by: each costs eight broadcasts of four activations, and eight vpdpbusd a panel.
+//
+//                     row 0 ... 15
+//       word g      | w(4g .. 4g+3) x 16 |     u8, the unsigned operand, g < 8
+//       token t     | q(4g .. 4g+3), broadcast    s8, the signed one
+//       dot         | 16 x int32, from -z sum     a chain over the words
+//       sum[t]      | 16 x f32                    a chain over the blocks
+//
+// Up to kNarrow tokens, `sum` stays in registers, and a panel is one stream from memory. With more, two panels share
+// the broadcasts and `sum` is in L1: for 128 tokens 16 KiB, beside which a block's activations pass from L2, where
+// those of 4096 columns (640 KiB) stay. Per token, block and panel two of the ten operations that vpdpbusd's two pipes
+// take are the product of the scales and the fused multiply-add, so four fifths of its peak is the most there is.
+//
+// A Format has
+//     Superblock               the one of panel.h
+//     kZero                    the weights' zero point, a power of two
+//     words(quants, word)      the eight operands of one block
+#pragma once
+
+#include <immintrin.h>
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "../stream.h"
+#include "finish.h"
+
+namespace cria::cpu::avx512 {
+
+constexpr int kWords = kBlock / 4;
+
+// Up to two tokens a panel is one stream from memory and its sums stay in registers. From three on two panels that
+// share the broadcasts are faster.
+constexpr std::size_t kNarrow = 2;
+
+// Fewer leave the taking apart of a block, 34 instructions for two panels, a larger share (5 % at 64, 10 % at 32); at
+// 256 their sums alone are 32 KiB.
+constexpr std::size_t kTokenBlock = 128;
+
+static inline __m512i load_line(const std::uint8_t* line) {
+  return _mm512_load_si512(reinterpret_cast<const __m512i*>(line));
+}
+
+// Four activations, for all rows.
+static inline __m512i broadcast_word(const std::int8_t* q) {
+  std::int32_t word;
+  std::memcpy(&word, q, sizeof word);
+  return _mm512_set1_epi32(word);
+}
+
+// A block of `Count` panels, taken apart.
+template <class Format, int Count>
+struct Operands {
+  __m512i word[Count][kWords];
+  __m512 scale[Count];
+
+  [[gnu::always_inline]] void load(const typename Format::Superblock* const (&superblock)[Count], std::size_t side) {
+#pragma GCC unroll 2
+    for (int p = 0; p < Count; ++p) {
+      Format::words(superblock[p]->quants[side], word[p]);
+      scale[p] = _mm512_cvtph_ps(_mm256_load_si256(reinterpret_cast<const __m256i*>(superblock[p]->scale[side])));
+    }
+  }
+
+  // sum[p] += this block's product with one token's.
+  [[gnu::always_inline]] void add(const std::int8_t* q, float x_scale, std::int32_t q_sum, __m512 (&sum)[Count]) const {
+    const __m512i zeros = _mm512_slli_epi32(_mm512_set1_epi32(q_sum), std::countr_zero(Format::kZero));
+    __m512i dot[Count];
+#pragma GCC unroll 2
+    for (int p = 0; p < Count; ++p) dot[p] = _mm512_sub_epi32(_mm512_setzero_si512(), zeros);
+#pragma GCC unroll 8
+    for (int g = 0; g < kWords; ++g) {
+      const __m512i four = broadcast_word(q + 4 * g);
+#pragma GCC unroll 2
+      for (int p = 0; p < Count; ++p) dot[p] = _mm512_dpbusd_epi32(dot[p], word[p][g], four);
+    }
+#pragma GCC unroll 2
+    for (int p = 0; p < Count; ++p) {
+      const __m512 factor = _mm512_mul_ps(scale[p], _mm512_set1_ps(x_scale));
+      sum[p] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[p]), factor, sum[p]);
+    }
+  }
+};
+
+// The sums of a panel and all tokens, as many as `Tokens`; `next` is the panel that will be asked for after it.
+template <class Format, int Tokens>
+[[gnu::always_inline]] static inline void narrow_sums(const MatmulQ& op, std::size_t panel, std::size_t next,
+                                                      __m512 (&sum)[Tokens][1]) {
+  using Superblock = typename Format::Superblock;
+  const Stream<Superblock> stream(op.weights, panel, next);
+#pragma GCC unroll 2
+  for (int t = 0; t < Tokens; ++t) sum[t][0] = _mm512_setzero_ps();
+  for (std::size_t b = 0; b < op.weights.cols / kBlock; ++b) {
+    const std::size_t s = b / kSuperblockBlocks, side = b % kSuperblockBlocks;
+    if (side == 0) stream.prefetch(s + kPrefetchBytes / sizeof(Superblock));
+    Operands<Format, 1> operands;
+    operands.load({stream.here + s}, side);
+    const std::size_t at = op.x.at(0, b);
+#pragma GCC unroll 2
+    for (int t = 0; t < Tokens; ++t) {
+      const std::size_t row = at + t * op.x.row_step;
+      operands.add(op.x.quants + row * kBlock, op.x.scales[row], op.x.sums[row], sum[t]);
+    }
+  }
+}
+
+template <class Format, int Tokens>
+static void narrow(const MatmulQ& op, std::size_t begin, std::size_t end) {
+  const auto single = [&](std::size_t panel) {
+    __m512 sum[Tokens][1];
+    narrow_sums<Format, Tokens>(op, panel, panel + 1, sum);
+#pragma GCC unroll 2
+    for (int t = 0; t < Tokens; ++t) finish_panel(op.weights, op.out, panel, t, sum[t][0]);
+  };
+  const auto pair = [&](std::size_t first, std::size_t second) {
+    if (op.out.finish != Finish::kSwiGlu) {
+      single(first);
+      single(second);
+      return;
+    }
+    __m512 gate[Tokens][1], up[Tokens][1];
+    narrow_sums<Format, Tokens>(op, first, second, gate);
+    narrow_sums<Format, Tokens>(op, second, first + 1, up);
+#pragma GCC unroll 2
+    for (int t = 0; t < Tokens; ++t) finish_gated(op.out, first, t, gate[t][0], up[t][0]);
+  };
+  for_panels(op.weights, op.out.finish, begin, end, pair, single);
+}
+
+// The sums of some panels and a block of tokens.
+template <int Count>
+struct Sums {
+  alignas(kLine) float of[kTokenBlock][Count][kPanelRows];
+};
+
+template <class Format, int Count>
+static void wide_sums(const MatmulQ& op, const Stream<typename Format::Superblock> (&stream)[Count], std::size_t token,
+                      std::size_t count, Sums<Count>& sums) {
+  const std::size_t ahead = prefetch_superblocks(count);
+  const typename Format::Superblock* superblock[Count];
+  for (int p = 0; p < Count; ++p) superblock[p] = stream[p].here;
+  std::memset(sums.of, 0, count * sizeof sums.of[0]);
+
+  const std::size_t blocks = op.weights.cols / kBlock;
+  for (std::size_t b = 0; b < blocks; ++b) {
+    const std::size_t side = b % kSuperblockBlocks;
+    for (int p = 0; p < Count; ++p) {
+      if (side == 0) stream[p].prefetch(b / kSuperblockBlocks + ahead);
+    }
+    Operands<Format, Count> operands;
+    operands.load(superblock, side);
+
+    const std::size_t at = op.x.at(token, b);
+    const std::int8_t* q = op.x.quants + at * kBlock;
+    const float* scale = op.x.scales + at;
+    const std::int32_t* q_sum = op.x.sums + at;
+    for (std::size_t t = 0; t < count; ++t) {
+      float(&of)[Count][kPanelRows] = sums.of[t];
+      __m512 sum[Count];
+#pragma GCC unroll 2
+      for (int p = 0; p < Count; ++p) sum[p] = _mm512_load_ps(of[p]);
+      operands.add(q, *scale, *q_sum, sum);
+#pragma GCC unroll 2
+      for (int p = 0; p < Count; ++p) _mm512_store_ps(of[p], sum[p]);
+      q += op.x.row_step * kBlock;
+      scale += op.x.row_step;
+      q_sum += op.x.row_step;
+    }
+    for (int p = 0; p < Count; ++p) superblock[p] += side;
+  }
+}
+
+// Tokens outermost: their activations stay in L2 while the panels pass, whose bytes are few beside their work.
+template <class Format>
+static void wide(const MatmulQ& op, std::size_t begin, std::size_t end) {
+  using Stream = Stream<typename Format::Superblock>;
+  const std::size_t step = op.out.finish == Finish::kSwiGlu ? 1 : 2;  // from a pair's panels to those of the next
+  for_token_blocks(op.tokens, kTokenBlock, [&](std::size_t token, std::size_t count) {
+    const auto single = [&](std::size_t panel) {
+      Sums<1> sums;
+      wide_sums<Format>(op, {Stream(op.weights, panel, panel + 1)}, token, count, sums);
+      for (std::size_t t = 0; t < count; ++t) {
+        finish_panel(op.weights, op.out, panel, token + t, _mm512_load_ps(sums.of[t][0]));
+      }
+    };
+    const auto pair = [&](std::size_t first, std::size_t second) {
+      Sums<2> sums;
+      wide_sums<Format>(op, {Stream(op.weights, first, first + step), Stream(op.weights, second, second + step)}, token,
+                        count, sums);
+      for (std::size_t t = 0; t < count; ++t) {
+        const __m512 a = _mm512_load_ps(sums.of[t][0]), b = _mm512_load_ps(sums.of[t][1]);
+        if (op.out.finish == Finish::kSwiGlu) {
+          finish_gated(op.out, first, token + t, a, b);
+        } else {
+          finish_panel(op.weights, op.out, first, token + t, a);
+          finish_panel(op.weights, op.out, second, token + t, b);
+        }
+      }
+    };
+    for_panels(op.weights, op.out.finish, begin, end, pair, single);
+  });
+}
+
+template <class Format>
+static void matmul_q(const MatmulQ& op, std::size_t begin, std::size_t end) {
+  switch (op.tokens) {
+    case 0:
+      return;
+    case 1:
+      return narrow<Format, 1>(op, begin, end);
+    case kNarrow:
+      return narrow<Format, kNarrow>(op, begin, end);
+    default:
+      return wide<Format>(op, begin, end);
+  }
+}
+
+}  // namespace cria::cpu::avx512

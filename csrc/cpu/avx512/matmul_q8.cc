@@ -1,0 +1,20 @@
+#include "matmul_q.h"
+
+namespace cria::cpu::avx512 {
+namespace {
+
+struct Q8 {
+  using Superblock = Q8Superblock;
+  static constexpr std::uint32_t kZero = kQ8Zero;
+
+  [[gnu::always_inline]] static void words(const std::uint8_t (&quants)[8][kLine], __m512i (&word)[kWords]) {
+#pragma GCC unroll 8
+    for (int g = 0; g < kWords; ++g) word[g] = load_line(quants[g]);
+  }
+};
+
+}  // namespace
+
+void matmul_q8(const MatmulQ& op, std::size_t begin, std::size_t end) { matmul_q<Q8>(op, begin, end); }
+
+}  // namespace cria::cpu::avx512
