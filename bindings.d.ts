@@ -113,6 +113,8 @@ export function programMatmul(
   out: number,
   column: number,
 ): void;
+export function programMatmulAdd(program: ProgramHandle, x: number, weight: TensorHandle, out: number): void;
+export function programMatmulSwiglu(program: ProgramHandle, x: number, weight: TensorHandle, out: number): void;
 export function programRope(program: ProgramHandle, qkv: number, layer: number, options: RopeOptions): void;
 export function programAttention(program: ProgramHandle, qkv: number, layer: number, heads: number, out: number): void;
 export function programSwiglu(program: ProgramHandle, gateUp: number, out: number): void;

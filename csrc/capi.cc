@@ -316,6 +316,20 @@ cria_status cria_program_matmul(cria_program* program, cria_value x, const cria_
   });
 }
 
+cria_status cria_program_matmul_add(cria_program* program, cria_value x, const cria_tensor* weight, cria_value out) {
+  return guarded([&] {
+    require_pointer(weight, "weight");
+    recording(program)->program.matmul_add(x, weight->tensor, out);
+  });
+}
+
+cria_status cria_program_matmul_swiglu(cria_program* program, cria_value x, const cria_tensor* weight, cria_value out) {
+  return guarded([&] {
+    require_pointer(weight, "weight");
+    recording(program)->program.matmul_swiglu(x, weight->tensor, out);
+  });
+}
+
 cria_status cria_program_rope(cria_program* program, cria_value qkv, size_t layer, const cria_rope_options* options) {
   return guarded([&] {
     require_pointer(options, "options");

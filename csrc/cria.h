@@ -202,6 +202,13 @@ CRIA_API cria_status cria_program_rmsnorm(cria_program* program, cria_value x, c
  * done once for all products in a row with the same x. */
 CRIA_API cria_status cria_program_matmul(cria_program* program, cria_value x, const cria_tensor* weight, cria_value out,
                                          size_t column);
+/* out = out + x weight^T, the bits of cria_program_matmul and cria_program_add. out is as wide as weight has rows. */
+CRIA_API cria_status cria_program_matmul_add(cria_program* program, cria_value x, const cria_tensor* weight,
+                                             cria_value out);
+/* out = silu(gate) * up, gate and up being the halves of x weight^T: the bits of cria_program_matmul and
+ * cria_program_swiglu. weight has twice as many rows as out is wide. */
+CRIA_API cria_status cria_program_matmul_swiglu(cria_program* program, cria_value x, const cria_tensor* weight,
+                                                cria_value out);
 typedef struct cria_rope_options {
   uint32_t struct_size;
   size_t heads;      /* of q, a multiple of the cache's kv_heads; those of k and v, and head_dim, are the cache's */

@@ -58,21 +58,20 @@ export function llamaCache({ layers, kvHeads, headDim }: LlamaConfig, type: Cach
 
 /** The forward pass's values: the floats of each, for every token of a batch or for every output asked for. */
 export function llamaValues({ dim, heads, kvHeads, headDim, ffn, vocab }: LlamaConfig) {
+  const rest = {
+    x: dim, // the residual stream
+    normed: dim,
+    attended: heads * headDim,
+    gateUp: 2 * ffn,
+    hidden: ffn,
+  };
   return {
-    tokens: {
-      x: dim, // the residual stream
-      normed: dim,
-      qkv: (heads + 2 * kvHeads) * headDim,
-      attended: heads * headDim,
-      gateUp: 2 * ffn,
-      hidden: ffn,
-      delta: dim,
-    },
-    outputs: { last: dim, lastNormed: dim, logits: vocab },
+    tokens: { ...rest, qkv: (heads + 2 * kvHeads) * headDim },
+    outputs: { ...rest, logits: vocab },
   } as const;
 }
 
-/** The forward pass: token ids to logits. */
+/** The forward pass: token ids to logits. Past the last block's keys and values, only wanted tokens go on. */
 export function recordLlama(device: Device, config: LlamaConfig, weights: LlamaWeights, cache: CacheShape): Program {
   const { heads, eps } = config;
   const rope: RopeOptions = {
@@ -85,8 +84,8 @@ export function recordLlama(device: Device, config: LlamaConfig, weights: LlamaW
 
   const program = new Program(device, cache);
   const widths = llamaValues(config);
-  const { x, normed, qkv, attended, gateUp, hidden, delta } = valuesOf(program, "tokens", widths.tokens);
-  const { last, lastNormed, logits } = valuesOf(program, "outputs", widths.outputs);
+  const tokens = valuesOf(program, "tokens", widths.tokens);
+  const outputs = valuesOf(program, "outputs", widths.outputs);
 
   const linear = (input: Value, matrices: readonly TensorHandle[], out: Value) => {
     let column = 0;
@@ -95,27 +94,34 @@ export function recordLlama(device: Device, config: LlamaConfig, weights: LlamaW
       column += native.tensorRows(matrix);
     }
   };
+  const gated = (input: Value, [both, ...others]: readonly TensorHandle[], gateUp: Value, out: Value) => {
+    if (others.length === 0) return program.matmulSwiGlu(input, both!, out);
+    linear(input, [both!, ...others], gateUp);
+    program.swiGlu(gateUp, out);
+  };
 
-  program.embed(weights.embedding, x);
+  program.embed(weights.embedding, tokens.x);
   for (const [layer, block] of weights.blocks.entries()) {
-    program.rmsNorm(x, block.attentionNorm, eps, normed);
-    linear(normed, block.qkv, qkv);
-    program.rope(qkv, layer, rope);
-    program.attention(qkv, layer, heads, attended);
-    program.matmul(attended, block.attentionOut, delta);
-    program.add(x, delta, x);
+    program.rmsNorm(tokens.x, block.attentionNorm, eps, tokens.normed);
+    linear(tokens.normed, block.qkv, tokens.qkv);
+    program.rope(tokens.qkv, layer, rope);
+    program.attention(tokens.qkv, layer, heads, tokens.attended);
 
+    const last = layer === weights.blocks.length - 1;
+    if (last) {
+      program.select(tokens.x, outputs.x);
+      program.select(tokens.attended, outputs.attended);
+    }
+    const { x, normed, attended, gateUp, hidden } = last ? outputs : tokens;
+    program.matmulAdd(attended, block.attentionOut, x);
     program.rmsNorm(x, block.ffnNorm, eps, normed);
-    linear(normed, block.gateUp, gateUp);
-    program.swiGlu(gateUp, hidden);
-    program.matmul(hidden, block.down, delta);
-    program.add(x, delta, x);
+    gated(normed, block.gateUp, gateUp, hidden);
+    program.matmulAdd(hidden, block.down, x);
   }
 
-  program.select(x, last);
-  program.rmsNorm(last, weights.outputNorm, eps, lastNormed);
-  program.matmul(lastNormed, weights.output, logits);
-  program.finish(logits);
+  program.rmsNorm(outputs.x, weights.outputNorm, eps, outputs.normed);
+  program.matmul(outputs.normed, weights.output, outputs.logits);
+  program.finish(outputs.logits);
   return program;
 }
 

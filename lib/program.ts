@@ -55,6 +55,16 @@ export class Program {
     native.programMatmul(this.#handle, x.id, weight, out.id, column);
   }
 
+  /** out = out + x · weightᵀ: the bits of {@link matmul} and {@link add}, in one pass. */
+  matmulAdd(x: Value, weight: TensorHandle, out: Value): void {
+    native.programMatmulAdd(this.#handle, x.id, weight, out.id);
+  }
+
+  /** out = silu(gate) · up, the halves of x · weightᵀ: the bits of {@link matmul} and {@link swiGlu}, in one pass. */
+  matmulSwiGlu(x: Value, weight: TensorHandle, out: Value): void {
+    native.programMatmulSwiglu(this.#handle, x.id, weight, out.id);
+  }
+
   /** Turns q and k of qkv (Su et al. 2021) and writes k and v to a layer of the cache. */
   rope(qkv: Value, layer: number, options: RopeOptions): void {
     native.programRope(this.#handle, qkv.id, layer, options);

@@ -76,6 +76,8 @@ const sound: Record<Exclude<Name, "kind">, () => unknown[]> = {
   programMatmul: () => [newProgram(), 0, newMatrix(), 5, 0],
   programRope: () => [newProgram(), 2, 0, ropeOptions],
   programAttention: () => [newProgram(), 2, 0, 1, 3],
+  programMatmulAdd: () => [newProgram(), 0, newMatrix(), 5],
+  programMatmulSwiglu: () => [newProgram(), 0, newMatrix(), 6],
   programSwiglu: () => [newProgram(), 4, 0],
   programAdd: () => [newProgram(), 0, 0, 0],
   programSelect: () => [newProgram(), 0, 1],

@@ -53,6 +53,18 @@ Napi::Value program_matmul(const Napi::CallbackInfo& info) {
                                             get_size(info[4], "column")));
 }
 
+Napi::Value program_matmul_add(const Napi::CallbackInfo& info) {
+  return recorded(info,
+                  cria_program_matmul_add(program_of(info).get(), get_int32(info[1], "x"),
+                                          get_handle<cria_tensor>(info[2], "weight").get(), get_int32(info[3], "out")));
+}
+
+Napi::Value program_matmul_swiglu(const Napi::CallbackInfo& info) {
+  return recorded(
+      info, cria_program_matmul_swiglu(program_of(info).get(), get_int32(info[1], "x"),
+                                       get_handle<cria_tensor>(info[2], "weight").get(), get_int32(info[3], "out")));
+}
+
 Napi::Value program_rope(const Napi::CallbackInfo& info) {
   const cria_rope_options options = get_rope_options(info[3], "options");
   return recorded(
@@ -135,6 +147,8 @@ void export_program(Napi::Env env, Napi::Object exports) {
   export_function<program_embed>(env, exports, "programEmbed");
   export_function<program_rmsnorm>(env, exports, "programRmsnorm");
   export_function<program_matmul>(env, exports, "programMatmul");
+  export_function<program_matmul_add>(env, exports, "programMatmulAdd");
+  export_function<program_matmul_swiglu>(env, exports, "programMatmulSwiglu");
   export_function<program_rope>(env, exports, "programRope");
   export_function<program_attention>(env, exports, "programAttention");
   export_function<program_swiglu>(env, exports, "programSwiglu");

@@ -84,6 +84,16 @@ void Program::rmsnorm(cria_value x, TensorPtr weight, float eps, cria_value out)
   record(RmsNormOp{x, std::move(weight), eps, out}, out);
 }
 
+void Program::record_product(cria_value x, TensorPtr weight, cria_value out, std::size_t column, Finish finish) {
+  if (x == out) throw Error(CRIA_ERROR_ARGUMENT, "out: must not be x");
+  if (is_quantised(weight->type) && quantised_ != x) {
+    record(QuantizeOp{x}, -1);
+    quantised_ = x;
+    quantised_width_ = std::max(quantised_width_, weight->cols);
+  }
+  record(MatmulOp{x, std::move(weight), out, column, finish}, out);
+}
+
 void Program::matmul(cria_value x, TensorPtr weight, cria_value out, std::size_t column) {
   require_recording();
   require_layout(*weight, Layout::kMatrix, "weight");
@@ -92,14 +102,31 @@ void Program::matmul(cria_value x, TensorPtr weight, cria_value out, std::size_t
   const std::size_t width = checked(out, "out").width;
   require(column <= width && weight->rows <= width - column, "column",
           "at most out's " + std::to_string(width) + " less weight's " + std::to_string(weight->rows), column);
-  if (x == out) throw Error(CRIA_ERROR_ARGUMENT, "out: must not be x");
+  record_product(x, std::move(weight), out, column, Finish::kStore);
+}
 
-  if (is_quantised(weight->type) && quantised_ != x) {
-    record(QuantizeOp{x}, -1);
-    quantised_ = x;
-    quantised_width_ = std::max(quantised_width_, weight->cols);
-  }
-  record(MatmulOp{x, std::move(weight), out, column}, out);
+void Program::matmul_add(cria_value x, TensorPtr weight, cria_value out) {
+  require_recording();
+  require_layout(*weight, Layout::kMatrix, "weight");
+  check_width(x, weight->cols, "x");
+  check_width(out, weight->rows, "out");
+  check_same_rows(x, out, "out");
+  record_product(x, std::move(weight), out, 0, Finish::kAdd);
+}
+
+void Program::matmul_swiglu(cria_value x, TensorPtr weight, cria_value out) {
+  require_recording();
+  require_layout(*weight, Layout::kMatrix, "weight");
+  check_width(x, weight->cols, "x");
+  check_same_rows(x, out, "out");
+  const std::size_t width = checked(out, "out").width;
+  require(weight->rows % 2 == 0 && weight->rows / 2 == width, "weight",
+          "of " + std::to_string(2 * width) + " rows, twice out's width", weight->rows);
+  // Backends give gate and up to one thread in groups of 16 rows.
+  if (width % 16 == 0) return record_product(x, std::move(weight), out, 0, Finish::kSwiGlu);
+  const cria_value gate_up = value(checked(out, "out").rows, weight->rows);
+  record_product(x, std::move(weight), gate_up, 0, Finish::kStore);
+  swiglu(gate_up, out);
 }
 
 void Program::rope(cria_value qkv, std::size_t layer, const cria_rope_options& options) {

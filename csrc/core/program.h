@@ -11,6 +11,7 @@
 
 #include "../cria.h"
 #include "cache.h"
+#include "finish.h"
 #include "tensor.h"
 
 namespace cria {
@@ -35,7 +36,7 @@ struct RopeAngles {
 struct EmbedOp     { TensorPtr table; cria_value out; };
 struct RmsNormOp   { cria_value x; TensorPtr weight; float eps; cria_value out; };
 struct QuantizeOp  { cria_value x; };  // into the one place for quantised rows, for the products that follow
-struct MatmulOp    { cria_value x; TensorPtr weight; cria_value out; std::size_t column; };
+struct MatmulOp    { cria_value x; TensorPtr weight; cria_value out; std::size_t column; Finish finish; };
 struct RopeOp      { cria_value qkv; std::size_t layer, heads, angles; bool halves; };
 struct AttentionOp { cria_value qkv; std::size_t layer, heads; cria_value out; };
 struct SwiGluOp    { cria_value gate_up, out; };
@@ -54,6 +55,8 @@ class Program {
   void embed(TensorPtr table, cria_value out);
   void rmsnorm(cria_value x, TensorPtr weight, float eps, cria_value out);
   void matmul(cria_value x, TensorPtr weight, cria_value out, std::size_t column);
+  void matmul_add(cria_value x, TensorPtr weight, cria_value out);
+  void matmul_swiglu(cria_value x, TensorPtr weight, cria_value out);
   void rope(cria_value qkv, std::size_t layer, const cria_rope_options& options);
   void attention(cria_value qkv, std::size_t layer, std::size_t heads, cria_value out);
   void swiglu(cria_value gate_up, cria_value out);
@@ -81,6 +84,7 @@ class Program {
   void check_layer(std::size_t layer) const;
   void require_recording() const;
   void record(Op op, cria_value written);
+  void record_product(cria_value x, TensorPtr weight, cria_value out, std::size_t column, Finish finish);
 
   CacheShape cache_;
   std::vector<Value> values_;

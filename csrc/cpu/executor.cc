@@ -21,12 +21,27 @@ struct Select {
   const float* x;
   const std::int32_t* rows;
   float* out;
-  std::size_t dim;
+  std::size_t dim, x_stride, out_stride;
 };
 
 void select(const Select& op, std::size_t begin, std::size_t end) {
   for (std::size_t i = begin; i < end; ++i) {
-    std::memcpy(op.out + i * op.dim, op.x + static_cast<std::size_t>(op.rows[i]) * op.dim, op.dim * sizeof(float));
+    const float* row = op.x + static_cast<std::size_t>(op.rows[i]) * op.x_stride;
+    std::memcpy(op.out + i * op.out_stride, row, op.dim * sizeof(float));
+  }
+}
+
+// Rows that are normalised and, while they are in L1, quantised for the products that follow.
+struct NormQuantize {
+  const Kernels* kernels;
+  RmsNorm norm;
+  Quantize quantize;
+};
+
+void norm_quantize(const NormQuantize& op, std::size_t begin, std::size_t end) {
+  for (std::size_t row = begin; row < end; ++row) {
+    op.kernels->rmsnorm(op.norm, row, row + 1);
+    op.kernels->quantize(op.quantize, row, row + 1);
   }
 }
 
@@ -37,8 +52,9 @@ struct Bound {
   Operands operands;
 };
 
-using AnyBound = std::variant<Bound<Embed>, Bound<RmsNorm>, Bound<Quantize>, Bound<MatmulQ>, Bound<MatmulF>,
-                              Bound<Rope>, Bound<Attention>, Bound<SwiGlu>, Bound<Add>, Bound<Select>>;
+using AnyBound =
+    std::variant<Bound<Embed>, Bound<RmsNorm>, Bound<Quantize>, Bound<MatmulQ>, Bound<MatmulF>, Bound<Rope>,
+                 Bound<Attention>, Bound<SwiGlu>, Bound<Add>, Bound<Select>, Bound<NormQuantize>>;
 
 // What a program keeps from run to run.
 struct Workspace {
@@ -71,7 +87,17 @@ class Run {
     workspace_->bound.clear();
     workspace_->bound.reserve(2 * program.ops().size());
     workspace_->steps.clear();
-    for (const Op& op : program.ops()) std::visit([this](const auto& recorded) { bind(recorded); }, op);
+    const std::vector<Op>& ops = program.ops();
+    for (std::size_t i = 0; i < ops.size(); ++i) {
+      const auto* norm = std::get_if<RmsNormOp>(&ops[i]);
+      const auto* quantize = i + 1 < ops.size() ? std::get_if<QuantizeOp>(&ops[i + 1]) : nullptr;
+      if (norm != nullptr && quantize != nullptr && quantize->x == norm->out) {
+        bind(*norm, *quantize);
+        ++i;
+      } else {
+        std::visit([this](const auto& recorded) { bind(recorded); }, ops[i]);
+      }
+    }
   }
 
   std::span<const Step> steps() const { return workspace_->steps; }
@@ -86,6 +112,12 @@ class Run {
                                                                                        : batch_.outputs.size();
   }
   std::size_t width(cria_value value) const { return program_.values()[static_cast<std::size_t>(value)].width; }
+  // Floats from row to row. Rows that were a multiple of 4 KiB apart would share a few sets of L1 and L2 and drive one
+  // another out; the result, which is the caller's array, has none between.
+  std::size_t stride(cria_value value) const {
+    const bool aliased = width(value) * sizeof(float) % 4096 == 0 && value != program_.result();
+    return width(value) + (aliased ? kLine / sizeof(float) : 0);
+  }
   float* data(cria_value value) const { return values_[static_cast<std::size_t>(value)]; }
 
   void place_values(float* result) {
@@ -97,7 +129,7 @@ class Run {
       values_[i] = value == program_.result()
                        ? result
                        : reinterpret_cast<float*>(Workspace::sized(
-                             workspace_->values[i], checked_product({rows_of(value), width(value), sizeof(float)})));
+                             workspace_->values[i], checked_product({rows_of(value), stride(value), sizeof(float)})));
     }
   }
 
@@ -153,48 +185,51 @@ class Run {
 
   void bind(const EmbedOp& op) {
     const Panels table = static_cast<const Matrix&>(*op.table).panels();
-    push(kernels_.embed, Embed{table, batch_.tokens.data(), data(op.out), table.cols}, batch_.size, 64 * table.cols);
+    push(kernels_.embed, Embed{table, batch_.tokens.data(), data(op.out), stride(op.out)}, batch_.size,
+         64 * table.cols);
   }
 
-  void bind(const RmsNormOp& op) {
-    const std::size_t dim = width(op.x);
-    push(kernels_.rmsnorm,
-         RmsNorm{data(op.x), static_cast<const Vector&>(*op.weight).data(), data(op.out), dim, dim, dim, op.eps},
-         rows_of(op.x), 8 * dim);
+  RmsNorm rmsnorm(const RmsNormOp& op) const {
+    const float* weight = static_cast<const Vector&>(*op.weight).data();
+    return {data(op.x), weight, data(op.out), width(op.x), stride(op.x), stride(op.out), op.eps};
   }
+  Quantize quantize(const QuantizeOp& op) const { return {data(op.x), width(op.x), stride(op.x), quantised(op.x)}; }
 
-  void bind(const QuantizeOp& op) {
-    const std::size_t dim = width(op.x);
-    push(kernels_.quantize, Quantize{data(op.x), dim, dim, quantised(op.x)}, rows_of(op.x), 8 * dim);
+  void bind(const RmsNormOp& op) { push(kernels_.rmsnorm, rmsnorm(op), rows_of(op.x), 8 * width(op.x)); }
+
+  void bind(const QuantizeOp& op) { push(kernels_.quantize, quantize(op), rows_of(op.x), 8 * width(op.x)); }
+
+  void bind(const RmsNormOp& norm, const QuantizeOp& quantize_op) {
+    push(&norm_quantize, NormQuantize{&kernels_, rmsnorm(norm), quantize(quantize_op)}, rows_of(norm.x),
+         16 * width(norm.x));
   }
 
   void bind(const MatmulOp& op) {
     const Panels weights = static_cast<const Matrix&>(*op.weight).panels();
-    const std::size_t tokens = rows_of(op.x), panels = panel_count(weights.rows);
-    const MatmulOut out{data(op.out) + op.column, width(op.out), Finish::kStore};
-    const std::size_t cost = matmul_panel_bytes(weights, tokens);
+    const MatmulOut out{data(op.out) + op.column, stride(op.out), op.finish};
+    const std::size_t tokens = rows_of(op.x), units = matmul_units(weights, op.finish);
+    const std::size_t cost = matmul_panel_bytes(weights, tokens) * panel_count(weights.rows) / units;
     if (is_quantised(weights.type)) {
-      push(kernels_.matmul_q(weights.type), MatmulQ{weights, quantised(op.x), tokens, out}, panels, cost);
+      push(kernels_.matmul_q(weights.type), MatmulQ{weights, quantised(op.x), tokens, out}, units, cost);
     } else {
-      push(kernels_.matmul_f, MatmulF{weights, data(op.x), width(op.x), tokens, out}, panels, cost);
+      push(kernels_.matmul_f, MatmulF{weights, data(op.x), stride(op.x), tokens, out}, units, cost);
     }
   }
 
   void bind(const RopeOp& op) {
     const auto* cosine = reinterpret_cast<const float*>(workspace_->cosines[op.angles].data());
     const auto* sine = reinterpret_cast<const float*>(workspace_->sines[op.angles].data());
-    const std::size_t stride = width(op.qkv);
     push(kernels_.rope,
-         Rope{data(op.qkv), stride, cosine, sine, plan_.slots.data(), cache_.layer(op.layer), op.heads,
+         Rope{data(op.qkv), stride(op.qkv), cosine, sine, plan_.slots.data(), cache_.layer(op.layer), op.heads,
               program_.angles()[op.angles].rotary_dim, op.halves},
-         batch_.size * program_.cache().kv_heads, 8 * stride / program_.cache().kv_heads);
+         batch_.size * program_.cache().kv_heads, 8 * width(op.qkv) / program_.cache().kv_heads);
   }
 
   void bind(const AttentionOp& op) {
     const KvLayer layer = cache_.layer(op.layer);
     const AttentionPlan& plan = attention_plan(op.heads);
     const Attention attention{.q = data(op.qkv),
-                              .q_stride = width(op.qkv),
+                              .q_stride = stride(op.qkv),
                               .cache = layer,
                               .heads = op.heads,
                               .scale = 1.0f / std::sqrt(static_cast<float>(layer.head_dim)),
@@ -203,24 +238,27 @@ class Run {
                               .merges = plan.merges.data(),
                               .partials = reinterpret_cast<float*>(workspace_->partials.data()),
                               .out = data(op.out),
-                              .out_stride = width(op.out)};
+                              .out_stride = stride(op.out)};
     push(kernels_.attention, attention, plan.tasks.size(), plan.bytes_per_task(layer));
     if (!plan.merges.empty()) push(kernels_.attention_merge, attention, plan.merges.size(), 16 * layer.head_dim);
   }
 
   void bind(const SwiGluOp& op) {
     const std::size_t dim = width(op.out);
-    push(kernels_.swiglu, SwiGlu{data(op.gate_up), data(op.out), dim, 2 * dim, dim}, rows_of(op.out), 32 * dim);
+    push(kernels_.swiglu, SwiGlu{data(op.gate_up), data(op.out), dim, stride(op.gate_up), stride(op.out)},
+         rows_of(op.out), 32 * dim);
   }
 
   void bind(const AddOp& op) {
     const std::size_t dim = width(op.out);
-    push(kernels_.add, Add{data(op.x), data(op.y), data(op.out), dim, dim, dim, dim}, rows_of(op.out), 12 * dim);
+    push(kernels_.add, Add{data(op.x), data(op.y), data(op.out), dim, stride(op.x), stride(op.y), stride(op.out)},
+         rows_of(op.out), 12 * dim);
   }
 
   void bind(const SelectOp& op) {
     const std::size_t dim = width(op.out);
-    push(&select, Select{data(op.x), batch_.outputs.data(), data(op.out), dim}, batch_.outputs.size(), 8 * dim);
+    push(&select, Select{data(op.x), batch_.outputs.data(), data(op.out), dim, stride(op.x), stride(op.out)},
+         batch_.outputs.size(), 8 * dim);
   }
 
   // All layers of a model are cut alike; a program that mixes head counts gets a plan for each.

@@ -18,21 +18,16 @@
 
 #include <cstddef>
 
+#include "../core/finish.h"
 #include "panel.h"
 #include "quantize.h"
 
 namespace cria::cpu {
 
-enum class Finish {
-  kStore,   // out[t][r] = sum[t][r]
-  kAdd,     // out[t][r] = out[t][r] + sum[t][r]
-  kSwiGlu,  // out[t][r] = silu(sum[t][r]) sum[t][r + rows / 2]; rows / 2 is a multiple of 16, so panels have partners
-};
-
 struct MatmulOut {
   float* data;         // [tokens][weights.rows], with kSwiGlu [tokens][weights.rows / 2]
   std::size_t stride;  // floats from token to token
-  Finish finish;
+  Finish finish;       // kSwiGlu: half the rows are a multiple of 16, so that panels have partners
 };
 
 struct MatmulQ {
