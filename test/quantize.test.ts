@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 
-import { type Execution, quantize } from "../lib/kernels.js";
+import { type Execution, matmul, type PackedWeights, packWeights, quantize } from "../lib/kernels.js";
 import { floats } from "./support/arbitraries.js";
 import { expectArgumentError, expectSameBits } from "./support/compare.js";
 import { executions } from "./support/isas.js";
@@ -72,9 +72,26 @@ function specified(problem: Problem): Quantised {
   return out;
 }
 
-const problem = fc
-  .record({ dim: fc.integer({ min: 1, max: 300 }), rows: fc.integer({ min: 0, max: 20 }) })
-  .chain(({ dim, rows }) => fc.record({ dim: fc.constant(dim), x: floats(dim * rows) }));
+const rowsOf = (dim: fc.Arbitrary<number>, most: number): fc.Arbitrary<Problem> =>
+  fc
+    .record({ dim, rows: fc.nat(most) })
+    .chain(({ dim, rows }) => fc.record({ dim: fc.constant(dim), x: floats(dim * rows) }));
+
+// Rows shorter than the widest kernel's group of 16 blocks, and rows of several groups.
+const problem = fc.oneof(
+  { weight: 3, arbitrary: rowsOf(fc.integer({ min: 1, max: 300 }), 20) },
+  rowsOf(fc.integer({ min: 480, max: 1200 }), 5),
+);
+
+/** A q8_0 matrix of ones on the diagonal: a product with it is its operand, as the product quantised it. */
+function identity(dim: number): PackedWeights {
+  const blocks = dim / 32;
+  const data = new Uint8Array(dim * blocks * 34);
+  const view = new DataView(data.buffer);
+  for (let block = 0; block < dim * blocks; block++) view.setUint16(block * 34, 0x3c00, true); // a scale of 1
+  for (let row = 0; row < dim; row++) data[(row * blocks + (row >> 5)) * 34 + 2 + (row % 32)] = 1;
+  return packWeights({ type: "q8_0", rows: dim, cols: dim, data });
+}
 
 describe("quantize", () => {
   test.each(executions)("$isa with $threads threads is the specified arithmetic, bit for bit", (execution) => {
@@ -88,6 +105,50 @@ describe("quantize", () => {
       }),
       { numRuns: 50 },
     );
+  });
+
+  // Products keep their operand block by block, quantize gives it row by row.
+  test.each(executions)("$isa with $threads threads does the same where a product asks for it", (execution) => {
+    const operand = fc
+      .record({ blocks: fc.oneof(fc.integer({ min: 1, max: 8 }), fc.integer({ min: 15, max: 34 })), rows: fc.nat(20) })
+      .chain(({ blocks, rows }) => fc.record({ dim: fc.constant(32 * blocks), x: floats(32 * blocks * rows) }));
+    fc.assert(
+      fc.property(operand, ({ dim, x }) => {
+        using weight = identity(dim);
+        const out = new Float32Array(x.length).fill(Number.NaN);
+        matmul({ weight, x, out, ...execution });
+        const { quants, scales } = specified({ dim, x });
+        const stride = Math.ceil(dim / 64) * 64;
+        const want = x.map((_, i) => {
+          const at = Math.floor(i / dim) * stride + (i % dim);
+          return scales[at >> 5]! * quants[at]! + 0; // + 0: a product adds up from 0, so it has no -0
+        });
+        expectSameBits(out, want);
+      }),
+      { numRuns: 15 },
+    );
+  });
+
+  test.each(executions)("$isa with $threads threads writes nothing past its rows", (execution) => {
+    for (const dim of [1, 32, 65, 512, 544]) {
+      const given = { dim, x: new Float32Array(3 * dim).fill(1) };
+      const out = empty(given);
+      const longer = {
+        quants: new Int8Array(out.quants.length + 512).fill(99),
+        scales: new Float32Array(out.scales.length + 16).fill(99),
+        sums: new Int32Array(out.sums.length + 16).fill(99),
+      };
+      quantize({
+        ...given,
+        quants: longer.quants.subarray(0, -512),
+        scales: longer.scales.subarray(0, -16),
+        sums: longer.sums.subarray(0, -16),
+        ...execution,
+      });
+      for (const array of [longer.quants.subarray(-512), longer.scales.subarray(-16), longer.sums.subarray(-16)]) {
+        expect(array.every((value) => value === 99)).toBe(true);
+      }
+    }
   });
 
   test.each(executions)(

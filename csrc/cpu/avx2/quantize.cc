@@ -2,87 +2,129 @@
 
 #include <immintrin.h>
 
-#include <algorithm>
-#include <bit>
+#include <limits>
 
-#include "../../core/weights.h"
+#include "../quantize_groups.h"
 #include "../reduce.h"
+#include "fold.h"
 
 namespace cria::cpu::avx2 {
 namespace {
 
-// The largest |x|. As bits, magnitudes compare as integers, with infinity and NaN above every number.
-float largest(const __m256 (&x)[4]) {
-  const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
-  __m256i bits = _mm256_setzero_si256();
-  for (__m256 part : x) bits = _mm256_max_epu32(bits, _mm256_castps_si256(_mm256_and_ps(part, magnitude)));
-  __m128i most = _mm_max_epu32(_mm256_castsi256_si128(bits), _mm256_extracti128_si256(bits, 1));
-  most = _mm_max_epu32(most, _mm_shuffle_epi32(most, _MM_SHUFFLE(1, 0, 3, 2)));
-  most = _mm_max_epu32(most, _mm_shuffle_epi32(most, _MM_SHUFFLE(2, 3, 0, 1)));
-  return std::bit_cast<float>(_mm_cvtsi128_si32(most));
+constexpr std::size_t kGroup = 8;
+
+__m256 add_floats(__m256 a, __m256 b) { return _mm256_add_ps(a, b); }
+
+__m256 add_integers(__m256 a, __m256 b) {
+  return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b)));
 }
 
-std::int32_t add_up(__m256i lanes) {
-  __m128i sum = _mm_add_epi32(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256(lanes, 1));
-  sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, _MM_SHUFFLE(1, 0, 3, 2)));
-  sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, _MM_SHUFFLE(2, 3, 0, 1)));
-  return _mm_cvtsi128_si32(sum);
+// Of magnitudes, which as bits compare as integers, with infinity and NaN above every number.
+__m256 larger(__m256 a, __m256 b) {
+  return _mm256_castsi256_ps(_mm256_max_epu32(_mm256_castps_si256(a), _mm256_castps_si256(b)));
 }
 
-// Σ y q / Σ q q, of a block in which some q is not 0.
-float refit(const __m256 (&y)[4], const __m256i (&q)[4]) {
-  __m256 products[2];
-  __m256i squares = _mm256_setzero_si256();
-  for (int half = 0; half < 2; ++half) {
-    const __m256 first = _mm256_mul_ps(y[half], _mm256_cvtepi32_ps(q[half]));
-    products[half] = _mm256_fmadd_ps(y[half + 2], _mm256_cvtepi32_ps(q[half + 2]), first);
-  }
-  for (const __m256i part : q) squares = _mm256_add_epi32(squares, _mm256_mullo_epi32(part, part));
-  return sum_lanes(products[0], products[1]) / static_cast<float>(add_up(squares));
+// Of each block its largest |x|.
+[[gnu::always_inline]] inline __m256 largest(const float* x) {
+  const auto magnitude = [](const float* part) {
+    return _mm256_and_ps(_mm256_loadu_ps(part), _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff)));
+  };
+  const auto of_lanes = [x, magnitude](std::size_t n) {
+    const float* block = x + n * kBlock;
+    return larger(larger(magnitude(block), magnitude(block + 8)), larger(magnitude(block + 16), magnitude(block + 24)));
+  };
+  __m256 quarter[4];
+#pragma GCC unroll 4
+  for (std::size_t i = 0; i < 4; ++i) quarter[i] = fold_4(of_lanes(i), of_lanes(i + 4), larger);
+  return fold_quarters(quarter, larger);
 }
 
-void quantize_block(const float* from, std::int8_t* quants, float* scale, std::int32_t* sum) {
-  __m256 x[4];
-  for (int i = 0; i < 4; ++i) x[i] = _mm256_loadu_ps(from + 8 * i);
+// block_scale of each lane.
+struct Scales {
+  __m256 scale, inverse;
+};
 
-  const BlockScale block = block_scale(largest(x));
-  *scale = block.scale;
-  __m256i q[4] = {};
-  if (block.inverse != 0.0f) {
-    const __m256 inverse = _mm256_set1_ps(block.inverse);
-    for (int i = 0; i < 4; ++i) {
-      x[i] = _mm256_mul_ps(x[i], inverse);
-      q[i] = _mm256_cvtps_epi32(x[i]);
-    }
-    *scale *= refit(x, q);
-  }
-  *sum = add_up(_mm256_add_epi32(_mm256_add_epi32(q[0], q[1]), _mm256_add_epi32(q[2], q[3])));
+Scales block_scales(__m256 largest) {
+  const __m256 most = _mm256_set1_ps(std::numeric_limits<float>::max()), top = _mm256_set1_ps(127.0f);
+  const __m256 finite = _mm256_cmp_ps(largest, most, _CMP_LE_OQ);
+  const __m256 sound = _mm256_and_ps(finite, _mm256_cmp_ps(largest, _mm256_set1_ps(0x1p-119f), _CMP_GE_OQ));
+  const __m256 scale = _mm256_and_ps(sound, _mm256_div_ps(largest, top));
+  const __m256 nan = _mm256_set1_ps(std::numeric_limits<float>::quiet_NaN());
+  return {_mm256_blendv_ps(nan, scale, finite), _mm256_and_ps(sound, _mm256_div_ps(top, largest))};
+}
 
+// The quants of a block.
+__m256i narrow(const __m256i (&q)[4]) {
   // The packs work in each half of a register: afterwards every fourth group of four stands in order.
   const __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
-  const __m256i in_order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(quants), _mm256_permutevar8x32_epi32(bytes, in_order));
+  const __m256i in_order = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+  // -128 is what an infinity or NaN, times the 0 of its block's inverse, turned into: nothing else is below -127.
+  return _mm256_andnot_si256(_mm256_cmpeq_epi8(in_order, _mm256_set1_epi8(-128)), in_order);
+}
+
+// A block's quants, and the lanes of what is to be added up: Σ y q, and as integers Σ q and Σ q q.
+struct Rounded {
+  __m256i quants;
+  __m256 products, sums, squares;
+};
+
+[[gnu::always_inline]] inline Rounded round_block(const float* x, float inverse) {
+  const __m256 by = _mm256_set1_ps(inverse);
+  __m256 y[4], whole[4];
+  __m256i q[4];
+#pragma GCC unroll 4
+  for (std::size_t i = 0; i < 4; ++i) {
+    y[i] = _mm256_mul_ps(_mm256_loadu_ps(x + 8 * i), by);
+    q[i] = _mm256_cvtps_epi32(y[i]);
+    whole[i] = _mm256_cvtepi32_ps(q[i]);
+  }
+  const __m256 low = _mm256_fmadd_ps(y[2], whole[2], _mm256_mul_ps(y[0], whole[0]));
+  const __m256 high = _mm256_fmadd_ps(y[3], whole[3], _mm256_mul_ps(y[1], whole[1]));
+
+  const __m256i quants = narrow(q), sizes = _mm256_abs_epi8(quants), ones = _mm256_set1_epi16(1);
+  const __m256i sums = _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), quants), ones);
+  const __m256i squares = _mm256_madd_epi16(_mm256_maddubs_epi16(sizes, sizes), ones);  // 2 * 127^2 fits 16 bits
+  return {quants, _mm256_add_ps(low, high), _mm256_castsi256_ps(sums), _mm256_castsi256_ps(squares)};
+}
+
+void quantize_group(const float* x, const QuantRows& out, std::size_t at, std::size_t step) {
+  const Scales block = block_scales(largest(x));
+  alignas(32) float inverse[kGroup];
+  _mm256_store_ps(inverse, block.inverse);
+
+  __m256 products[4], sums[4], squares[4];  // in quarters, see fold.h
+#pragma GCC unroll 4
+  for (std::size_t a = 0; a < 4; ++a) {
+    const std::size_t b = a + 4;
+    const Rounded first = round_block(x + a * kBlock, inverse[a]), second = round_block(x + b * kBlock, inverse[b]);
+    products[a] = fold_4(first.products, second.products, add_floats);
+    sums[a] = fold_4(first.sums, second.sums, add_integers);
+    squares[a] = fold_4(first.squares, second.squares, add_integers);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out.quants + (at + a * step) * kBlock), first.quants);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out.quants + (at + b * step) * kBlock), second.quants);
+  }
+
+  const __m256i sum = _mm256_castps_si256(fold_quarters(sums, add_integers));
+  const __m256 square = _mm256_cvtepi32_ps(_mm256_castps_si256(fold_quarters(squares, add_integers)));
+  const __m256 refit = _mm256_div_ps(fold_quarters(products, add_floats), square);
+  const __m256 zeros = _mm256_cmp_ps(square, _mm256_setzero_ps(), _CMP_EQ_OQ);
+  const __m256 scale = _mm256_blendv_ps(_mm256_mul_ps(block.scale, refit), block.scale, zeros);
+  if (step == 1) {
+    _mm256_storeu_ps(out.scales + at, scale);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out.sums + at), sum);
+    return;
+  }
+  alignas(32) float scales[kGroup];
+  alignas(32) std::int32_t integers[kGroup];
+  _mm256_store_ps(scales, scale);
+  _mm256_store_si256(reinterpret_cast<__m256i*>(integers), sum);
+  scatter_scales(scales, integers, out, at, step);
 }
 
 }  // namespace
 
 void quantize(const Quantize& op, std::size_t begin, std::size_t end) {
-  const QuantRows& out = op.out;
-  const std::size_t whole = op.dim / kBlock;
-  for (std::size_t row = begin; row < end; ++row) {
-    const float* x = op.x + row * op.x_stride;
-    const auto quantize_to = [&](const float* from, std::size_t b) {
-      const std::size_t at = out.at(row, b);
-      quantize_block(from, out.block(row, b), &out.scales[at], &out.sums[at]);
-    };
-
-    for (std::size_t b = 0; b < whole; ++b) quantize_to(x + b * kBlock, b);
-    for (std::size_t b = whole; b < out.blocks; ++b) {
-      float padded[kBlock] = {};
-      if (b == whole) std::copy(x + whole * kBlock, x + op.dim, padded);
-      quantize_to(padded, b);
-    }
-  }
+  quantize_in_groups<kGroup, quantize_group>(op, begin, end);
 }
 
 }  // namespace cria::cpu::avx2
