@@ -3,13 +3,11 @@ import { describe, expect, test } from "vitest";
 
 import { add, type Execution } from "../lib/kernels.js";
 import { floats } from "./support/arbitraries.js";
-import { expectArgumentError, expectSameBits } from "./support/compare.js";
+import { expectArgumentError, expectSameBits, written } from "./support/compare.js";
 import { executions, scalar } from "./support/isas.js";
 
 function run(execution: Execution, x: Float32Array, y: Float32Array): Float32Array {
-  const out = new Float32Array(x.length).fill(Number.NaN);
-  add({ x, y, out, ...execution });
-  return out;
+  return written(x.length, (out) => add({ x, y, out, ...execution }));
 }
 
 // A kernel's row is 4096 elements, so some problems have several, and a rest.

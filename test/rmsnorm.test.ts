@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 
 import { type Execution, rmsNorm } from "../lib/kernels.js";
 import { floats } from "./support/arbitraries.js";
-import { expectArgumentError, expectClose, expectSameBits } from "./support/compare.js";
+import { expectArgumentError, expectClose, expectSameBits, written } from "./support/compare.js";
 import { executions, scalar } from "./support/isas.js";
 
 /** RMSNorm in float64, from the paper's formula (Zhang and Sennrich 2019, eq. 4). */
@@ -17,9 +17,7 @@ function exact(x: Float32Array, weight: Float32Array, eps: number): number[] {
 }
 
 function run(execution: Execution, x: Float32Array, weight: Float32Array): Float32Array {
-  const out = new Float32Array(x.length).fill(Number.NaN);
-  rmsNorm({ x, weight, out, eps: 1e-5, ...execution });
-  return out;
+  return written(x.length, (out) => rmsNorm({ x, weight, out, eps: 1e-5, ...execution }));
 }
 
 // Rows whose length is below, at and past every register width, and enough of some to be shared among threads.

@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 
 import { type Execution, swiGlu } from "../lib/kernels.js";
 import { floats } from "./support/arbitraries.js";
-import { expectArgumentError, expectClose, expectSameBits } from "./support/compare.js";
+import { expectArgumentError, expectClose, expectSameBits, written } from "./support/compare.js";
 import { executions, scalar } from "./support/isas.js";
 
 interface Problem {
@@ -27,9 +27,7 @@ function exact({ dim, gateUp }: Problem): { out: number[]; size: number[] } {
 }
 
 function run(execution: Execution, { dim, gateUp }: Problem): Float32Array {
-  const out = new Float32Array(gateUp.length / 2).fill(Number.NaN);
-  swiGlu({ gateUp, dim, out, ...execution });
-  return out;
+  return written(gateUp.length / 2, (out) => swiGlu({ gateUp, dim, out, ...execution }));
 }
 
 const problem = fc
@@ -60,6 +58,20 @@ describe("swiGlu", () => {
       { numRuns: 50 },
     );
   });
+
+  test.each(executions)(
+    "$isa with $threads threads gives the scalar kernel's bits at gates of any size",
+    (execution) => {
+      // Every 4,099th float, of both signs: over a thousand of each exponent.
+      const bits = Uint32Array.from(
+        { length: 2 * Math.floor(0x7f800000 / 4099) },
+        (_, i) => (i >> 1) * 4099 + (i & 1) * 2 ** 31,
+      );
+      const gateUp = new Float32Array(2 * bits.length).fill(1.5);
+      gateUp.set(new Float32Array(bits.buffer));
+      expectSameBits(run(execution, { dim: bits.length, gateUp }), run(scalar, { dim: bits.length, gateUp }));
+    },
+  );
 
   test.each(executions)(
     "$isa with $threads threads lets NaN through, and no infinity turns into a number",

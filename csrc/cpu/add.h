@@ -19,5 +19,8 @@ void add(const Add&, std::size_t begin, std::size_t end);
 namespace avx2 {
 void add(const Add&, std::size_t begin, std::size_t end);
 }
+namespace avx512 {
+void add(const Add&, std::size_t begin, std::size_t end);
+}
 
 }  // namespace cria::cpu

@@ -72,8 +72,7 @@ static inline __m512 exp_f32(__m512 x) {
   __m512 q = _mm512_set1_ps(kExpQ[0]);
   for (int i = 1; i < 6; ++i) q = _mm512_fmadd_ps(q, r, _mm512_set1_ps(kExpQ[i]));
   const __m512 p = _mm512_add_ps(_mm512_fmadd_ps(q, _mm512_mul_ps(r, r), r), _mm512_set1_ps(1.0f));
-  const __m512i biased = _mm512_add_epi32(_mm512_castps_si512(shifted), _mm512_set1_epi32(127));
-  return _mm512_mul_ps(p, _mm512_castsi512_ps(_mm512_slli_epi32(biased, 23)));
+  return _mm512_scalef_ps(p, n);  // p 2^n, which is a normal number and so is not rounded
 }
 #endif
 

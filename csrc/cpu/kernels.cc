@@ -37,20 +37,20 @@ constexpr Kernels kAvx2 = {
     .add = avx2::add,
 };
 
-// Ops without a file in avx512/ are those that AVX2 does as fast.
+// Ops without a file in avx512/ are those that AVX2 does as fast: embed waits for cache lines (embed.h).
 constexpr Kernels kAvx512 = {
     .isa = CRIA_ISA_AVX512,
     .embed = avx2::embed,
-    .rmsnorm = avx2::rmsnorm,
-    .quantize = avx2::quantize,
+    .rmsnorm = avx512::rmsnorm,
+    .quantize = avx512::quantize,
     .matmul_q4 = avx512::matmul_q4,
     .matmul_q8 = avx512::matmul_q8,
     .matmul_f = avx512::matmul_f,
-    .rope = avx2::rope,
+    .rope = avx512::rope,
     .attention = avx2::attention,
     .attention_merge = avx2::attention_merge,
-    .swiglu = avx2::swiglu,
-    .add = avx2::add,
+    .swiglu = avx512::swiglu,
+    .add = avx512::add,
 };
 
 }  // namespace

@@ -13,7 +13,8 @@
 // The last block of a row is filled up with zeros, and so is the row up to a whole superblock of 64.
 // The integer sum takes the weights' zero point z out exactly: Σ (w + z) q = Σ w q + z Σ q.
 //
-// Bound by memory: 4 bytes read for 1.25 written.
+// Bound by its instructions: L2 gives the 128 bytes of a block in 2 cycles, and on Zen 5 they take 14 with AVX-512, 22
+// with AVX2.
 #pragma once
 
 #include <cstddef>
@@ -78,6 +79,9 @@ namespace scalar {
 void quantize(const Quantize&, std::size_t begin, std::size_t end);
 }
 namespace avx2 {
+void quantize(const Quantize&, std::size_t begin, std::size_t end);
+}
+namespace avx512 {
 void quantize(const Quantize&, std::size_t begin, std::size_t end);
 }
 

@@ -26,5 +26,8 @@ void rmsnorm(const RmsNorm&, std::size_t begin, std::size_t end);
 namespace avx2 {
 void rmsnorm(const RmsNorm&, std::size_t begin, std::size_t end);
 }
+namespace avx512 {
+void rmsnorm(const RmsNorm&, std::size_t begin, std::size_t end);
+}
 
 }  // namespace cria::cpu

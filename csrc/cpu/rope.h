@@ -10,7 +10,8 @@
 // once a batch, in float64, rounded to float32 at the end; no instruction set computes its own.
 //
 // q is turned in place; k goes, turned, to the K cache and v, as it is, to the V cache, both rounded to the cache's
-// type. Bound by memory: each of q, k, v is read once, q written once, k and v written at the cache's width.
+// type. Bound by the writing of k, a store an element. In a 7B prompt all of it is 0.2 % of the time, too little to
+// gather the tokens of a block first and write its rows whole.
 #pragma once
 
 #include <cstddef>
@@ -38,6 +39,9 @@ namespace scalar {
 void rope(const Rope&, std::size_t begin, std::size_t end);
 }
 namespace avx2 {
+void rope(const Rope&, std::size_t begin, std::size_t end);
+}
+namespace avx512 {
 void rope(const Rope&, std::size_t begin, std::size_t end);
 }
 

@@ -2,7 +2,8 @@
 //
 //     out[t][c] = silu(gate[t][c]) * up[t][c],     silu as silu.h has it
 //
-// Gate and up are the two halves of one product's row. Bound by memory: 8 bytes read for 4 written.
+// Gate and up are the two halves of one product's row. Bound by the polynomial and the division: on Zen 5 eleven cycles
+// a register, of whatever width.
 #pragma once
 
 #include <cstddef>
@@ -20,6 +21,9 @@ namespace scalar {
 void swiglu(const SwiGlu&, std::size_t begin, std::size_t end);
 }
 namespace avx2 {
+void swiglu(const SwiGlu&, std::size_t begin, std::size_t end);
+}
+namespace avx512 {
 void swiglu(const SwiGlu&, std::size_t begin, std::size_t end);
 }
 

@@ -9,6 +9,17 @@ export function expectSameBits(actual: Numbers, expected: Numbers): void {
   expect.fail(`lengths ${actual.length} and ${expected.length}; at ${i}: ${actual[i]}, not ${expected[i]}`);
 }
 
+/** What `write` leaves in the array of `length` that it gets; fails where it writes beside it. */
+export function written(length: number, write: (out: Float32Array) => void): Float32Array {
+  const margin = 32; // two of the widest registers, so that a store past the end of a row stays inside
+  const memory = new Float32Array(margin + length + margin).fill(Number.NaN);
+  const out = memory.subarray(margin, margin + length);
+  write(out);
+  const beside = [...memory.subarray(0, margin), ...memory.subarray(margin + length)];
+  if (!beside.every(Number.isNaN)) expect.fail(`wrote beside an array of ${length}`);
+  return out;
+}
+
 /** Fails unless |actual - expected| <= tolerance(i) for every i; a NaN is never close. */
 export function expectClose(actual: Float32Array, expected: ArrayLike<number>, tolerance: (i: number) => number): void {
   expect(actual.length).toBe(expected.length);

@@ -7,6 +7,7 @@
 
 #include "../matmul.h"
 #include "../silu.h"
+#include "tail.h"
 
 namespace cria::cpu::avx512 {
 
@@ -14,7 +15,7 @@ namespace cria::cpu::avx512 {
 static inline void finish_panel(const Panels& weights, const MatmulOut& out, std::size_t panel, std::size_t token,
                                 __m512 sum) {
   const std::size_t row = panel * kPanelRows, rows = weights.rows - row;
-  const __mmask16 lanes = rows >= kPanelRows ? 0xffff : static_cast<__mmask16>((1u << rows) - 1);
+  const __mmask16 lanes = rows >= kPanelRows ? 0xffff : first_lanes(rows);
   float* to = out.data + token * out.stride + row;
   if (out.finish == Finish::kAdd) sum = _mm512_add_ps(_mm512_maskz_loadu_ps(lanes, to), sum);
   _mm512_mask_storeu_ps(to, lanes, sum);

@@ -1,0 +1,90 @@
+#include "../rope.h"
+
+#include <immintrin.h>
+
+#include "tail.h"
+
+namespace cria::cpu::avx512 {
+namespace {
+
+// Pairs (i, i + pairs), sixteen at a time.
+void turn_halves(std::size_t pairs, const float* cosine, const float* sine, float* head) {
+  for (std::size_t i = 0; i < pairs; i += kLanes) {
+    const __mmask16 lanes = first_lanes(pairs - i);
+    const __m512 a = _mm512_maskz_loadu_ps(lanes, head + i), b = _mm512_maskz_loadu_ps(lanes, head + pairs + i);
+    const __m512 cos = _mm512_maskz_loadu_ps(lanes, cosine + i), sin = _mm512_maskz_loadu_ps(lanes, sine + i);
+    _mm512_mask_storeu_ps(head + i, lanes, _mm512_fmsub_ps(a, cos, _mm512_mul_ps(b, sin)));
+    _mm512_mask_storeu_ps(head + pairs + i, lanes, _mm512_fmadd_ps(a, sin, _mm512_mul_ps(b, cos)));
+  }
+}
+
+// Pairs (2i, 2i + 1), eight at a time: fma(a, (cos, sin), b (-sin, cos)), the sign being fmaddsub's.
+void turn_adjacent(std::size_t pairs, const float* cosine, const float* sine, float* head) {
+  constexpr std::size_t kPairs = kLanes / 2;
+  const __m512i interleave = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  for (std::size_t i = 0; i < pairs; i += kPairs) {
+    const __mmask16 lanes = first_lanes(2 * (pairs - i));
+    const __mmask8 angles = static_cast<__mmask8>(first_lanes(pairs - i));
+    const __m512 cos = _mm512_castps256_ps512(_mm256_maskz_loadu_ps(angles, cosine + i));
+    const __m512 sin = _mm512_castps256_ps512(_mm256_maskz_loadu_ps(angles, sine + i));
+    const __m512 turn = _mm512_permutex2var_ps(cos, interleave, sin);
+    const __m512 x = _mm512_maskz_loadu_ps(lanes, head + 2 * i);
+    const __m512 b = _mm512_mul_ps(_mm512_movehdup_ps(x), _mm512_permute_ps(turn, _MM_SHUFFLE(2, 3, 0, 1)));
+    _mm512_mask_storeu_ps(head + 2 * i, lanes, _mm512_fmaddsub_ps(_mm512_moveldup_ps(x), turn, b));
+  }
+}
+
+// A head's k goes to a column of its K block, 16 elements apart; its v to a row of its V block.
+void write_head(const float* k, const float* v, std::size_t dim, float* k_out, float* v_out) {
+  for (std::size_t d = 0; d < dim; ++d) k_out[d * kKvBlock] = k[d];
+  for (std::size_t d = 0; d < dim; d += kLanes) {
+    const __mmask16 lanes = first_lanes(dim - d);
+    _mm512_mask_storeu_ps(v_out + d, lanes, _mm512_maskz_loadu_ps(lanes, v + d));
+  }
+}
+
+__m256i narrow(const float* x, __mmask16 lanes) {
+  return _mm512_cvtps_ph(_mm512_maskz_loadu_ps(lanes, x), _MM_FROUND_TO_NEAREST_INT);
+}
+
+void write_head(const float* k, const float* v, std::size_t dim, std::uint16_t* k_out, std::uint16_t* v_out) {
+  for (std::size_t d = 0; d < dim; d += kLanes) {
+    const __mmask16 lanes = first_lanes(dim - d);
+    alignas(32) std::uint16_t half[kLanes];
+    _mm256_store_si256(reinterpret_cast<__m256i*>(half), narrow(k + d, lanes));
+    for (std::size_t i = 0; i < kLanes && d + i < dim; ++i) k_out[(d + i) * kKvBlock] = half[i];
+    _mm256_mask_storeu_epi16(v_out + d, lanes, narrow(v + d, lanes));
+  }
+}
+
+template <class T>
+void write(const KvLayer& cache, KvSlot slot, std::size_t head, const float* k, const float* v) {
+  const std::size_t dim = cache.head_dim;
+  T* k_out = reinterpret_cast<T*>(cache.k_head(slot.block, head)) + slot.place;
+  T* v_out = reinterpret_cast<T*>(cache.v_head(slot.block, head)) + slot.place * dim;
+  write_head(k, v, dim, k_out, v_out);
+}
+
+}  // namespace
+
+void rope(const Rope& op, std::size_t begin, std::size_t end) {
+  const std::size_t dim = op.cache.head_dim, pairs = op.rotary_dim / 2;
+  const auto turn = op.halves ? turn_halves : turn_adjacent;
+  const auto write_cache = op.cache.type == CRIA_TYPE_F32 ? write<float> : write<std::uint16_t>;
+  const std::size_t group = op.heads / op.cache.kv_heads;
+
+  for (std::size_t unit = begin; unit < end; ++unit) {
+    const std::size_t token = unit / op.cache.kv_heads, kv_head = unit % op.cache.kv_heads;
+    const float *cosine = op.cosine + token * pairs, *sine = op.sine + token * pairs;
+    float* row = op.qkv + token * op.stride;
+    float* q = row + kv_head * group * dim;
+    float* k = row + (op.heads + kv_head) * dim;
+    const float* v = row + (op.heads + op.cache.kv_heads + kv_head) * dim;
+
+    for (std::size_t head = 0; head < group; ++head) turn(pairs, cosine, sine, q + head * dim);
+    turn(pairs, cosine, sine, k);
+    write_cache(op.cache, op.slots[token], kv_head, k, v);
+  }
+}
+
+}  // namespace cria::cpu::avx512
