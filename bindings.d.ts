@@ -17,6 +17,7 @@ export type TensorHandle = Handle<"tensor">;
 export type CacheHandle = Handle<"cache">;
 export type ProgramHandle = Handle<"program">;
 export type CancelHandle = Handle<"cancel">;
+export type FileHandle = Handle<"file">;
 
 /** The addon calls it to make its errors: `new errorClass(code, message)`. */
 export function setErrorClass(errorClass: new (code: never, message: string) => Error): void;
@@ -59,6 +60,18 @@ export function deviceInfo(device: DeviceHandle): DeviceInfo;
 export function measureRead(device: DeviceHandle, bytes: number, passes: number): Promise<Float64Array>;
 
 export function matrixCreate(device: DeviceHandle, type: WeightType, rows: number, cols: number): TensorHandle;
+/** Opens a file at once, on JavaScript's thread. Matrices that are mapped from it keep what they need of it. */
+export function fileOpen(path: string): FileHandle;
+export function matrixMap(
+  device: DeviceHandle,
+  type: WeightType,
+  rows: number,
+  cols: number,
+  file: FileHandle,
+  offset: number,
+): Promise<TensorHandle>;
+export function matrixLayout(kind: DeviceKind): number;
+export function matrixBytes(kind: DeviceKind, type: WeightType, rows: number, cols: number): number;
 export function vectorCreate(device: DeviceHandle, type: WeightType, size: number): TensorHandle;
 export function tensorPack(tensor: TensorHandle, row: number, rows: number, data: Uint8Array): void;
 export function tensorPackFile(
@@ -69,6 +82,8 @@ export function tensorPackFile(
   offset: number,
 ): Promise<void>;
 export function tensorUnpack(tensor: TensorHandle, row: number, rows: number, data: Uint8Array): void;
+/** Fills `data` with the packed bytes from `offset` on. */
+export function tensorPacked(tensor: TensorHandle, offset: number, data: Uint8Array): void;
 export function tensorFillRandom(tensor: TensorHandle, seed: number, deviation: number): Promise<void>;
 export function tensorRows(tensor: TensorHandle): number;
 export function tensorCols(tensor: TensorHandle): number;

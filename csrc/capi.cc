@@ -11,6 +11,7 @@
 #include "core/file.h"
 #include "core/weights.h"
 #include "cpu/backend.h"
+#include "cpu/panel.h"
 #include "cria.h"
 
 struct cria_device {
@@ -77,6 +78,25 @@ const cria::Tensor& matrix_of(const cria_tensor* tensor, const char* name) {
   require_pointer(tensor, name);
   cria::require_layout(*tensor->tensor, cria::Layout::kMatrix, name);
   return *tensor->tensor;
+}
+
+void check_matrix(cria_type type, std::size_t rows, std::size_t cols) {
+  require(rows > 0 && rows <= INT32_MAX, "rows", "from 1 to 2^31 - 1", rows);
+  require(cols > 0 && cols <= INT32_MAX, "cols", "from 1 to 2^31 - 1", cols);
+  cria::row_bytes(type, cols);  // throws where type and cols do not fit
+}
+
+// What stands in a file is nobody's to write.
+void require_writable(const cria_tensor* tensor) {
+  require_pointer(tensor, "tensor");
+  if (tensor->tensor->mapped())
+    throw Error(CRIA_ERROR_ARGUMENT, "tensor: must not be mapped from a file, to be written");
+}
+
+// The layouts are the backends'.
+void require_layouts(cria_device_kind kind) {
+  require(kind >= 0 && kind < CRIA_DEVICE_KINDS, "kind", "one of cria_device_kind", kind);
+  if (kind != CRIA_DEVICE_CPU) throw Error(CRIA_ERROR_UNSUPPORTED, "kind: this version has no CUDA backend");
 }
 
 void check_rows(const cria_tensor* tensor, std::size_t row, std::size_t rows) {
@@ -195,10 +215,36 @@ cria_status cria_matrix_create(cria_device* device, cria_type type, size_t rows,
   return guarded([&] {
     require_pointer(device, "device");
     require_pointer(tensor, "tensor");
-    require(rows > 0 && rows <= INT32_MAX, "rows", "from 1 to 2^31 - 1", rows);
-    require(cols > 0 && cols <= INT32_MAX, "cols", "from 1 to 2^31 - 1", cols);
-    cria::row_bytes(type, cols);  // throws where type and cols do not fit
+    check_matrix(type, rows, cols);
     *tensor = new cria_tensor{device->backend, device->backend->matrix(type, rows, cols)};
+  });
+}
+
+cria_status cria_matrix_map(cria_device* device, cria_type type, size_t rows, size_t cols, cria_file* file,
+                            uint64_t offset, cria_tensor** tensor) {
+  return guarded([&] {
+    require_pointer(device, "device");
+    require_pointer(file, "file");
+    require_pointer(tensor, "tensor");
+    check_matrix(type, rows, cols);
+    *tensor = new cria_tensor{device->backend, device->backend->map_matrix(type, rows, cols, file->file, offset)};
+  });
+}
+
+cria_status cria_matrix_layout(cria_device_kind kind, uint32_t* version) {
+  return guarded([&] {
+    require_layouts(kind);
+    require_pointer(version, "version");
+    *version = cria::cpu::kPanelLayout;
+  });
+}
+
+cria_status cria_matrix_bytes(cria_device_kind kind, cria_type type, size_t rows, size_t cols, size_t* bytes) {
+  return guarded([&] {
+    require_layouts(kind);
+    require_pointer(bytes, "bytes");
+    check_matrix(type, rows, cols);
+    *bytes = cria::cpu::packed_bytes(type, rows, cols);
   });
 }
 
@@ -216,6 +262,7 @@ cria_status cria_vector_create(cria_device* device, cria_type type, size_t size,
 cria_status cria_tensor_pack(cria_tensor* tensor, size_t row, size_t rows, const void* data, size_t bytes) {
   return guarded([&] {
     check_rows(tensor, row, rows);
+    require_writable(tensor);
     require_array(data, rows, "data");
     const std::size_t expected = bytes_of(tensor, rows);
     require(bytes == expected, "bytes", std::to_string(expected) + " for that many rows", bytes);
@@ -226,6 +273,7 @@ cria_status cria_tensor_pack(cria_tensor* tensor, size_t row, size_t rows, const
 cria_status cria_tensor_pack_file(cria_tensor* tensor, size_t row, size_t rows, cria_file* file, uint64_t offset) {
   return guarded([&] {
     check_rows(tensor, row, rows);
+    require_writable(tensor);
     require_pointer(file, "file");
     const std::uint64_t limit = INT64_MAX - bytes_of(tensor, rows);
     require(offset <= limit, "offset", "an offset in a file", offset);
@@ -245,9 +293,20 @@ cria_status cria_tensor_unpack(const cria_tensor* tensor, size_t row, size_t row
   });
 }
 
-cria_status cria_tensor_fill_random(cria_tensor* tensor, uint64_t seed, float deviation) {
+cria_status cria_tensor_packed(const cria_tensor* tensor, size_t offset, void* data, size_t bytes) {
   return guarded([&] {
     require_pointer(tensor, "tensor");
+    const std::size_t all = tensor->tensor->bytes();
+    require(offset <= all, "offset", "at most the tensor's " + std::to_string(all) + " bytes", offset);
+    require(bytes <= all - offset, "bytes", "at most the " + std::to_string(all - offset) + " from offset on", bytes);
+    require_array(data, bytes, "data");
+    if (bytes > 0) std::memcpy(data, tensor->tensor->packed() + offset, bytes);
+  });
+}
+
+cria_status cria_tensor_fill_random(cria_tensor* tensor, uint64_t seed, float deviation) {
+  return guarded([&] {
+    require_writable(tensor);
     require(std::isfinite(deviation) && deviation >= 0, "deviation", "at least 0", deviation);
     tensor->tensor->fill_random(seed, deviation);
   });

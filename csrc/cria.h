@@ -104,6 +104,7 @@ CRIA_API cria_status cria_measure_read(cria_device* device, size_t bytes, uint32
 typedef int32_t cria_type;
 enum { CRIA_TYPE_F32 = 0, CRIA_TYPE_F16 = 1, CRIA_TYPE_Q4_0 = 2, CRIA_TYPE_Q8_0 = 8, CRIA_TYPE_BF16 = 30 };
 
+/* Open for as long as it is used; matrices that are mapped keep what they need of it. */
 typedef struct cria_file cria_file;
 CRIA_API cria_status cria_file_open(const char* path, cria_file** file);
 CRIA_API void cria_file_free(cria_file* file);
@@ -114,6 +115,19 @@ typedef struct cria_tensor cria_tensor;
  * is a multiple of 32. */
 CRIA_API cria_status cria_matrix_create(cria_device* device, cria_type type, size_t rows, size_t cols,
                                         cria_tensor** tensor);
+
+/* The same matrix over a file that holds it packed, at `offset`, a multiple of 64: mapped, shared and read-only. Its
+ * pages are brought in, on all threads, before the call returns; nothing can be packed into it. Whether the file was
+ * packed in this layout, the caller must know (cria_matrix_layout). Should the file be cut afterwards, its use ends the
+ * process with SIGBUS. */
+CRIA_API cria_status cria_matrix_map(cria_device* device, cria_type type, size_t rows, size_t cols, cria_file* file,
+                                     uint64_t offset, cria_tensor** tensor);
+
+/* The version of the layout in which a device of `kind` packs matrices. Bytes packed in one are noise in another. */
+CRIA_API cria_status cria_matrix_layout(cria_device_kind kind, uint32_t* version);
+
+/* The bytes that a packed matrix takes there, before there is one. */
+CRIA_API cria_status cria_matrix_bytes(cria_device_kind kind, cria_type type, size_t rows, size_t cols, size_t* bytes);
 
 /* A vector of `size` zeros, at least 1, held as f32. It is packed from f32, f16 or bf16, by `type`. */
 CRIA_API cria_status cria_vector_create(cria_device* device, cria_type type, size_t size, cria_tensor** tensor);
@@ -129,6 +143,10 @@ CRIA_API cria_status cria_tensor_pack_file(cria_tensor* tensor, size_t row, size
 
 /* The inverse of cria_tensor_pack: the same bytes (of a vector, as f32). */
 CRIA_API cria_status cria_tensor_unpack(const cria_tensor* tensor, size_t row, size_t rows, void* data, size_t bytes);
+
+/* Copies `bytes` of what the device holds, of the cria_tensor_bytes that there are, from `offset` on: a matrix in the
+ * device's layout, a vector as f32. */
+CRIA_API cria_status cria_tensor_packed(const cria_tensor* tensor, size_t offset, void* data, size_t bytes);
 
 /* Random weights of about that standard deviation, the same for the same seed: something to measure speed with. */
 CRIA_API cria_status cria_tensor_fill_random(cria_tensor* tensor, uint64_t seed, float deviation);

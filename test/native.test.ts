@@ -28,6 +28,7 @@ const floats = (n: number) => new Float32Array(n);
 const openDevice = () => native.deviceOpen("cpu", "scalar", 1);
 const device = openDevice();
 const newMatrix = () => native.matrixCreate(device, "f32", 2, 3);
+const openFile = () => native.fileOpen(packageFile("package.json"));
 const newCache = () => native.cacheCreate(device, shape, 1);
 
 /** A program of two values, 0 for tokens and 1 for outputs, 3 wide, and 2 for tokens that q, k and v fit. */
@@ -59,10 +60,15 @@ const sound: Record<Exclude<Name, "kind">, () => unknown[]> = {
   deviceInfo: () => [openDevice()],
   measureRead: () => [openDevice(), 1 << 20, 1],
   matrixCreate: () => [openDevice(), "f32", 2, 3],
+  fileOpen: () => [packageFile("package.json")],
+  matrixMap: () => [openDevice(), "f32", 1, 3, openFile(), 64],
+  matrixLayout: () => ["cpu"],
+  matrixBytes: () => ["cpu", "f32", 2, 3],
   vectorCreate: () => [openDevice(), "f32", 3],
   tensorPack: () => [newMatrix(), 0, 2, new Uint8Array(24)],
   tensorPackFile: () => [newMatrix(), 0, 2, packageFile("package.json"), 0],
   tensorUnpack: () => [newMatrix(), 0, 2, new Uint8Array(24)],
+  tensorPacked: () => [newMatrix(), 0, new Uint8Array(24)],
   tensorFillRandom: () => [newMatrix(), 1, 1],
   tensorRows: () => [newMatrix()],
   tensorCols: () => [newMatrix()],
@@ -102,6 +108,7 @@ const kinds = {
   cache: newCache,
   program: newProgram,
   cancel: native.cancelCreate,
+  file: openFile,
 };
 
 /** The places of a function's arguments that are handles. `free` takes any, freed ones too. */

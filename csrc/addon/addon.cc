@@ -27,7 +27,8 @@ bool is_handle(const Napi::Value& value) {
 
 Napi::Value free(const Napi::CallbackInfo& info) {
   const Napi::Value handle = info[0];
-  if (!handle.IsObject() || !is_handle<cria_device, cria_tensor, cria_cache, cria_program, cria_cancel>(handle)) {
+  if (!handle.IsObject() ||
+      !is_handle<cria_device, cria_tensor, cria_cache, cria_program, cria_cancel, cria_file>(handle)) {
     throw type_error(info.Env(), "handle: must be a handle of this addon");
   }
   void* slot = nullptr;

@@ -29,6 +29,7 @@ CRIA_HANDLE(tensor, 2);
 CRIA_HANDLE(cache, 3);
 CRIA_HANDLE(program, 4);
 CRIA_HANDLE(cancel, 5);
+CRIA_HANDLE(file, 6);
 #undef CRIA_HANDLE
 
 // What a handle object wraps. The kind's type is in the tag, and in the deleter.
@@ -45,8 +46,7 @@ struct Slot {
 };
 
 template <class T>
-Napi::Object make_handle(Napi::Env env, T* handle, std::size_t bytes = 0) {
-  std::shared_ptr<T> owner(handle, HandleKind<T>::free);
+Napi::Object make_handle(Napi::Env env, std::shared_ptr<T> owner, std::size_t bytes = 0) {
   auto slot = std::make_unique<Slot>(Slot{std::move(owner), static_cast<std::int64_t>(bytes)});
   const Napi::Object object = Napi::Object::New(env);
   check(env, napi_type_tag_object(env, object, &HandleKind<T>::tag));
@@ -58,6 +58,11 @@ Napi::Object make_handle(Napi::Env env, T* handle, std::size_t bytes = 0) {
   std::int64_t total;
   check(env, napi_adjust_external_memory(env, slot.release()->bytes, &total));
   return object;
+}
+
+template <class T>
+Napi::Object make_handle(Napi::Env env, T* handle, std::size_t bytes = 0) {
+  return make_handle(env, std::shared_ptr<T>(handle, HandleKind<T>::free), bytes);
 }
 
 // The handle in `value`; throws a TypeError where it is no handle of that kind, ERR_CRIA_DISPOSED where it was freed.

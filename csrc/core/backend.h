@@ -25,6 +25,10 @@ class Backend {
 
   virtual cria_device_info info() const = 0;
   virtual std::shared_ptr<Tensor> matrix(cria_type type, std::size_t rows, std::size_t cols) = 0;
+  // The matrix whose packed bytes stand at `offset` in the file, mapped; throws CRIA_ERROR_FILE where they do not fit
+  // it.
+  virtual std::shared_ptr<Tensor> map_matrix(cria_type type, std::size_t rows, std::size_t cols, const File& file,
+                                             std::uint64_t offset) = 0;
   virtual std::shared_ptr<Tensor> vector(cria_type type, std::size_t size) = 0;
   virtual std::shared_ptr<Cache> cache(const CacheShape& shape, std::size_t blocks) = 0;
 

@@ -18,6 +18,7 @@
 #include <cstring>
 #include <limits>
 
+#include "../core/checked.h"
 #include "../core/error.h"
 
 namespace cria::cpu {
@@ -130,6 +131,10 @@ std::size_t panel_bytes(cria_type type, std::size_t cols) {
   require(row <= most, "cols", "few enough for 16 rows to fit the address space", cols);
   if (is_quantised(type) && cols % kSuperblock != 0) row += block;
   return row * kPanelRows;
+}
+
+std::size_t packed_bytes(cria_type type, std::size_t rows, std::size_t cols) {
+  return checked_product({panel_count(rows), panel_bytes(type, cols)});
 }
 
 void pack_rows(cria_type type, std::uint8_t* data, std::size_t cols, std::size_t row, std::size_t count,

@@ -31,6 +31,9 @@
 
 namespace cria::cpu {
 
+// Of all that this file says of bytes. Files hold packed matrices: whatever changes a byte of one counts it up.
+constexpr std::uint32_t kPanelLayout = 1;
+
 constexpr std::size_t kPanelRows = 16;
 constexpr std::size_t kSuperblock = 64;                          // columns
 constexpr std::size_t kSuperblockBlocks = kSuperblock / kBlock;  // 2
@@ -72,6 +75,9 @@ static inline const Element* panel_values(const Panels& matrix, std::size_t pane
 
 // Bytes of one panel; a multiple of a cache line. Throws where they do not fit a size_t.
 std::size_t panel_bytes(cria_type type, std::size_t cols);
+
+// Bytes of a packed matrix. Throws likewise.
+std::size_t packed_bytes(cria_type type, std::size_t rows, std::size_t cols);
 
 // Puts `count` rows of `cols` weights, as they stand in a file (core/weights.h), at rows [row, row + count) of the
 // packed matrix at `data`. Rows of one panel may come from several calls, but not at the same time.

@@ -1,6 +1,7 @@
 #include "tensor.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <exception>
 #include <mutex>
@@ -18,12 +19,45 @@ namespace {
 // is long enough that a read's system call costs nothing beside its copy.
 constexpr std::size_t kSliceBytes = 256 << 10;
 
+// What a thread brings in of a mapped file at a time: the largest page that it may be mapped in.
+constexpr std::size_t kPopulateBytes = 2 << 20;
+
+// Brings [offset, offset + bytes) in on all threads; false where the file does not give them.
+bool populate(const Mapping& mapping, std::size_t offset, std::size_t bytes, unsigned threads) {
+  std::atomic<bool> whole{true};
+  const std::size_t pieces = bytes / kPopulateBytes + (bytes % kPopulateBytes != 0);
+  Pool::instance().parallel_for(pieces, 1, threads, [&](std::size_t from, std::size_t to) {
+    const std::size_t begin = from * kPopulateBytes, end = std::min(to * kPopulateBytes, bytes);
+    if (!mapping.populate(offset + begin, end - begin)) whole = false;
+  });
+  return whole;
+}
+
 }  // namespace
 
 Matrix::Matrix(cria_type type, std::size_t rows, std::size_t cols, unsigned threads)
     : Tensor(Layout::kMatrix, type, rows, cols),
-      memory_(checked_product({panel_count(rows), panel_bytes(type, cols)})),
+      memory_(packed_bytes(type, rows, cols)),
+      data_(memory_.data()),
+      bytes_(memory_.bytes()),
       threads_(threads) {}
+
+Matrix::Matrix(cria_type type, std::size_t rows, std::size_t cols, unsigned threads, const File& file,
+               std::uint64_t offset)
+    : Tensor(Layout::kMatrix, type, rows, cols),
+      mapping_(file.map()),
+      bytes_(packed_bytes(type, rows, cols)),
+      threads_(threads) {
+  require(offset % kLine == 0, "offset", "a multiple of " + std::to_string(kLine), offset);
+  if (bytes_ > mapping_->bytes() || offset > mapping_->bytes() - bytes_) {
+    throw Error(CRIA_ERROR_FILE, file.path() + ": must hold " + std::to_string(bytes_) + " bytes at " +
+                                     std::to_string(offset) + ", but ends at " + std::to_string(mapping_->bytes()));
+  }
+  data_ = mapping_->data() + offset;
+  if (!populate(*mapping_, offset, bytes_, threads_)) {
+    throw Error(CRIA_ERROR_FILE, file.path() + ": cannot be read, or was cut while it was mapped");
+  }
+}
 
 // Packs rows [row, row + count) in slices of whole panels, on all threads. fetch(first, rows, buffer) returns the bytes
 // of rows [first, first + rows) of those, counted from 0; it may put them in `buffer`.

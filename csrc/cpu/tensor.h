@@ -1,6 +1,8 @@
 // The CPU backend's tensors: matrices in panels (panel.h), vectors as plain f32.
 #pragma once
 
+#include <memory>
+
 #include "../core/tensor.h"
 #include "memory.h"
 #include "panel.h"
@@ -10,20 +12,28 @@ namespace cria::cpu {
 class Matrix final : public Tensor {
  public:
   Matrix(cria_type type, std::size_t rows, std::size_t cols, unsigned threads);
+  // Over a file that holds what packing would have made, all of its pages brought in. Throws CRIA_ERROR_FILE where the
+  // file is too short, CRIA_ERROR_ARGUMENT where `offset` is not a cache line's.
+  Matrix(cria_type type, std::size_t rows, std::size_t cols, unsigned threads, const File& file, std::uint64_t offset);
 
   void pack(std::size_t row, std::size_t count, const std::uint8_t* source) override;
   void pack_file(std::size_t row, std::size_t count, const File& file, std::uint64_t offset) override;
   void unpack(std::size_t row, std::size_t count, std::uint8_t* out) const override;
   void fill_random(std::uint64_t seed, float deviation) override;
-  std::size_t bytes() const override { return memory_.bytes(); }
+  std::size_t bytes() const override { return bytes_; }
+  const std::uint8_t* packed() const override { return data_; }
+  bool mapped() const override { return mapping_ != nullptr; }
 
-  Panels panels() const { return {type, memory_.data(), rows, cols}; }
+  Panels panels() const { return {type, data_, rows, cols}; }
 
  private:
   template <class Fetch>
   void pack_slices(std::size_t row, std::size_t count, const Fetch& fetch);
 
-  Memory memory_;
+  Memory memory_;                           // of a matrix that is packed here
+  std::shared_ptr<const Mapping> mapping_;  // of one that stands in a file
+  const std::uint8_t* data_;                // in either
+  std::size_t bytes_;
   unsigned threads_;
 };
 
@@ -36,6 +46,7 @@ class Vector final : public Tensor {
   void unpack(std::size_t row, std::size_t count, std::uint8_t* out) const override;
   void fill_random(std::uint64_t seed, float deviation) override;
   std::size_t bytes() const override { return memory_.bytes(); }
+  const std::uint8_t* packed() const override { return memory_.data(); }
 
   const float* data() const { return reinterpret_cast<const float*>(memory_.data()); }
 
