@@ -6,30 +6,33 @@ import type { Device } from "./device.js";
 import { type CacheType, native, type TensorHandle } from "./native.js";
 import { type CacheShape, Program, type RopeOptions, type Value } from "./program.js";
 import type { LlamaConfig } from "./weights/source.js";
-import type { WeightStore } from "./weights/store.js";
+import type { TensorStore, WeightStore } from "./weights/store.js";
 
-/** The weights of a model, on a device. */
-export interface LlamaWeights {
-  readonly embedding: TensorHandle;
-  readonly blocks: readonly Block[];
-  readonly outputNorm: TensorHandle;
-  readonly output: TensorHandle;
+/** The weights of a model, on a device; or whatever else a {@link TensorStore} has for each. */
+export interface LlamaWeights<Tensor = TensorHandle> {
+  readonly embedding: Tensor;
+  readonly blocks: readonly Block<Tensor>[];
+  readonly outputNorm: Tensor;
+  readonly output: Tensor;
 }
 
 /** The weights of one block. Matrices with the same input are stacked: one where their types agree, else one each. */
-interface Block {
-  readonly attentionNorm: TensorHandle;
-  readonly qkv: readonly TensorHandle[];
-  readonly attentionOut: TensorHandle;
-  readonly ffnNorm: TensorHandle;
-  readonly gateUp: readonly TensorHandle[];
-  readonly down: TensorHandle;
+interface Block<Tensor> {
+  readonly attentionNorm: Tensor;
+  readonly qkv: readonly Tensor[];
+  readonly attentionOut: Tensor;
+  readonly ffnNorm: Tensor;
+  readonly gateUp: readonly Tensor[];
+  readonly down: Tensor;
 }
 
-/** Packs a model's weights, tensor by tensor, under GGUF's names. Without an output matrix the embedding is it. */
-export async function loadLlama({ layers }: LlamaConfig, store: WeightStore): Promise<LlamaWeights> {
+/** Loads a model's weights, tensor by tensor, under GGUF's names. Without an output matrix the embedding is it. */
+export async function loadLlama<Tensor>(
+  { layers }: LlamaConfig,
+  store: TensorStore<Tensor>,
+): Promise<LlamaWeights<Tensor>> {
   const embedding = await store.matrix("token_embd.weight");
-  const blocks: Block[] = [];
+  const blocks: Block<Tensor>[] = [];
   for (let i = 0; i < layers; i++) {
     const name = (part: string) => `blk.${i}.${part}.weight`;
     blocks.push({

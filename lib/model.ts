@@ -9,9 +9,9 @@ import { llamaCache, loadLlama, weightBytesPerToken } from "./llama.js";
 import type { CacheType } from "./native.js";
 import { Runtime, type RuntimeOptions, type Sequence } from "./runtime.js";
 import { type Tokenizer, tokenizerOf } from "./text/tokenizer.js";
-import { readLlama } from "./weights/llama-gguf.js";
+import { type ModelFile, readModel, sourceOf } from "./weights/model-file.js";
 import { type LlamaConfig, type ModelIndex, type TensorInfo, weightBytes } from "./weights/source.js";
-import { fileSource, type LoadOptions, WeightStore } from "./weights/store.js";
+import { type LoadOptions, WeightStore } from "./weights/store.js";
 
 export interface ModelOptions extends DeviceOptions, RuntimeOptions, LoadOptions {
   /** Called with warnings. Default: `process.emitWarning`. */
@@ -88,7 +88,7 @@ export class Model {
 }
 
 /**
- * Loads a model from a GGUF file.
+ * Loads a model from a GGUF file, or from one that `cria pack` made of it.
  *
  * @throws CriaFileError where the file is not a model that cria runs: it names the key or tensor at fault
  * @throws CriaError ERR_CRIA_MEMORY where the machine has not the memory, ERR_CRIA_ABORTED when `signal` stops it
@@ -97,7 +97,7 @@ export async function loadModel(path: string, options: ModelOptions = {}): Promi
   if (typeof path !== "string") throw wrongType("path", "a string", path);
   if (typeof options !== "object" || options === null) throw wrongType("options", "an object", options);
   const started = performance.now();
-  const index = await readLlama(path);
+  const index = await readModel(path);
   return loadIndexed(index, tokenizerOf(path, index.vocabulary), options, started);
 }
 
@@ -109,21 +109,23 @@ export async function loadModel(path: string, options: ModelOptions = {}): Promi
  * @throws as {@link loadModel}
  */
 export async function loadIndexed(
-  index: ModelIndex,
+  index: ModelFile,
   tokenizer: Tokenizer,
   options: ModelOptions = {},
   started: number = performance.now(),
 ): Promise<Model> {
   checkOptions(index, options);
   const device = new Device(options);
-  const store = new WeightStore(device, fileSource(index.tensors), options);
+  let store: WeightStore | undefined;
   try {
+    using source = sourceOf(index);
+    store = new WeightStore(device, source, options);
     checkMemory(index.path, index, device, options);
     const weights = await loadLlama(index.config, store);
     const runtime = new Runtime(device, index.config, weights, options);
     return new Model(runtime, tokenizer, store, performance.now() - started);
   } catch (error) {
-    store.dispose();
+    store?.dispose();
     device.dispose();
     throw error;
   }

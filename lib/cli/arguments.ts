@@ -17,24 +17,39 @@ export class UsageError extends Error {}
 /** What was written after a command's name. */
 export class Arguments<Name extends string> {
   readonly #values: Readonly<Record<string, string | boolean | undefined>>;
-  readonly #model: string | undefined;
+  readonly #operands: readonly string[];
 
-  /** @throws UsageError for an option that is not in the table, or a second operand */
-  constructor(argv: readonly string[], table: Readonly<Record<Name, OptionSpec>>) {
+  /**
+   * @param operands the names of those that it takes, at most
+   * @throws UsageError for an option that is not in the table, or an operand too many
+   */
+  constructor(argv: readonly string[], table: Readonly<Record<Name, OptionSpec>>, operands: readonly string[]) {
     const { values, positionals } = parse(argv, table);
-    if (positionals.length > 1)
-      throw new UsageError(`MODEL: must be one file, not also ${JSON.stringify(positionals[1])}`);
+    const surplus = positionals[operands.length];
+    if (surplus !== undefined) {
+      const last = operands.at(-1);
+      throw new UsageError(
+        last === undefined
+          ? `${JSON.stringify(surplus)}: must be an option, for the command has no operand`
+          : `${last}: must be one file, not also ${JSON.stringify(surplus)}`,
+      );
+    }
     this.#values = values;
-    this.#model = positionals[0];
+    this.#operands = positionals;
   }
 
-  /** The only operand there is: the model's file. */
+  /** The first operand: the model's file. */
   get model(): string | undefined {
-    return this.#model;
+    return this.#operands[0];
   }
 
   requiredModel(): string {
-    return required("MODEL", this.#model);
+    return required("MODEL", this.model);
+  }
+
+  /** The second operand: a file to write. */
+  requiredOut(): string {
+    return required("OUT", this.#operands[1]);
   }
 
   flag(name: Name): boolean {

@@ -7,7 +7,7 @@ export type Command = (argv: readonly string[], io: Io) => Promise<number>;
 export interface CommandSpec<Name extends string> {
   readonly name: string;
   /** Its operand as the usage line has it; absent where it takes none. */
-  readonly operand?: "MODEL" | "[MODEL]";
+  readonly operand?: "MODEL" | "[MODEL]" | "MODEL OUT";
   /** What it does, for its help. */
   readonly about: string;
   readonly options: Readonly<Record<Name, OptionSpec>>;
@@ -29,10 +29,7 @@ export function command<Name extends string>(spec: CommandSpec<Name>): Command {
       return 0;
     }
     try {
-      const args = new Arguments(argv, table);
-      if (spec.operand === undefined && args.model !== undefined) {
-        throw new UsageError(`${JSON.stringify(args.model)}: must be an option, for the command has no operand`);
-      }
+      const args = new Arguments(argv, table, spec.operand?.match(/\w+/g) ?? []);
       await spec.run(args, io);
     } catch (error) {
       throw inOptionNames(error, table);

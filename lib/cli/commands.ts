@@ -14,6 +14,10 @@ const commands: Readonly<Record<string, { summary: string; load: () => Promise<C
     load: async () => (await import("./perplexity.js")).perplexity,
   },
   inspect: { summary: "what a model's file holds", load: async () => (await import("./inspect.js")).inspect },
+  pack: {
+    summary: "write a model in the kernels' layout, to load at once",
+    load: async () => (await import("./pack.js")).pack,
+  },
   bench: { summary: "tokens per second", load: async () => (await import("./bench.js")).bench },
 };
 

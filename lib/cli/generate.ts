@@ -4,7 +4,7 @@ import { loadIndexed, type Model, type ModelOptions } from "../model.js";
 import { Sampler } from "../sampler.js";
 import { type Tokenizer, tokenizerOf } from "../text/tokenizer.js";
 import { tinyModel } from "../tiny.js";
-import { readLlama, readLlamaVocabulary } from "../weights/llama-gguf.js";
+import { readModel, readVocabulary } from "../weights/model-file.js";
 import type { ModelIndex } from "../weights/source.js";
 import { given } from "./arguments.js";
 import { command } from "./command.js";
@@ -82,7 +82,7 @@ async function load(
   options: ModelOptions,
 ): Promise<Model> {
   const started = performance.now();
-  const index = await readLlama(path);
+  const index = await readModel(path);
   const tokenizer =
     tokenizerPath === undefined ? tokenizerOf(path, index.vocabulary) : await readTokenizer(tokenizerPath, index);
   const trained = index.config.contextLength;
@@ -99,7 +99,7 @@ async function load(
 }
 
 async function readTokenizer(path: string, { config }: ModelIndex): Promise<Tokenizer> {
-  const tokenizer = tokenizerOf(path, await readLlamaVocabulary(path));
+  const tokenizer = tokenizerOf(path, await readVocabulary(path));
   if (tokenizer.size === config.vocab) return tokenizer;
   throw new CriaFileError(path, undefined, `must have ${config.vocab} tokens, as the model has, not ${tokenizer.size}`);
 }

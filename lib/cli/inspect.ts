@@ -1,8 +1,8 @@
 import { llamaValues } from "../llama.js";
 import { cacheBytes } from "../model.js";
 import { chunkTokens } from "../runtime.js";
-import { readLlama } from "../weights/llama-gguf.js";
-import type { FileTensor, LlamaConfig, ModelIndex, WeightType } from "../weights/source.js";
+import { readModel } from "../weights/model-file.js";
+import { type LlamaConfig, type ModelIndex, type TensorInfo, type WeightType, weightBytes } from "../weights/source.js";
 import { columns, command } from "./command.js";
 
 export const inspect = command({
@@ -11,7 +11,7 @@ export const inspect = command({
   about: "Tells what a model's file holds, and what memory it will need. Weights are not read.",
   options: {},
   async run(args, io) {
-    const description = describe(await readLlama(args.requiredModel()));
+    const description = describe(await readModel(args.requiredModel()));
     io.stdout.write(args.flag("json") ? `${JSON.stringify(description)}\n` : forPeople(description));
   },
 });
@@ -20,7 +20,7 @@ type Description = ReturnType<typeof describe>;
 
 /** What `--json` prints. Sizes are bytes. */
 function describe({ path, format, name, config, vocabulary, tensors }: ModelIndex) {
-  const all = [...tensors.values()];
+  const all = [...tensors.values()].map((info) => ({ ...info, bytes: weightBytes(info.type, info.rows, info.cols) }));
   const { bos, eos, unknown, addBos } = vocabulary;
   return {
     path,
@@ -41,7 +41,9 @@ function describe({ path, format, name, config, vocabulary, tensors }: ModelInde
   };
 }
 
-function byType(tensors: readonly FileTensor[]): Partial<Record<WeightType, { count: number; bytes: number }>> {
+function byType(
+  tensors: readonly (TensorInfo & { bytes: number })[],
+): Partial<Record<WeightType, { count: number; bytes: number }>> {
   const types: Partial<Record<WeightType, { count: number; bytes: number }>> = {};
   for (const { type, bytes } of tensors) {
     types[type] ??= { count: 0, bytes: 0 };

@@ -1,5 +1,5 @@
 import { tokenizerOf } from "../text/tokenizer.js";
-import { readLlamaVocabulary } from "../weights/llama-gguf.js";
+import { readVocabulary } from "../weights/model-file.js";
 import { command } from "./command.js";
 
 export const tokenize = command({
@@ -12,7 +12,7 @@ export const tokenize = command({
   async run(args, io) {
     const path = args.requiredModel();
     const text = args.requiredText("text");
-    const ids = [...tokenizerOf(path, await readLlamaVocabulary(path)).encode(text)];
+    const ids = [...tokenizerOf(path, await readVocabulary(path)).encode(text)];
     io.stdout.write(`${args.flag("json") ? JSON.stringify(ids) : ids.join(" ")}\n`);
   },
 });

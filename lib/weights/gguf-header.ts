@@ -1,6 +1,5 @@
-import { readSync } from "node:fs";
-
-import { CriaFileError, show } from "../errors.js";
+import { show } from "../errors.js";
+import { HeaderReader, type NumberArray, type NumberType, numberArrays } from "./header-reader.js";
 
 /**
  * What stands before the weights in a GGUF file (the format: ggml's docs/gguf.md), versions 2 and 3, little-endian:
@@ -18,6 +17,8 @@ export interface GgufHeader {
   readonly version: 2 | 3;
   readonly entries: ReadonlyMap<string, GgufValue>;
   readonly tensors: readonly GgufTensorHeader[];
+  /** Bytes from the file's start to the end of the last key. */
+  readonly keysEnd: number;
   /** Bytes from the file's start to the end of the last tensor's header. */
   readonly length: number;
 }
@@ -32,22 +33,6 @@ export interface GgufTensorHeader {
   /** Bytes from the start of the data section. */
   readonly offset: bigint;
 }
-
-const numberArrays = {
-  u8: Uint8Array,
-  i8: Int8Array,
-  u16: Uint16Array,
-  i16: Int16Array,
-  u32: Uint32Array,
-  i32: Int32Array,
-  u64: BigUint64Array,
-  i64: BigInt64Array,
-  f32: Float32Array,
-  f64: Float64Array,
-} as const;
-
-export type NumberType = keyof typeof numberArrays;
-export type NumberArray = InstanceType<(typeof numberArrays)[NumberType]>;
 
 /** A key's value. Arrays of bools are bytes. */
 export type GgufValue =
@@ -64,12 +49,6 @@ const valueTypes = [
   "string", "array", "u64", "i64", "f64",
 ] as const;
 
-/**
- * Where reading stops whatever the file says, so that no file makes us hold more than a few times as much. The largest
- * vocabularies in use, 262,144 pieces with half a million merges, take 16 MiB.
- */
-const maxHeaderBytes = 32 * 2 ** 20;
-
 /** Keys and tensors that a file may have. Real ones have below a hundred keys and a few thousand tensors. */
 const maxEntries = 65_536;
 
@@ -80,9 +59,6 @@ const maxNameBytes = 65_535;
 const minKeyBytes = 8 + 1 + 4 + 1;
 const minTensorBytes = 8 + 1 + 4 + 8 + 4 + 8;
 
-/** The first read. It holds the header of most models with 32,000 pieces. */
-const firstReadBytes = 2 ** 20;
-
 /**
  * Reads the header of the open file `fd`.
  *
@@ -91,7 +67,11 @@ const firstReadBytes = 2 ** 20;
  * @throws CriaFileError naming the key or tensor at fault
  */
 export function readHeader(fd: number, path: string, size: number): GgufHeader {
-  const reader = new HeaderReader(fd, path, size);
+  return readHeaderWith(new HeaderReader(fd, path, size));
+}
+
+/** The same from where a reader stands: the header may be a part of another file's. */
+export function readHeaderWith(reader: HeaderReader): GgufHeader {
   const version = readVersion(reader);
   const tensorCount = reader.count("number of tensors", minTensorBytes, maxEntries);
   const keyCount = reader.count("number of keys", minKeyBytes, maxEntries);
@@ -101,11 +81,12 @@ export function readHeader(fd: number, path: string, size: number): GgufHeader {
     if (entries.has(key)) throw reader.error("stands twice among the keys");
     entries.set(key, readValue(reader));
   }
+  const keysEnd = reader.position;
   const tensors = Array.from({ length: tensorCount }, (_, i) => {
     const name = readName(reader, `tensor ${i + 1} of ${tensorCount}`);
     return readTensorHeader(reader, name);
   });
-  return { version, entries, tensors, length: reader.position };
+  return { version, entries, tensors, keysEnd, length: reader.position };
 }
 
 function readVersion(reader: HeaderReader): 2 | 3 {
@@ -168,82 +149,4 @@ function readTensorHeader(reader: HeaderReader, name: string): GgufTensorHeader 
   if (dimensions < 1 || dimensions > 4) throw reader.error(`must have 1 to 4 dimensions, not ${dimensions}`);
   const shape = Array.from({ length: dimensions }, () => reader.u64());
   return { name, shape, type: reader.u32(), offset: reader.u64() };
-}
-
-/** Reads a file front to back. Every length and count is checked against what is left before it is believed. */
-class HeaderReader {
-  /** The key or tensor that is being read, for errors. */
-  subject: string | undefined;
-  position = 0;
-  private bytes = Buffer.alloc(0);
-  private readonly limit: number;
-
-  constructor(
-    private readonly fd: number,
-    private readonly path: string,
-    private readonly size: number,
-  ) {
-    this.limit = Math.min(size, maxHeaderBytes);
-  }
-
-  error(problem: string, code?: "ERR_CRIA_UNSUPPORTED"): CriaFileError {
-    return new CriaFileError(this.path, this.subject, problem, code);
-  }
-
-  u32(): number {
-    return this.take(4).readUInt32LE();
-  }
-
-  u64(): bigint {
-    return this.take(8).readBigUInt64LE();
-  }
-
-  /** A u64 that counts things of at least `bytesEach` bytes, of which there may be `max`. */
-  count(what: string, bytesEach: number, max = Number.POSITIVE_INFINITY): number {
-    const value = this.u64();
-    const room = Math.floor((this.limit - this.position) / bytesEach);
-    if (value > room)
-      throw this.error(`its ${what} must be at most ${room}, which is all that fits into ${this.room()}, not ${value}`);
-    if (value > max) throw this.error(`its ${what} must be at most ${max}, not ${value}`);
-    return Number(value);
-  }
-
-  /** A string. Bytes that are not UTF-8 become U+FFFD. */
-  string(what: string, maxBytes?: number): string {
-    return this.take(this.count(what, 1, maxBytes)).toString("utf8");
-  }
-
-  numbers(type: NumberType, count: number): NumberArray {
-    const array = numberArrays[type];
-    const aligned = new Uint8Array(this.take(count * array.BYTES_PER_ELEMENT));
-    return new (array as new (buffer: ArrayBuffer) => NumberArray)(aligned.buffer);
-  }
-
-  /** The next bytes, as a view. */
-  take(length: number): Buffer {
-    const end = this.position + length;
-    if (end > this.limit) throw this.error(`its header must end within ${this.room()}`);
-    if (end > this.bytes.length)
-      this.readTo(Math.min(Math.max(end, 2 * this.bytes.length, firstReadBytes), this.limit));
-    const view = this.bytes.subarray(this.position, end);
-    this.position = end;
-    return view;
-  }
-
-  private room(): string {
-    return this.limit < this.size ? `the ${this.limit} bytes that a header may take` : `the file's ${this.size} bytes`;
-  }
-
-  /** Synchronous: a header is short, most often one read, and parsing it takes longer. */
-  private readTo(end: number): void {
-    const grown = Buffer.alloc(end);
-    let filled = this.bytes.copy(grown);
-    while (filled < end) {
-      const got = readSync(this.fd, grown, filled, end - filled, filled);
-      if (got === 0)
-        throw this.error(`the file must keep its ${this.size} bytes while it is read, not end at ${filled}`);
-      filled += got;
-    }
-    this.bytes = grown;
-  }
 }

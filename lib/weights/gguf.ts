@@ -1,9 +1,9 @@
-import { open, stat } from "node:fs/promises";
-import { getSystemErrorMap } from "node:util";
+import { readSync } from "node:fs";
 
-import { CriaError, CriaFileError, wrongType } from "../errors.js";
+import { CriaFileError, wrongType } from "../errors.js";
 import { type GgufHeader, type GgufTensorHeader, readHeader } from "./gguf-header.js";
 import { GgufMetadata } from "./gguf-metadata.js";
+import { readFrom } from "./open.js";
 import { type FileTensor, type WeightType, weightBytes, weightFormats } from "./source.js";
 
 export interface GgufTensor extends FileTensor {
@@ -24,7 +24,7 @@ export interface Gguf {
 }
 
 /** The types of ggml.h that cria reads, by id. */
-const weightTypes: ReadonlyMap<number, WeightType> = new Map([
+export const weightTypes: ReadonlyMap<number, WeightType> = new Map([
   [0, "f32"],
   [1, "f16"],
   [2, "q4_0"],
@@ -95,24 +95,26 @@ function partPaths(path: string): string[] {
   );
 }
 
-async function readPart(path: string, ordinal: string | undefined): Promise<Part> {
-  try {
-    // Asked before opening it, which would wait for the other end of a pipe.
-    if (!(await stat(path)).isFile()) throw new CriaFileError(path, ordinal, "must be a regular file");
-    await using file = await open(path);
-    const { size } = await file.stat();
-    if (size === 0) throw new CriaFileError(path, ordinal, "must not be empty");
-    return indexPart(path, size, readHeader(file.fd, path, size));
-  } catch (error) {
-    if (error instanceof CriaError) throw error;
-    throw new CriaFileError(path, ordinal, `cannot be read: ${reason(error)}`, "ERR_CRIA_FILE", { cause: error });
-  }
-}
+const readPart = (path: string, ordinal: string | undefined): Promise<Part> =>
+  readFrom(path, ordinal, (fd, size) => indexPart(path, size, readHeader(fd, path, size)));
 
-/** What the system, or Node, has to say of a failed call, without the path. */
-function reason(error: unknown): string {
-  const { errno, message } = error as NodeJS.ErrnoException;
-  return getSystemErrorMap().get(errno ?? 0)?.[1] ?? message;
+/** Where GGUF's header has the number of tensors, a u64. */
+const tensorCountAt = 8;
+
+/**
+ * The keys of a model, as the bytes of a GGUF file that has them and no tensors.
+ *
+ * @param path as {@link readGguf}'s
+ * @throws CriaFileError likewise
+ */
+export async function readGgufKeys(path: string): Promise<Buffer> {
+  const first = partPaths(path)[0]!;
+  return await readFrom(first, undefined, (fd, size) => {
+    const keys = Buffer.alloc(readHeader(fd, first, size).keysEnd);
+    readSync(fd, keys, 0, keys.length, 0);
+    keys.writeBigUInt64LE(0n, tensorCountAt);
+    return keys;
+  });
 }
 
 function indexPart(path: string, size: number, header: GgufHeader): Part {

@@ -2,7 +2,7 @@ import { CriaFileError, show } from "../errors.js";
 import { type Gguf, type GgufTensor, readGguf } from "./gguf.js";
 import type { GgufMetadata } from "./gguf-metadata.js";
 import { type LlamaTensor, llamaTensors } from "./llama-tensors.js";
-import { type LlamaConfig, type ModelIndex, pieceTypes, type Vocabulary } from "./source.js";
+import { type FileTensor, type LlamaConfig, type ModelIndex, pieceTypes, type Vocabulary } from "./source.js";
 
 /**
  * What is still a LLaMA and not a damaged file: each some times the largest that was published (Llama 3.1 405B: 126
@@ -31,24 +31,31 @@ const noToken = 0xffffffff;
  * @throws CriaFileError ERR_CRIA_FILE for a file that is damaged or lacks a key or a tensor, ERR_CRIA_UNSUPPORTED for a
  *   sound one that holds another architecture, or asks for what cria's forward pass does not do
  */
-export async function readLlama(path: string): Promise<ModelIndex> {
+export async function readLlama(path: string): Promise<LlamaGguf> {
   const file = await readGguf(path);
-  const { metadata } = file;
+  const keys = readLlamaKeys(file.metadata);
+  checkTensors(file, keys.config);
+  return { path, format: `GGUF v${file.version}`, ...keys, tensors: file.tensors };
+}
+
+/** A model whose tensors stand one by one in GGUF files. */
+export interface LlamaGguf extends ModelIndex {
+  readonly tensors: ReadonlyMap<string, FileTensor>;
+}
+
+/**
+ * What the keys of a LLaMA say: its name, its hyper-parameters and its vocabulary.
+ *
+ * @throws CriaFileError as {@link readLlama}
+ */
+export function readLlamaKeys(metadata: GgufMetadata): Pick<ModelIndex, "name" | "config" | "vocabulary"> {
   const architecture = metadata.string("general.architecture");
   if (architecture !== "llama") {
     throw metadata.error("general.architecture", `must be "llama", not ${show(architecture)}`, "ERR_CRIA_UNSUPPORTED");
   }
   const vocabulary = readVocabulary(metadata);
   const config = readConfig(metadata, vocabulary.pieces.length);
-  checkTensors(file, config);
-  return {
-    path,
-    format: `GGUF v${file.version}`,
-    name: metadata.string("general.name", undefined),
-    config,
-    vocabulary,
-    tensors: file.tensors,
-  };
+  return { name: metadata.string("general.name", undefined), config, vocabulary };
 }
 
 /**

@@ -77,11 +77,11 @@ export interface Vocabulary {
 /** A model's index: all that is read of a file before its weights are. */
 export interface ModelIndex {
   readonly path: string;
-  /** "GGUF v3", for people. */
+  /** "GGUF v3", or "packed", for people. */
   readonly format: string;
   readonly name: string | undefined;
   readonly config: LlamaConfig;
   readonly vocabulary: Vocabulary;
   /** Every tensor of the forward pass, under GGUF's names, in the files' order. */
-  readonly tensors: ReadonlyMap<string, FileTensor>;
+  readonly tensors: ReadonlyMap<string, TensorInfo>;
 }

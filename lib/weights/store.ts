@@ -1,7 +1,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import type { Device } from "../device.js";
 import { CriaError, CriaFileError } from "../errors.js";
-import { native, type TensorHandle } from "../native.js";
+import { type DeviceHandle, native, type TensorHandle } from "../native.js";
 import type { FileTensor, TensorInfo } from "./source.js";
 import { weightBytes } from "./source.js";
 
@@ -9,6 +9,25 @@ import { weightBytes } from "./source.js";
 export interface WeightSource {
   readonly tensors: ReadonlyMap<string, TensorInfo>;
   pack(info: TensorInfo, into: TensorHandle, row: number): Promise<void>;
+  /** The matrix of these, stacked, as the source has it in the device's own layout. Absent where it has none. */
+  map?(device: DeviceHandle, parts: readonly TensorInfo[]): Promise<TensorHandle>;
+}
+
+/** A model's tensors by name, each asked for once, in the order of the forward pass. */
+export interface TensorStore<Tensor> {
+  has(name: string): boolean;
+  /** A vector, as f32. */
+  vector(name: string): Promise<Tensor>;
+  /** Matrices of one type and as many columns, stacked into one: their products with a vector are then one product. */
+  matrix(...names: string[]): Promise<Tensor>;
+  /** The same where the types allow it, and one matrix for each where they differ. */
+  stacked(...names: string[]): Promise<Tensor[]>;
+}
+
+/** What {@link TensorStore.stacked} makes one matrix of. */
+export function stacksOf(infos: readonly TensorInfo[]): (readonly TensorInfo[])[] {
+  const types = new Set(infos.map(({ type }) => type));
+  return types.size === 1 ? [infos] : infos.map((info) => [info]);
 }
 
 /** Weights in files. They are read and packed natively, and never enter JavaScript. */
@@ -27,7 +46,7 @@ export function fileSource(tensors: ReadonlyMap<string, FileTensor>): WeightSour
 }
 
 /** A file's error with the tensor's name, which native code does not know; any other error as it is. */
-function naming(error: unknown, file: string, tensor: string): unknown {
+export function naming(error: unknown, file: string, tensor: string): unknown {
   if (!(error instanceof CriaError) || error.code !== "ERR_CRIA_FILE") return error;
   const prefix = `${file}: `;
   const problem = error.message.startsWith(prefix) ? error.message.slice(prefix.length) : error.message;
@@ -41,8 +60,8 @@ export interface LoadOptions {
   signal?: AbortSignal;
 }
 
-/** The tensors of one model on one device: packed one by one, freed together. */
-export class WeightStore {
+/** The tensors of one model on one device: packed or mapped one by one, freed together. */
+export class WeightStore implements TensorStore<TensorHandle> {
   readonly #device: Device;
   readonly #source: WeightSource;
   readonly #options: LoadOptions;
@@ -62,26 +81,24 @@ export class WeightStore {
     return this.#source.tensors.has(name);
   }
 
-  /** A vector, as f32. */
   async vector(name: string): Promise<TensorHandle> {
     const info = this.#info(name);
     return this.#packed(native.vectorCreate(this.#device.handle, info.type, info.cols), [info]);
   }
 
-  /** Matrices of one type and as many columns, stacked into one: their products with a vector are then one product. */
   async matrix(...names: string[]): Promise<TensorHandle> {
     const infos = names.map((name) => this.#info(name));
+    if (this.#source.map !== undefined) return this.#mapped(infos);
     const { type, cols } = infos[0]!;
     const rows = infos.reduce((sum, info) => sum + info.rows, 0);
     return this.#packed(native.matrixCreate(this.#device.handle, type, rows, cols), infos);
   }
 
-  /** The same where the types allow it, and one matrix for each where they differ. */
   async stacked(...names: string[]): Promise<TensorHandle[]> {
-    const types = new Set(names.map((name) => this.#info(name).type));
-    if (types.size === 1) return [await this.matrix(...names)];
     const matrices: TensorHandle[] = [];
-    for (const name of names) matrices.push(await this.matrix(name));
+    for (const stack of stacksOf(names.map((name) => this.#info(name)))) {
+      matrices.push(await this.matrix(...stack.map(({ name }) => name)));
+    }
     return matrices;
   }
 
@@ -119,16 +136,33 @@ export class WeightStore {
     for (const { name } of parts) this.#tensors.set(name, tensor);
     let row = 0;
     for (const part of parts) {
-      if (this.#options.signal?.aborted) {
-        throw new CriaError("ERR_CRIA_ABORTED", "the loading was cancelled", { cause: this.#options.signal.reason });
-      }
+      this.#check();
       const from = row;
       await this.#device.queue(() => this.#source.pack(part, tensor, from));
       row += part.rows;
-      this.#loaded += fileBytes(part);
-      this.#options.onProgress?.(this.#loaded, this.#total);
+      this.#advance(part);
     }
     return tensor;
+  }
+
+  async #mapped(parts: readonly TensorInfo[]): Promise<TensorHandle> {
+    this.#check();
+    const tensor = await this.#device.queue(() => this.#source.map!(this.#device.handle, parts));
+    for (const part of parts) {
+      this.#tensors.set(part.name, tensor);
+      this.#advance(part);
+    }
+    return tensor;
+  }
+
+  #check(): void {
+    if (!this.#options.signal?.aborted) return;
+    throw new CriaError("ERR_CRIA_ABORTED", "the loading was cancelled", { cause: this.#options.signal.reason });
+  }
+
+  #advance(part: TensorInfo): void {
+    this.#loaded += fileBytes(part);
+    this.#options.onProgress?.(this.#loaded, this.#total);
   }
 }
 

@@ -4,7 +4,7 @@ import { tinyModel } from "../../lib/tiny.js";
 import { temporaryFolder } from "../support/gguf-writer.js";
 import { cria } from "./run.js";
 
-const commands = ["generate", "tokenize", "logits", "perplexity", "inspect", "bench"];
+const commands = ["generate", "tokenize", "logits", "perplexity", "inspect", "pack", "bench"];
 
 describe("help", () => {
   it("names every command", async () => {
@@ -23,6 +23,7 @@ describe("help", () => {
     ["logits", "tokens out threads isa device cache json"],
     ["perplexity", "file context threads isa device cache json"],
     ["inspect", "json"],
+    ["pack", "threads json"],
     ["bench", "shape format model prompt gen threads isa device cache json"],
   ] as const)("%s: has its options, whatever else is wrong", async ([command, options]) => {
     const { code, stdout, stderr } = await cria([command, "--nonsense", "--help"]);
@@ -79,6 +80,10 @@ describe("a wrong command line is exit code 2, with a hint and nothing on stdout
       "cria perplexity: --context: must be an integer from 2 to 16777216, not 1",
     ],
     [["inspect"], "cria inspect: MODEL: must be given"],
+    [["pack"], "cria pack: MODEL: must be given"],
+    [["pack", tinyModel], "cria pack: OUT: must be given"],
+    [["pack", tinyModel, "one", "two"], 'cria pack: OUT: must be one file, not also "two"'],
+    [["pack", tinyModel, "one", "--threads", "0"], "cria pack: --threads: must be an integer from 1 to 256, not 0"],
     [["bench", "model.gguf"], 'cria bench: "model.gguf": must be an option, for the command has no operand'],
     [
       ["bench", "--shape", "8b"],
@@ -117,6 +122,8 @@ describe("what fails is exit code 1 and one line with the error's code", () => {
     [["perplexity", tinyModel, "--file", "/dev/null"], "ERR_CRIA_ARGUMENT"],
     [["logits", tinyModel, "--tokens", "1", "--out", "/absent/logits"], "ERR_CRIA_FILE"],
     [["bench", "--model", "/absent.gguf"], "ERR_CRIA_FILE"],
+    [["pack", "/absent.gguf", "/absent.cria"], "ERR_CRIA_FILE"],
+    [["pack", tinyModel, tinyModel], "ERR_CRIA_FILE"],
     [["logits", tinyModel, "--tokens", Array(193).fill("1").join(), "--out", "/absent/logits"], "ERR_CRIA_CONTEXT"],
     [["generate", "--prompt", "a ".repeat(200)], "ERR_CRIA_CONTEXT"],
     [["generate", "--prompt", "a ".repeat(200), "--max-tokens", "1000"], "ERR_CRIA_CONTEXT"],

@@ -4,8 +4,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 
 import { CriaError } from "../../lib/errors.js";
-import { readLlama } from "../../lib/weights/llama-gguf.js";
-import type { ModelIndex } from "../../lib/weights/source.js";
+import { type LlamaGguf, readLlama } from "../../lib/weights/llama-gguf.js";
 import { packageFile } from "../support/data.js";
 import { encodeGguf, llamaFile, string, temporaryFolder, u32 } from "../support/gguf-writer.js";
 
@@ -55,7 +54,7 @@ function mutate(bytes: Buffer, header: number, change: Mutation): Buffer {
   return changed;
 }
 
-function expectSound(model: ModelIndex, size: number): void {
+function expectSound(model: LlamaGguf, size: number): void {
   for (const { offset, bytes } of model.tensors.values()) {
     expect(Number.isSafeInteger(offset) && offset >= 24 && bytes > 0 && offset + bytes <= size).toBe(true);
   }

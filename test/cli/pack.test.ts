@@ -1,0 +1,46 @@
+import { readdir, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+
+import { tinyModel } from "../../lib/tiny.js";
+import { temporaryFolder } from "../support/gguf-writer.js";
+import { cria, criaJson } from "./run.js";
+
+describe("pack", () => {
+  it("writes a file that every command takes in the GGUF's place", async () => {
+    await using folder = await temporaryFolder();
+    const out = join(folder.path, "tiny.cria");
+    expect(await criaJson("pack", tinyModel, out)).toEqual({ path: tinyModel, out, bytes: (await stat(out)).size });
+
+    for (const argv of [
+      ["tokenize", "--text", "Once upon a time"],
+      ["generate", "--prompt", "Once", "--max-tokens", "20", "--temperature", "0"],
+      ["perplexity", "--file", "package.json", "--context", "64", "--json"],
+    ]) {
+      const [command, ...rest] = argv as [string, ...string[]];
+      const packed = await cria([command, out, ...rest]);
+      expect(packed.code, packed.stderr).toBe(0);
+      expect(packed.stdout).toBe((await cria([command, tinyModel, ...rest])).stdout);
+    }
+    const [packed, gguf] = [await criaJson<object>("inspect", out), await criaJson<object>("inspect", tinyModel)];
+    expect(packed).toEqual({ ...gguf, path: out, format: expect.stringMatching(/^packed v1, layout \d+$/) });
+  });
+
+  it("tells people how far it is, and of the file at the end", async () => {
+    await using folder = await temporaryFolder();
+    const out = join(folder.path, "tiny.cria");
+    const { code, stdout, stderr } = await cria(["pack", tinyModel, out, "--threads", "1"], { isTTY: true });
+    expect({ code, stdout }).toEqual({ code: 0, stdout: "" });
+    expect(stderr).toMatch(/^\rpacking \d+ %/);
+    expect(stderr.endsWith(`${out}: ${(await stat(out)).size} bytes\n`)).toBe(true);
+  });
+
+  it("stops at Ctrl-C, leaving nothing", async () => {
+    await using folder = await temporaryFolder();
+    const { code } = await cria(["pack", tinyModel, join(folder.path, "tiny.cria")], {
+      signal: AbortSignal.abort({ exitCode: 130 }),
+    });
+    expect(code).toBe(130);
+    expect(await readdir(folder.path)).toEqual([]);
+  });
+});
