@@ -6,6 +6,9 @@
 
 #include <napi.h>
 
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
 #include <memory>
 #include <utility>
 
@@ -32,6 +35,21 @@ CRIA_HANDLE(cancel, 5);
 CRIA_HANDLE(file, 6);
 #undef CRIA_HANDLE
 
+// Tells the garbage collector of memory outside the heap that was taken, or given back.
+//
+// V8 collects once for each 64 MiB more that it is told of: while 3.8 GB of weights were packed, half of the threads'
+// own time went into that. So it is told when what it does not know is half of what it knows: forgotten handles still
+// make it collect, if later by as much. V8 counts for a thread's isolate, and so does this.
+inline void tell_collector(napi_env env, std::int64_t bytes) {
+  constexpr std::int64_t kLeast = 32 << 20;
+  thread_local std::int64_t held = 0, told = 0;
+  held += bytes;
+  if (std::abs(held - told) < std::max(kLeast, told / 2)) return;
+  std::int64_t total;
+  napi_adjust_external_memory(env, held - told, &total);
+  told = held;
+}
+
 // What a handle object wraps. The kind's type is in the tag, and in the deleter.
 struct Slot {
   std::shared_ptr<void> handle;  // null once freed
@@ -40,8 +58,7 @@ struct Slot {
   void free(napi_env env) {
     if (handle == nullptr) return;
     handle.reset();
-    std::int64_t total;
-    napi_adjust_external_memory(env, -bytes, &total);
+    tell_collector(env, -bytes);
   }
 };
 
@@ -55,8 +72,7 @@ Napi::Object make_handle(Napi::Env env, std::shared_ptr<T> owner, std::size_t by
     delete static_cast<Slot*>(data);
   };
   check(env, napi_wrap(env, object, slot.get(), finalize, nullptr, nullptr));
-  std::int64_t total;
-  check(env, napi_adjust_external_memory(env, slot.release()->bytes, &total));
+  tell_collector(env, slot.release()->bytes);
   return object;
 }
 
