@@ -1,23 +1,21 @@
-import type { BenchResult, Spread } from "./tokens.js";
+import type { Report, Result } from "./schema.js";
 
 /** What people read. */
-export function report(result: BenchResult): string {
-  const { machine } = result;
-  const fixed = (value: number) => value.toFixed(value < 100 ? 2 : 0);
-  const rate = ({ median, low, high }: Spread) => `${fixed(median)} tok/s  (${fixed(low)} to ${fixed(high)})`;
-  const gb = (bytes: number, digits = 1) => `${(bytes / 1e9).toFixed(digits)} GB`;
-  const bandwidth = ({ median, low, high }: Spread) => `${gb(median)}/s  (${gb(low)} to ${gb(high)})`;
-  const lines = [
-    ["machine", `${machine.processor}, ${gb(machine.memoryBytes, 0)}`],
-    ["threads, isa", `${machine.threads}, ${machine.isa}`],
-    ["model", result.model],
-    ["ready after", `${(result.loadMs / 1e3).toFixed(2)} s`],
-    ["prefill", `${rate(result.prefillTokensPerSecond)}, ${result.promptTokens} tokens`],
-    ["decode", `${rate(result.decodeTokensPerSecond)}, ${result.generatedTokens} tokens`],
-    ["read per token", `${gb(result.bytesPerToken, 3)} of weights and cache`],
-    ["decode reads", bandwidth(result.decodeBytesPerSecond)],
-    ["memory gives", `${bandwidth(result.readBytesPerSecond)}, read plainly in between, on as many threads`],
-    ["share", `${(result.shareOfBandwidth * 100).toFixed(0)} % of what memory gives`],
+export function reportText({ machine, limits, results }: Report): string {
+  const rate = (value: number | null, unit: string) => (value === null ? "none" : `${value.toFixed(1)} ${unit}`);
+  const lines: [string, string][] = [
+    ["machine", `${machine.processor}, ${machine.cores} cores, ${(machine.memoryBytes / 1e9).toFixed(0)} GB`],
+    ["read, copy", `${rate(limits.readGBs, "GB/s")}, ${rate(limits.copyGBs, "GB/s")}`],
+    ["fma, bf16 dot", `${rate(limits.fmaGflops, "GFLOP/s")}, ${rate(limits.bf16dotGflops, "GFLOP/s")}`],
+    ["maddubs, dpbusd", `${rate(limits.maddubsGops, "GOP/s")}, ${rate(limits.dpbusdGops, "GOP/s")}`],
+    ...results.map((result): [string, string] => [result.name, resultText(result)]),
   ];
-  return `${lines.map(([name, value]) => `${name!.padEnd(15)} ${value}`).join("\n")}\n`;
+  return lines.map(([name, text]) => `${name.padEnd(16)} ${text}\n`).join("");
+}
+
+function resultText({ value, unit, share, spread, samples, isa, threads, at = {} }: Result): string {
+  const percent = (part: number) => `${(100 * part).toFixed(0)} %`;
+  const judged = share === null ? "" : `  ${percent(share)} of the limit`;
+  const where = [isa, `${threads} threads`, ...Object.entries(at).map(([name, held]) => `${name} ${held}`)];
+  return `${value.toFixed(value < 100 ? 2 : 0)} ${unit}${judged}  ± ${percent(spread / 2)} of ${samples}  (${where.join(", ")})`;
 }

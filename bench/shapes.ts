@@ -10,8 +10,11 @@ function llama(
   return { layers, dim, heads, kvHeads, headDim, ffn, vocab, contextLength, eps, rope };
 }
 
-/** The shapes of the models that people run (Touvron et al. 2023, table 2; Llama 2, table 1; TinyLlama's configuration). */
+/**
+ * The shapes of the models that people run (Touvron et al. 2023, table 2; Llama 2, table 1; TinyLlama's configuration;
+ * stories15M's of llama2.c). */
 export const shapes: Readonly<Record<string, LlamaConfig>> = {
+  stories15m: llama([288, 6, 6, 6, 768], { contextLength: 256 }),
   tinyllama: llama([2048, 22, 32, 4, 5632], { contextLength: 2048 }),
   "7b": llama([4096, 32, 32, 32, 11008]),
   "13b": llama([5120, 40, 40, 40, 13824]),
@@ -20,3 +23,11 @@ export const shapes: Readonly<Record<string, LlamaConfig>> = {
   "65b": llama([8192, 80, 64, 64, 22016], { contextLength: 2048 }),
   "70b": llama([8192, 80, 64, 8, 28672]),
 };
+
+/** Those whose output matrix is the embedding. */
+const tied: ReadonlySet<string> = new Set(["stories15m"]);
+
+/** The shape of that name, one of {@link shapes}. */
+export function shapeOf(name: string): { config: LlamaConfig; tied: boolean } {
+  return { config: shapes[name]!, tied: tied.has(name) };
+}

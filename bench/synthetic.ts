@@ -8,16 +8,16 @@ import type { LlamaConfig, WeightType } from "../lib/weights/source.js";
 import { type LoadOptions, type WeightSource, WeightStore } from "../lib/weights/store.js";
 
 /**
- * A model of random weights, made in memory, with untied embeddings and every matrix of one type: the speed of a real one
- * of that shape, and none of its sense.
+ * A model of random weights, made in memory, every matrix of one type: the speed of a real one of that shape, and none of its
+ * sense. `tied`: the embedding is the output matrix.
  */
 export async function syntheticModel(
   device: Device,
   config: LlamaConfig,
   type: WeightType,
-  options: RuntimeOptions & LoadOptions,
+  { tied, ...options }: RuntimeOptions & LoadOptions & { tied: boolean },
 ): Promise<{ runtime: Runtime; store: WeightStore }> {
-  const tensors = typedLlamaTensors(config, false, () => type);
+  const tensors = typedLlamaTensors(config, tied, () => type);
   checkMemory("random weights", { config, tensors }, device, options);
   // A stacked matrix is filled whole with its first part. Rows of that deviation keep activations near 1.
   const pack: WeightSource["pack"] = async ({ cols }, into, row) => {

@@ -1,132 +1,287 @@
 /**
- * Tokens per second of a whole model, and how far that is from what the machine's memory can do.
+ * Tokens per second of a whole model, and how far that is from what the machine can do.
  *
- * Decoding reads every weight once a token, and the keys and values of all tokens before it: its limit is the read
- * bandwidth, measured in the same run over memory that no cache holds, between the rounds that are judged by it.
+ * Decoding reads every weight once a step, and the keys and values of all tokens before it: its limit is the read
+ * bandwidth. Reading a prompt multiplies every weight with every token: its limit is the peak of the instruction that
+ * does it. Both are measured in the same run.
  */
 import { performance } from "node:perf_hooks";
 
-import { Device, type Isa } from "../lib/device.js";
+import { Device } from "../lib/device.js";
 import { blockBytes, blockTokens } from "../lib/kv-pool.js";
 import { weightBytesPerToken } from "../lib/llama.js";
-import { loadModel, type ModelOptions } from "../lib/model.js";
+import { loadIndexed, type ModelOptions } from "../lib/model.js";
 import type { Runtime } from "../lib/runtime.js";
 import { argmax } from "../lib/sampler.js";
-import type { WeightType } from "../lib/weights/source.js";
-import { shapes } from "./shapes.js";
+import { tokenizerOf } from "../lib/text/tokenizer.js";
+import { readLlama } from "../lib/weights/llama-gguf.js";
+import { type LlamaConfig, type TensorInfo, type WeightType, weightBytes } from "../lib/weights/source.js";
+import { batchOf, fillCache } from "./cache.js";
+import { betterOf, limitsOf, productPeak, readGBs } from "./limits.js";
+import type { Limits, Result } from "./schema.js";
+import { shapeOf } from "./shapes.js";
+import { best, median, spread } from "./statistics.js";
 import { syntheticModel } from "./synthetic.js";
 
-/** Bytes read to measure the bandwidth: many times any cache. */
-const bandwidthBytes = 2 ** 29;
-
-/** Passes of it before and after each round; one takes about as long as a token of a 1.1B model. */
-const passes = 6;
-
 /** Rounds of prefill and decode: as many as fit the time, so that a shared machine's bad moments can be told apart. */
-const rounds = { least: 1, most: 5, seconds: 20 };
+const rounds = { least: 3, most: 5, seconds: 20 };
 
-export interface BenchResult {
-  model: string;
-  machine: { processor: string; threads: number; isa: Isa; memoryBytes: number };
-  promptTokens: number;
-  generatedTokens: number;
-  loadMs: number;
-  /** Of the rounds. */
-  prefillTokensPerSecond: Spread;
-  decodeTokensPerSecond: Spread;
-  /** Weights and cache read for one decoded token, on average over the generated ones. */
-  bytesPerToken: number;
-  /** Read for each single token. */
-  decodeBytesPerSecond: Spread;
-  /** What plain passes over memory reached on as many threads, before and after each round. */
-  readBytesPerSecond: Spread;
-  /** The ratio of those two medians. */
-  shareOfBandwidth: number;
-}
-
-/** The median, and the tenths of the values above and below. */
-export interface Spread {
-  median: number;
-  low: number;
-  high: number;
-}
-
-export interface BenchOptions extends ModelOptions {
+export interface TokensOptions extends ModelOptions {
   /** The file of a model; without one, random weights are made of the shape and in the format. */
   model?: string;
   shape: string;
   format: WeightType;
+  /** Tokens of the prompt. */
   prompt: number;
+  /** Steps of decoding. */
   gen: number;
+  /** Tokens in the cache before the first of them. Default: as many as the prompt has. */
+  context?: number;
+  /** That are decoded together. Default: 1. */
+  sequences?: number;
+}
+
+/** What one round measured. */
+export interface Round {
+  /** Tokens a second. */
+  prefill: number;
+  /** Tokens a second, of all sequences together. */
+  decode: number;
+  /** The best of plain reads just before and just after. */
+  readGBs: number;
 }
 
 /** Loads or makes the model, and measures it. */
-export async function measure(options: BenchOptions): Promise<BenchResult> {
-  const { prompt, gen } = options;
-  const contextLength = prompt + gen;
-  const started = performance.now();
-  const { name, runtime, readPerToken, dispose } = await open(options, contextLength);
-  const loadMs = performance.now() - started;
-  const { device, config } = runtime;
-
-  // Token i of those generated attends to the prompt and to the i before it.
-  const cachePerToken = blockBytes(runtime.pool.shape) / blockTokens;
-  const bytesPerToken = readPerToken + cachePerToken * (prompt + (gen + 1) / 2);
-
-  const prefill: number[] = [];
-  const decode: number[] = [];
-  let tokenMs: number[] = [];
-  await round(runtime, Math.min(prompt, 8), Math.min(gen, 2)); // touches the memory and wakes the threads
-  const reads = await device.readBandwidth(bandwidthBytes, passes);
+export async function measureTokens(options: TokensOptions): Promise<{ limits: Limits; results: Result[] }> {
+  using bench = await TokensBench.open(options);
+  const { device } = bench;
+  await bench.warmUp();
+  const before = await limitsOf(device);
+  const measured: Round[] = [];
   const until = performance.now() + rounds.seconds * 1e3;
-  while (prefill.length < rounds.least || (prefill.length < rounds.most && performance.now() < until)) {
-    const times = await round(runtime, prompt, gen);
-    prefill.push((prompt / times.prefillMs) * 1e3);
-    decode.push((gen / times.tokenMs.reduce((sum, ms) => sum + ms, 0)) * 1e3);
-    tokenMs = tokenMs.concat(times.tokenMs);
-    reads.push(...(await device.readBandwidth(bandwidthBytes, passes)));
+  while (measured.length < rounds.least || (measured.length < rounds.most && performance.now() < until)) {
+    measured.push(await bench.round());
   }
-  const decodeBytesPerSecond = spread(tokenMs.map((ms) => (bytesPerToken / ms) * 1e3));
-  const readBytesPerSecond = spread(reads);
-  const { info } = device;
-  const result: BenchResult = {
-    model: `${name}, ${config.layers} layers of ${config.dim}`,
-    machine: { processor: info.name, threads: info.threads, isa: info.isa, memoryBytes: info.memoryBytes },
-    promptTokens: prompt,
-    generatedTokens: gen,
-    loadMs,
-    prefillTokensPerSecond: spread(prefill),
-    decodeTokensPerSecond: spread(decode),
-    bytesPerToken,
-    decodeBytesPerSecond,
-    readBytesPerSecond,
-    shareOfBandwidth: decodeBytesPerSecond.median / readBytesPerSecond.median,
-  };
-  dispose();
-  return result;
+  const limits = betterOf(before, await limitsOf(device));
+  return { limits, results: bench.results(measured, limits) };
 }
 
 interface Opened {
   name: string;
   runtime: Runtime;
-  /** Bytes of weights that one token reads. */
-  readPerToken: number;
+  /** That most of the weights have. */
+  format: WeightType;
+  /** Bytes of weights that one step reads. */
+  weightBytes: number;
+  /** Of a file, with the resident memory after it over the weights' bytes. */
+  loaded?: { seconds: number; resident: number };
   dispose: () => void;
 }
 
-async function open(options: BenchOptions, contextLength: number): Promise<Opened> {
-  if (options.model !== undefined) {
-    const model = await loadModel(options.model, { ...options, contextLength });
-    const { runtime, weightBytesPerToken: readPerToken } = model;
-    return { name: options.model, runtime, readPerToken, dispose: () => model.dispose() };
+/** A model that is measured round by round, so that others can be measured in between. */
+export class TokensBench implements Disposable {
+  readonly #opened: Opened;
+  readonly #options: Required<Pick<TokensOptions, "prompt" | "gen" | "context" | "sequences">>;
+  /** The blocks of each sequence that is decoded. */
+  readonly #tables: number[][];
+
+  /** Use {@link open}. */
+  private constructor(opened: Opened, options: TokensOptions) {
+    this.#opened = opened;
+    this.#options = withDefaults(options);
+    const { context, gen, sequences } = this.#options;
+    const blocks = Math.ceil((context + gen) / blockTokens);
+    this.#tables = Array.from({ length: sequences }, () => opened.runtime.pool.allocate(blocks));
   }
-  const device = new Device(options);
-  const wanted = { ...options, contextLength };
-  const { runtime, store } = await syntheticModel(device, shapes[options.shape]!, options.format, wanted);
+
+  /** Loads or makes the model, and fills its cache. */
+  static async open(options: TokensOptions): Promise<TokensBench> {
+    const { prompt, gen, context, sequences } = withDefaults(options);
+    // Each sequence's blocks are whole, and so are the prompt's.
+    const whole = (tokens: number) => Math.ceil(tokens / blockTokens) * blockTokens;
+    const contextLength = whole(prompt) + sequences * whole(context + gen);
+    // A cache for many sequences exceeds what a model was trained for, and needs no warning.
+    const wanted = { ...options, contextLength, onWarning: () => undefined };
+    const opened = options.model === undefined ? await make(wanted) : await load(options.model, wanted);
+    const bench = new TokensBench(opened, options);
+    const { device, pool } = opened.runtime;
+    await fillCache(device, pool.cache, pool.shape, bench.#tables.flat());
+    return bench;
+  }
+
+  get device(): Device {
+    return this.#opened.runtime.device;
+  }
+
+  /** Touches the memory and wakes the threads. */
+  async warmUp(): Promise<void> {
+    const { prompt, gen } = this.#options;
+    await this.#prefill(Math.min(prompt, 8));
+    await this.#decode(Math.min(gen, 2));
+  }
+
+  async round(): Promise<Round> {
+    const before = await readGBs(this.device);
+    const { prompt, gen, sequences } = this.#options;
+    const prefill = (prompt / (await this.#prefill(prompt))) * 1e3;
+    const decode = ((gen * sequences) / (await this.#decode(gen))) * 1e3;
+    return { prefill, decode, readGBs: best([...before, ...(await readGBs(this.device))]) };
+  }
+
+  /** Milliseconds of a prompt, as a model's user has it read. */
+  async #prefill(count: number): Promise<number> {
+    const { runtime } = this.#opened;
+    using sequence = runtime.sequence();
+    const tokens = Int32Array.from({ length: count }, (_, i) => scattered(i, runtime.config));
+    const started = performance.now();
+    await sequence.forward(tokens, "last");
+    return performance.now() - started;
+  }
+
+  /** Milliseconds of that many steps, each sequence's token being chosen greedily as a caller would. */
+  async #decode(steps: number): Promise<number> {
+    const { runtime } = this.#opened;
+    const { vocab } = runtime.config;
+    const rows = this.#tables.map((_, row) => row);
+    let tokens = rows.map((row) => scattered(row, runtime.config));
+    const started = performance.now();
+    for (let step = 0; step < steps; step++) {
+      const past = this.#options.context + step;
+      const parts = this.#tables.map((blocks) => ({ length: 1, past, blocks }));
+      const logits = await runtime.program.run(
+        runtime.pool.cache,
+        batchOf(parts, (row) => tokens[row]!, rows),
+      );
+      tokens = rows.map((row) => argmax(logits.subarray(row * vocab, (row + 1) * vocab)));
+    }
+    return performance.now() - started;
+  }
+
+  /** What the rounds come to, each with its limit. */
+  results(measured: readonly Round[], limits: Limits): Result[] {
+    const { name, format, loaded } = this.#opened;
+    const { prompt, gen, context, sequences } = this.#options;
+    const { isa, threads } = this.device.info;
+    const common = { by: "cria", isa, threads };
+    const at = { model: name, format };
+    const prefill = measured.map((round) => round.prefill);
+    const decode = measured.map((round) => round.decode);
+    const results: Result[] = [
+      {
+        name: "prefill",
+        ...common,
+        ...judged(prefill, this.prefillLimit(limits)),
+        unit: "tok/s",
+        model: "2 · weights of the layers operations a token, and of the output once",
+        at: { ...at, prompt },
+      },
+      {
+        name: "decode",
+        ...common,
+        ...judged(decode, this.decodeLimit(median(measured.map((round) => round.readGBs)), limits)),
+        unit: "tok/s",
+        model: `weights, ${(this.#opened.weightBytes / 1e9).toFixed(3)} GB, and keys and values, ${(this.#cacheBytes / 1e6).toFixed(1)} MB a sequence, read once a step`,
+        at: { ...at, context, gen, sequences },
+      },
+    ];
+    if (loaded !== undefined) {
+      results.push(
+        { name: "load", ...common, ...judged([loaded.seconds], null), unit: "s", at },
+        {
+          name: "resident",
+          ...common,
+          ...judged([loaded.resident], null),
+          unit: "x",
+          model: "resident over weight bytes",
+          at,
+        },
+      );
+    }
+    return results;
+  }
+
+  /** Tokens a second at the peak of the instruction that multiplies. */
+  prefillLimit(limits: Limits): number | null {
+    const peak = productPeak(this.device, limits, this.#opened.format);
+    if (peak === null) return null;
+    const { prompt } = this.#options;
+    const { config } = this.#opened.runtime;
+    const operations = prompt * layerOperations(config) + outputOperations(config);
+    return (peak * 1e9 * prompt) / operations;
+  }
+
+  /** Tokens a second, of all sequences, at the bandwidth; or at the peak, where many sequences share the weights. */
+  decodeLimit(readGBs: number, limits: Limits): number {
+    const { sequences } = this.#options;
+    const { config } = this.#opened.runtime;
+    const bytes = this.#opened.weightBytes + sequences * this.#cacheBytes;
+    const peak = productPeak(this.device, limits, this.#opened.format) ?? Number.POSITIVE_INFINITY;
+    const operations = layerOperations(config) + outputOperations(config);
+    return Math.min((readGBs * 1e9 * sequences) / bytes, (peak * 1e9) / operations);
+  }
+
+  /** Of keys and values that one sequence's token reads, on average: its own, the context's, and those since. */
+  get #cacheBytes(): number {
+    const { context, gen } = this.#options;
+    return (blockBytes(this.#opened.runtime.pool.shape) / blockTokens) * (context + (gen + 1) / 2);
+  }
+
+  dispose(): void {
+    this.#opened.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+/** Operations of the products of all layers, for one token; a multiply-add is two. */
+export function layerOperations({ layers, dim, heads, kvHeads, headDim, ffn }: LlamaConfig): number {
+  return 2 * layers * dim * ((2 * heads + 2 * kvHeads) * headDim + 3 * ffn);
+}
+
+/** Operations of the product with the output matrix, for one output. */
+export function outputOperations({ dim, vocab }: LlamaConfig): number {
+  return 2 * dim * vocab;
+}
+
+function withDefaults({ prompt, gen, context = prompt, sequences = 1 }: TokensOptions) {
+  return { prompt, gen, context, sequences };
+}
+
+const judged = (samples: readonly number[], limit: number | null) => {
+  const value = median(samples);
+  const share = limit === null ? null : value / limit;
+  return { value, limit, share, spread: spread(samples), samples: samples.length };
+};
+
+/** A token for each i: by a prime's steps, so that no two neighbours are alike. */
+const scattered = (i: number, { vocab }: LlamaConfig) => (i * 7919 + 1) % vocab;
+
+async function load(path: string, options: TokensOptions): Promise<Opened> {
+  const started = performance.now();
+  const index = await readLlama(path);
+  const model = await loadIndexed(index, tokenizerOf(path, index.vocabulary), options, started);
   return {
-    name: `${options.shape} ${options.format}, random weights`,
+    name: path,
+    runtime: model.runtime,
+    format: mainFormat(index.tensors.values()),
+    weightBytes: model.weightBytesPerToken,
+    loaded: { seconds: model.loadMs / 1e3, resident: process.memoryUsage.rss() / model.weightBytes },
+    dispose: () => model.dispose(),
+  };
+}
+
+async function make(options: TokensOptions): Promise<Opened> {
+  const { shape, format } = options;
+  const device = new Device(options);
+  const { config, tied } = shapeOf(shape);
+  const { runtime, store } = await syntheticModel(device, config, format, { ...options, tied });
+  return {
+    name: shape,
     runtime,
-    readPerToken: weightBytesPerToken(store),
+    format,
+    weightBytes: weightBytesPerToken(store),
     dispose: () => {
       runtime.dispose();
       store.dispose();
@@ -135,28 +290,9 @@ async function open(options: BenchOptions, contextLength: number): Promise<Opene
   };
 }
 
-/** A prompt, then tokens one by one, each chosen greedily as a caller would. */
-async function round(runtime: Runtime, prompt: number, gen: number): Promise<{ prefillMs: number; tokenMs: number[] }> {
-  const { vocab } = runtime.config;
-  const sequence = runtime.sequence();
-  const tokens = Int32Array.from({ length: prompt }, (_, i) => (i * 7919 + 1) % vocab); // a prime's steps: no two alike
-  const started = performance.now();
-  let logits = await sequence.forward(tokens, "last");
-  let last = performance.now();
-  const prefillMs = last - started;
-  const tokenMs: number[] = [];
-  for (let i = 0; i < gen; i++) {
-    logits = await sequence.forward(Int32Array.of(argmax(logits)), "last");
-    const now = performance.now();
-    tokenMs.push(now - last);
-    last = now;
-  }
-  sequence.dispose();
-  return { prefillMs, tokenMs };
-}
-
-function spread(values: readonly number[]): Spread {
-  const sorted = [...values].sort((a, b) => a - b);
-  const at = (share: number) => sorted[Math.round(share * (sorted.length - 1))]!;
-  return { median: at(0.5), low: at(0.1), high: at(0.9) };
+/** The type that most bytes of the weights have. */
+function mainFormat(tensors: Iterable<TensorInfo>): WeightType {
+  const bytes = new Map<WeightType, number>();
+  for (const { type, rows, cols } of tensors) bytes.set(type, (bytes.get(type) ?? 0) + weightBytes(type, rows, cols));
+  return [...bytes].reduce((most, next) => (next[1] > most[1] ? next : most))[0];
 }

@@ -16,6 +16,8 @@ export class UsageError extends Error {}
 
 /** What was written after a command's name. */
 export class Arguments<Name extends string> {
+  /** As it was written, for what records it. */
+  readonly argv: readonly string[];
   readonly #values: Readonly<Record<string, string | boolean | undefined>>;
   readonly #operands: readonly string[];
 
@@ -34,6 +36,7 @@ export class Arguments<Name extends string> {
           : `${last}: must be one file, not also ${JSON.stringify(surplus)}`,
       );
     }
+    this.argv = argv;
     this.#values = values;
     this.#operands = positionals;
   }

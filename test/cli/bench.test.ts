@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 
-import type { BenchResult } from "../../bench/tokens.js";
+import type { Report } from "../../bench/schema.js";
 import { native } from "../../lib/native.js";
 import { tinyModel } from "../../lib/tiny.js";
 import { weightBytes } from "../../lib/weights/source.js";
@@ -25,16 +25,20 @@ describe("bench", () => {
     const file = join(folder.path, "bench.json");
     const { code, stdout, stderr } = await cria(["bench", "--model", tinyModel, ...short, "--json", file]);
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
-    expect(stdout).toMatch(/^decode +[\d.]+ tok\/s .* 3 tokens$/m);
-    const spread = { median: expect.any(Number), low: expect.any(Number), high: expect.any(Number) };
-    expect(JSON.parse(readFileSync(file, "utf8"))).toMatchObject({
-      machine: { threads: 1 },
-      promptTokens: 5,
-      generatedTokens: 3,
-      prefillTokensPerSecond: spread,
-      decodeTokensPerSecond: spread,
-      readBytesPerSecond: { median: 2 ** 29 },
+    expect(stdout).toMatch(/^decode +[\d.]+ tok\/s .*gen 3/m);
+    const report = JSON.parse(readFileSync(file, "utf8")) as Report;
+    expect(report).toMatchObject({
+      version: 1,
+      command: expect.stringContaining("--gen 3"),
+      limits: { readGBs: 2 ** 29 / 1e9 },
     });
+    expect(report.results.map(({ name, by, threads, unit }) => ({ name, by, threads, unit }))).toEqual([
+      { name: "prefill", by: "cria", threads: 1, unit: "tok/s" },
+      { name: "decode", by: "cria", threads: 1, unit: "tok/s" },
+      { name: "load", by: "cria", threads: 1, unit: "s" },
+      { name: "resident", by: "cria", threads: 1, unit: "x" },
+    ]);
+    for (const { value } of report.results) expect(value).toBeGreaterThan(0);
   });
 
   it.for([true, false])(
@@ -47,14 +51,15 @@ describe("bench", () => {
       const model = await folder.write("model.gguf", llamaFile(shape));
       const { code, stdout, stderr } = await cria(["bench", "--model", model, ...short, "--json", "-"]);
       expect(code, stderr).toBe(0);
-      const { bytesPerToken } = JSON.parse(stdout) as BenchResult;
+      const decode = (JSON.parse(stdout) as Report).results.find(({ name }) => name === "decode")!;
       const rows = 304 + 64 + 2 * 32 + 64 + 2 * 96;
       const matrices = weightBytes("q8_0", rows, 64) + weightBytes("q8_0", 64, 96);
       const vectors = 3 * 64 * 4;
       const cached = 2 * 2 * 16 * 2; // K and V, heads, dimensions, bytes
       // Rows are padded to whole steps of 64 columns: the 96 of ffn_down to 128.
       const padding = weightBytes("q8_0", 64, 32);
-      expect(bytesPerToken).toBe(matrices + padding + vectors + cached * (5 + (1 + 2 + 3) / 3));
+      const bytesPerToken = matrices + padding + vectors + cached * (5 + (1 + 2 + 3) / 3);
+      expect(decode.limit).toBeCloseTo(2 ** 29 / bytesPerToken, 6); // tokens in the second that such a pass took
     },
   );
 

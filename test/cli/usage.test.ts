@@ -24,7 +24,7 @@ describe("help", () => {
     ["perplexity", "file context threads isa device cache json"],
     ["inspect", "json"],
     ["pack", "threads json"],
-    ["bench", "shape format model prompt gen threads isa device cache json"],
+    ["bench", "shape format model prompt gen context sequences threads isa device cache json"],
   ] as const)("%s: has its options, whatever else is wrong", async ([command, options]) => {
     const { code, stdout, stderr } = await cria([command, "--nonsense", "--help"]);
     expect(code).toBe(0);
@@ -87,7 +87,7 @@ describe("a wrong command line is exit code 2, with a hint and nothing on stdout
     [["bench", "model.gguf"], 'cria bench: "model.gguf": must be an option, for the command has no operand'],
     [
       ["bench", "--shape", "8b"],
-      'cria bench: --shape: must be one of tinyllama, 7b, 13b, 33b, 34b, 65b, 70b, not "8b"',
+      'cria bench: --shape: must be one of stories15m, tinyllama, 7b, 13b, 33b, 34b, 65b, 70b, not "8b"',
     ],
     [["bench", "--format", "q6_k"], 'cria bench: --format: must be one of f32, f16, bf16, q8_0, q4_0, not "q6_k"'],
     [["bench", "--isa", "neon"], 'cria bench: --isa: must be scalar, avx2 or avx512, not "neon"'],
