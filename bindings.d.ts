@@ -56,8 +56,10 @@ export function deviceDescribe(kind: DeviceKind): DeviceInfo | AbsentDevice;
 /** `isa` undefined and `threads` 0: the device's own choice. */
 export function deviceOpen(kind: DeviceKind, isa: Isa | undefined, threads: number): DeviceHandle;
 export function deviceInfo(device: DeviceHandle): DeviceInfo;
-/** Seconds of each pass. */
-export function measureRead(device: DeviceHandle, bytes: number, passes: number): Promise<Float64Array>;
+/** cria_limit. */
+export type LimitKind = "read" | "copy" | "fma" | "maddubs" | "dpbusd" | "bf16dot";
+/** Bytes or operations a second, of each sample. */
+export function measureLimit(device: DeviceHandle, limit: LimitKind, samples: number): Promise<Float64Array>;
 
 export function matrixCreate(device: DeviceHandle, type: WeightType, rows: number, cols: number): TensorHandle;
 /** Opens a file at once, on JavaScript's thread. Matrices that are mapped from it keep what they need of it. */

@@ -1,23 +1,36 @@
-import type { Device } from "../lib/device.js";
+import type { Device, LimitKind } from "../lib/device.js";
+import { CriaError } from "../lib/errors.js";
 import type { WeightType } from "../lib/weights/source.js";
 import type { Limits } from "./schema.js";
 import { best } from "./statistics.js";
+
+/** Of each limit, the best of which is taken. Those of an instruction take some milliseconds each. */
+const samples = { memory: 5, instruction: 15 };
 
 /** What the machine does at best on the device's threads; null for an instruction that it, or the device's set, lacks. */
 export async function limitsOf(device: Device): Promise<Limits> {
   return {
     readGBs: best(await readGBs(device)),
-    copyGBs: 0,
-    fmaGflops: null,
-    maddubsGops: null,
-    dpbusdGops: null,
-    bf16dotGflops: null,
+    copyGBs: best(await device.measureLimit("copy", samples.memory)) / 1e9,
+    fmaGflops: await peak(device, "fma"),
+    maddubsGops: await peak(device, "maddubs"),
+    dpbusdGops: await peak(device, "dpbusd"),
+    bf16dotGflops: await peak(device, "bf16dot"),
   };
 }
 
 /** Plain passes over memory, in GB/s: five, of which the best judges what is read from it. */
 export async function readGBs(device: Device): Promise<number[]> {
-  return (await device.readBandwidth(2 ** 29, 5)).map((rate) => rate / 1e9);
+  return (await device.measureLimit("read", samples.memory)).map((rate) => rate / 1e9);
+}
+
+async function peak(device: Device, limit: LimitKind): Promise<number | null> {
+  try {
+    return best(await device.measureLimit(limit, samples.instruction)) / 1e9;
+  } catch (error) {
+    if (error instanceof CriaError && error.code === "ERR_CRIA_UNSUPPORTED") return null;
+    throw error;
+  }
 }
 
 /** The better of two measurements, limit by limit: another's work on the machine only ever lowers them. */

@@ -183,19 +183,13 @@ cria_status cria_device_get_info(const cria_device* device, cria_device_info* in
 
 void cria_device_free(cria_device* device) { delete device; }
 
-cria_status cria_measure_read(cria_device* device, size_t bytes, uint32_t passes, double* seconds) {
+cria_status cria_measure_limit(cria_device* device, cria_limit limit, uint32_t samples, double* rates) {
   return guarded([&] {
     require_pointer(device, "device");
-    const cria_device_info info = device->backend->info();
-    const std::size_t least = std::size_t{1} << 20;
-    require(bytes >= least * info.threads, "bytes", "at least 1 MiB a thread", bytes);
-    if (bytes > info.available_bytes) {
-      throw Error(CRIA_ERROR_MEMORY, "bytes: must be at most the " + std::to_string(info.available_bytes) +
-                                         " that are available, not " + std::to_string(bytes));
-    }
-    require(passes <= 1 << 20, "passes", "at most 2^20", passes);
-    require_array(seconds, passes, "seconds");
-    device->backend->measure_read(bytes, {seconds, passes});
+    require(limit >= 0 && limit < CRIA_LIMITS, "limit", "a cria_limit", limit);
+    require(samples <= 1 << 20, "samples", "at most 2^20", samples);
+    require_array(rates, samples, "rates");
+    device->backend->measure_limit(limit, {rates, samples});
   });
 }
 

@@ -92,10 +92,22 @@ CRIA_API cria_status cria_device_open(const cria_device_options* options, cria_d
 CRIA_API cria_status cria_device_get_info(const cria_device* device, cria_device_info* info);
 CRIA_API void cria_device_free(cria_device* device);
 
-/* Reads `bytes` of memory (at least 1 MiB a thread, at most what is available; more than the caches hold, to mean
- * anything) `passes` times with all of the device's threads: seconds[i] is the time of pass i. The denominator for
- * every figure that is bound by memory. */
-CRIA_API cria_status cria_measure_read(cria_device* device, size_t bytes, uint32_t passes, double* seconds);
+/* What a machine does at most: the denominators for every figure of speed. A multiply-add is two operations. */
+typedef int32_t cria_limit;
+enum {
+  CRIA_LIMIT_READ = 0,    /* bytes read from memory */
+  CRIA_LIMIT_COPY = 1,    /* bytes read from memory plus bytes written, past the caches */
+  CRIA_LIMIT_FMA = 2,     /* vfmadd231ps, in the widest registers that the device's kernels use */
+  CRIA_LIMIT_MADDUBS = 3, /* vpmaddubsw with vpaddw, 256 bits wide: int8 products summed in int16 */
+  CRIA_LIMIT_DPBUSD = 4,  /* vpdpbusd, 512 bits wide: int8 products summed in int32 */
+  CRIA_LIMIT_BF16DOT = 5  /* vdpbf16ps, 512 bits wide */
+};
+#define CRIA_LIMITS 6
+
+/* Measures a limit `samples` times (at most 2^20) with all of the device's threads: rates[i] is in bytes or operations
+ * a second. READ and COPY take 512 MiB meanwhile. CRIA_ERROR_UNSUPPORTED where the processor, or the instruction set
+ * that the device was opened with, lacks the instruction. */
+CRIA_API cria_status cria_measure_limit(cria_device* device, cria_limit limit, uint32_t samples, double* rates);
 
 /* ---- Tensors: weights, in the device's own layout ------------------------------------------------------------------
  */

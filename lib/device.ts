@@ -1,8 +1,16 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import { CriaError, integer, outOfRange } from "./errors.js";
-import { type AbsentDevice, type DeviceHandle, type DeviceInfo, type DeviceKind, type Isa, native } from "./native.js";
+import {
+  type AbsentDevice,
+  type DeviceHandle,
+  type DeviceInfo,
+  type DeviceKind,
+  type Isa,
+  type LimitKind,
+  native,
+} from "./native.js";
 
-export type { AbsentDevice, DeviceInfo, DeviceKind, Isa };
+export type { AbsentDevice, DeviceInfo, DeviceKind, Isa, LimitKind };
 
 export const isas: readonly Isa[] = ["scalar", "avx2", "avx512"];
 
@@ -48,10 +56,14 @@ export class Device {
     return result;
   }
 
-  /** Bytes a second that the device's threads read from memory, in each of `passes` over `bytes`. */
-  async readBandwidth(bytes: number, passes: number): Promise<number[]> {
-    const seconds = await this.queue(() => native.measureRead(this.handle, bytes, passes));
-    return Array.from(seconds, (pass) => bytes / pass);
+  /**
+   * What the device's threads do at most, measured `samples` times: of "read" and "copy" (read plus written) bytes a
+   * second of memory, of the instructions operations a second, a multiply-add being two.
+   *
+   * @throws CriaError ERR_CRIA_UNSUPPORTED where the processor, or the device's instruction set, lacks the instruction
+   */
+  async measureLimit(limit: LimitKind, samples: number): Promise<number[]> {
+    return [...(await this.queue(() => native.measureLimit(this.handle, limit, samples)))];
   }
 
   /** Frees the device. Weights, caches and programs that it has go on with its threads until they are freed too. */

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 
-import { Device, devices } from "../lib/device.js";
+import { Device, devices, type LimitKind } from "../lib/device.js";
+import { available, type Isa } from "./support/isas.js";
 
 describe("devices", () => {
   test("are each what it is, or why it is absent", () => {
@@ -43,12 +44,29 @@ describe("a device", () => {
     expect(() => new Device(options as never)).toThrow(type);
   });
 
-  test("reads memory, and no more of it than there is", async () => {
-    const device = new Device({ threads: 2 });
-    const passes = await device.readBandwidth(2 ** 22, 3);
-    expect(passes).toHaveLength(3);
-    for (const bytesPerSecond of passes) expect(bytesPerSecond).toBeGreaterThan(0);
-    await expect(device.readBandwidth(2 ** 52, 1)).rejects.toMatchObject({ code: "ERR_CRIA_MEMORY" });
-    await expect(device.readBandwidth(1000, 1)).rejects.toThrow(RangeError);
+  test.each(available)("of %s measures what it can do at most", async (isa) => {
+    const device = new Device({ isa, threads: 2 });
+    const kinds: Record<Isa, LimitKind[]> = {
+      scalar: [],
+      avx2: ["fma", "maddubs"],
+      avx512: ["fma", "maddubs", "dpbusd"],
+    };
+    for (const kind of ["read", "copy", ...kinds[isa]] as const) {
+      const samples = await device.measureLimit(kind, 3);
+      expect(samples).toHaveLength(3);
+      for (const rate of samples) expect(rate).toBeGreaterThan(0);
+    }
+  });
+
+  test("refuses a limit that its instruction set lacks, or that there is not", async () => {
+    const device = new Device({ isa: "scalar" });
+    for (const kind of ["fma", "maddubs", "dpbusd", "bf16dot"] as const) {
+      await expect(device.measureLimit(kind, 1)).rejects.toMatchObject({
+        code: "ERR_CRIA_UNSUPPORTED",
+        message: "limit: the processor, or the device's instruction set, lacks the instruction",
+      });
+    }
+    await expect(device.measureLimit("write" as never, 1)).rejects.toThrow(RangeError);
+    await expect(device.measureLimit("read", -1)).rejects.toThrow(RangeError);
   });
 });

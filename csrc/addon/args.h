@@ -70,6 +70,9 @@ const char* name_of(std::int32_t value, std::span<const Named> names);
 
 inline constexpr Named kDeviceKinds[] = {{"cpu", CRIA_DEVICE_CPU}, {"cuda", CRIA_DEVICE_CUDA}};
 inline constexpr Named kIsas[] = {{"scalar", CRIA_ISA_SCALAR}, {"avx2", CRIA_ISA_AVX2}, {"avx512", CRIA_ISA_AVX512}};
+inline constexpr Named kLimits[] = {{"read", CRIA_LIMIT_READ},     {"copy", CRIA_LIMIT_COPY},
+                                    {"fma", CRIA_LIMIT_FMA},       {"maddubs", CRIA_LIMIT_MADDUBS},
+                                    {"dpbusd", CRIA_LIMIT_DPBUSD}, {"bf16dot", CRIA_LIMIT_BF16DOT}};
 inline constexpr Named kWeightTypes[] = {{"f32", CRIA_TYPE_F32},
                                          {"f16", CRIA_TYPE_F16},
                                          {"bf16", CRIA_TYPE_BF16},

@@ -51,26 +51,27 @@ Napi::Value device_info(const Napi::CallbackInfo& info) {
   return to_object(info.Env(), described);
 }
 
-struct ReadMeasurement {
+struct LimitMeasurement {
   std::shared_ptr<cria_device> device;
-  std::size_t bytes;
-  std::vector<double> seconds;
+  cria_limit limit;
+  std::vector<double> rates;
 
   cria_status run() {
-    return cria_measure_read(device.get(), bytes, static_cast<std::uint32_t>(seconds.size()), seconds.data());
+    return cria_measure_limit(device.get(), limit, static_cast<std::uint32_t>(rates.size()), rates.data());
   }
   Napi::Value result(Napi::Env env) const {
-    Napi::Float64Array array = Napi::Float64Array::New(env, seconds.size());
-    std::copy(seconds.begin(), seconds.end(), array.Data());
+    Napi::Float64Array array = Napi::Float64Array::New(env, rates.size());
+    std::copy(rates.begin(), rates.end(), array.Data());
     return array;
   }
 };
 
-Napi::Value measure_read(const Napi::CallbackInfo& info) {
+Napi::Value measure_limit(const Napi::CallbackInfo& info) {
   const auto device = get_handle<cria_device>(info[0], "device");
-  const std::size_t bytes = get_size(info[1], "bytes"), passes = get_size(info[2], "passes");
-  if (passes > 1 << 20) throw range_error(info.Env(), "passes: must be at most 2^20");
-  return Work<ReadMeasurement>::start(info.Env(), {device, bytes, std::vector<double>(passes)});
+  const cria_limit limit = get_named(info[1], "limit", kLimits);
+  const std::size_t samples = get_size(info[2], "samples");
+  if (samples > 1 << 20) throw range_error(info.Env(), "samples: must be at most 2^20");
+  return Work<LimitMeasurement>::start(info.Env(), {device, limit, std::vector<double>(samples)});
 }
 
 }  // namespace
@@ -79,7 +80,7 @@ void export_device(Napi::Env env, Napi::Object exports) {
   export_function<device_describe>(env, exports, "deviceDescribe");
   export_function<device_open>(env, exports, "deviceOpen");
   export_function<device_info>(env, exports, "deviceInfo");
-  export_function<measure_read>(env, exports, "measureRead");
+  export_function<measure_limit>(env, exports, "measureLimit");
 }
 
 }  // namespace cria::addon

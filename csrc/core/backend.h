@@ -35,8 +35,8 @@ class Backend {
   // `result` has a row for each output. Where `cancel`, which may be null, is set, it returns early.
   virtual void run(const Program& program, Cache& cache, const Batch& batch, const Cancel* cancel, float* result) = 0;
 
-  // Times reads of `bytes` of memory, one for each of `seconds`.
-  virtual void measure_read(std::size_t bytes, std::span<double> seconds) = 0;
+  // What it does at most, in bytes or operations a second, measured once for each of `rates`.
+  virtual void measure_limit(cria_limit limit, std::span<double> rates) = 0;
 
   virtual void rmsnorm(std::size_t rows, std::size_t dim, const float* x, const float* weight, float eps,
                        float* out) = 0;

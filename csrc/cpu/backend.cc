@@ -1,9 +1,6 @@
 #include "backend.h"
 
-#include <immintrin.h>
-
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -11,6 +8,7 @@
 #include "../core/checked.h"
 #include "cache.h"
 #include "executor.h"
+#include "limits.h"
 #include "machine.h"
 #include "plan.h"
 #include "pool.h"
@@ -22,19 +20,6 @@ namespace {
 KvLayer layer_of(const cria_kv_layer& cache) {
   return {static_cast<std::uint8_t*>(cache.k), static_cast<std::uint8_t*>(cache.v), cache.type, cache.kv_heads,
           cache.head_dim};
-}
-
-// Adds up `count` cache lines: all it does is read them. SSE2, which every x86-64 has, takes 32 bytes a cycle from L1,
-// several times what memory gives.
-std::uint64_t read_lines(const std::uint8_t* data, std::size_t count) {
-  __m128i sums[4] = {};
-  for (const std::uint8_t* end = data + count * kLine; data != end; data += kLine) {
-    for (int i = 0; i < 4; ++i) {
-      sums[i] = _mm_add_epi64(sums[i], _mm_load_si128(reinterpret_cast<const __m128i*>(data) + i));
-    }
-  }
-  const __m128i all = _mm_add_epi64(_mm_add_epi64(sums[0], sums[1]), _mm_add_epi64(sums[2], sums[3]));
-  return static_cast<std::uint64_t>(_mm_cvtsi128_si64(all));
 }
 
 }  // namespace
@@ -87,19 +72,8 @@ void CpuBackend::run(const Program& program, Cache& cache, const Batch& batch, c
   execute(kernels_, threads_, program, static_cast<const KvCache&>(cache), batch, cancel, result);
 }
 
-void CpuBackend::measure_read(std::size_t bytes, std::span<double> seconds) {
-  const Memory memory(bytes);
-  const std::size_t lines = bytes / kLine;
-  std::memset(memory.data(), 1, bytes);  // pages that were never written are all the same zero page
-  std::atomic<std::uint64_t> total{0};   // used, so that no compiler leaves the reading out
-  for (double& pass : seconds) {
-    const auto begin = std::chrono::steady_clock::now();
-    // In chunks as a matrix product's.
-    Pool::instance().parallel_for(lines, grain(kLine), threads_, [&](std::size_t from, std::size_t to) {
-      total += read_lines(memory.data() + from * kLine, to - from);
-    });
-    pass = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  }
+void CpuBackend::measure_limit(cria_limit limit, std::span<double> rates) {
+  cpu::measure_limit(kernels_.isa, limit, threads_, rates);
 }
 
 // The single kernels.

@@ -21,7 +21,7 @@ class CpuBackend final : public Backend {
   std::shared_ptr<Tensor> vector(cria_type type, std::size_t size) override;
   std::shared_ptr<Cache> cache(const CacheShape& shape, std::size_t blocks) override;
   void run(const Program& program, Cache& cache, const Batch& batch, const Cancel* cancel, float* result) override;
-  void measure_read(std::size_t bytes, std::span<double> seconds) override;
+  void measure_limit(cria_limit limit, std::span<double> rates) override;
 
   void rmsnorm(std::size_t rows, std::size_t dim, const float* x, const float* weight, float eps, float* out) override;
   void quantize(std::size_t rows, std::size_t dim, const float* x, std::int8_t* quants, float* scales,
