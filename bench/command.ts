@@ -1,17 +1,28 @@
 import { type Arguments, given } from "../lib/cli/arguments.js";
 import { command } from "../lib/cli/command.js";
-import { openOutput } from "../lib/cli/io.js";
+import { type Io, openOutput, Progress } from "../lib/cli/io.js";
 import { loadWith, runningOptions } from "../lib/cli/running.js";
-import { integer, outOfRange } from "../lib/errors.js";
+import { isas } from "../lib/device.js";
+import { CriaError, integer, outOfRange } from "../lib/errors.js";
 import { type WeightType, weightFormats } from "../lib/weights/source.js";
-import { reportOf } from "./machine.js";
-import { reportText } from "./report.js";
+import { cpu, reportOf } from "./machine.js";
+import { ops } from "./ops/index.js";
+import { mostTokens as mostOpTokens } from "./ops/op.js";
+import { measureOps, type OpsOptions, passed } from "./ops.js";
+import { machineText, modelsText, opText, opTitles, reportText } from "./report.js";
+import type { Report } from "./schema.js";
 import { shapes } from "./shapes.js";
 import { measureTokens, type TokensOptions } from "./tokens.js";
 
 const names = (table: object) => Object.keys(table);
 
+/** What `--ops` stands for without names. */
+const allOps = "all";
+
 const options = {
+  ops: { value: "matmul_q4,…", alone: allOps, help: "measure single ops and no model: these, or without names all" },
+  shapes: { value: "7b,…", help: "with --ops: the models whose shapes they have; 7b by default" },
+  tokens: { value: "1,…", help: "with --ops: the numbers of tokens; 1,8,128 by default" },
   shape: { value: names(shapes).join("|"), help: "the shape of random weights; tinyllama by default" },
   format: { value: names(weightFormats).join("|"), help: "their type; q4_0 by default" },
   model: { value: "FILE", help: "a model's file instead of random weights" },
@@ -20,6 +31,11 @@ const options = {
   context: { value: "N", help: "tokens before those; as many as the prompt's by default" },
   sequences: { value: "N", help: "sequences that are generated together; 1 by default" },
   ...runningOptions,
+  threads: {
+    ...runningOptions.threads,
+    help: `${runningOptions.threads.help}; with --ops several, 1 and those by default`,
+  },
+  isa: { ...runningOptions.isa, help: `${runningOptions.isa.help}; with --ops several, all but scalar by default` },
   json: { value: "FILE|-", alone: "-", help: "write JSON to a file, or instead of the report to the standard output" },
 } as const;
 
@@ -27,22 +43,81 @@ export const bench = command({
   name: "bench",
   about:
     "Measures tokens per second, of a prompt and of a text that follows one, and the share of what the machine can do at\n" +
-    "best that they come to. Without --model, random weights are made in memory.",
+    "best that they come to. Without --model, random weights are made in memory. With --ops, measures single ops.",
   options,
   async run(args, io) {
-    const wanted = tokensWanted(args);
+    const work = args.text("ops") === undefined ? measureModel(args, io) : measureEachOp(args, io);
     const path = args.text("json");
     // Before the measuring, for a file that cannot be written should not cost a minute.
     await using file = path === undefined || path === "-" ? undefined : await openOutput(path);
-    const { limits, results } = await loadWith(args, io, (running) => measureTokens({ ...running, ...wanted }));
-    const report = reportOf(args.argv, limits, results);
+    const report = await work(path === "-" ? () => undefined : (text) => io.stdout.write(text));
     const json = `${JSON.stringify(report, null, 2)}\n`;
     await file?.writeFile(json);
-    io.stdout.write(path === "-" ? json : reportText(report));
+    if (path === "-") io.stdout.write(json);
+    requirePassed(report);
   },
 });
 
-function tokensWanted(args: Arguments<keyof typeof options>): TokensOptions {
+/** @throws CriaError where an op gave other bits than the scalar kernel: a fault that no figure makes good */
+function requirePassed({ results }: Report): void {
+  const failed = results.filter((result) => result.error !== undefined && !passed(result));
+  if (failed.length === 0) return;
+  const list = failed.map(({ name, isa, threads }) => `${name} (${isa}, ${threads} threads)`).join(", ");
+  throw new CriaError("ERR_CRIA_INTERNAL", `ops: must give the scalar kernel's bits, but these did not: ${list}`);
+}
+
+type BenchArguments = Arguments<keyof typeof options>;
+
+/** A kind of measurement, its options checked: it shows what people read, and returns what machines do. */
+type Work = (show: (text: string) => void) => Promise<Report>;
+
+function measureModel(args: BenchArguments, io: Io): Work {
+  const wanted = tokensWanted(args);
+  return async (show) => {
+    const { limits, results } = await loadWith(args, io, (running) => measureTokens({ ...running, ...wanted }));
+    const report = reportOf(args.argv, limits, results);
+    show(reportText(report));
+    return report;
+  };
+}
+
+function measureEachOp(args: BenchArguments, io: Io): Work {
+  const wanted = opsWanted(args);
+  return async (show) => {
+    using progress = new Progress(io.stderr, "measuring");
+    const shown = (text: string) => {
+      progress.clear();
+      show(text);
+    };
+    shown(opTitles());
+    const { limits, results } = await measureOps({
+      ...wanted,
+      onProgress: (done, total) => progress.update(done, total),
+      onResult: (result) => shown(opText(result)),
+    });
+    const report = reportOf(args.argv, limits, results);
+    shown(`\n${modelsText(results)}\n${machineText(report)}`);
+    return report;
+  };
+}
+
+function opsWanted(args: BenchArguments): OpsOptions {
+  const { isas: available, threads } = cpu();
+  const fast = available.filter((isa) => isa !== "scalar");
+  const chosen = listOf("isa", args.text("isa") ?? (fast.length > 0 ? fast : available).join(","), isaNames);
+  const wanted = args.text("ops");
+  return {
+    ops: wanted === allOps ? names(ops) : listOf("ops", wanted!, ops),
+    shapes: listOf("shapes", args.text("shapes") ?? "7b", shapes),
+    tokens: integersOf(args, "tokens", [1, 8, 128], mostOpTokens),
+    isas: isas.filter((isa) => chosen.includes(isa)),
+    threads: integersOf(args, "threads", [...new Set([1, threads])], 256).sort((a, b) => a - b),
+  };
+}
+
+const isaNames = Object.fromEntries(isas.map((isa) => [isa, isa]));
+
+function tokensWanted(args: BenchArguments): TokensOptions {
   const context = args.integer("context");
   if (context !== undefined) integer("context", context, 1, mostTokens);
   return {
@@ -65,3 +140,12 @@ function oneOf(name: string, value: string, table: object): string {
   if (Object.hasOwn(table, value)) return value;
   throw outOfRange(name, `one of ${names(table).join(", ")}`, value);
 }
+
+/** Integers with commas between them, or those by default. */
+function integersOf(args: BenchArguments, name: "tokens" | "threads", usual: number[], most: number): number[] {
+  const values = args.text(name) === undefined ? usual : args.requiredIntegers(name);
+  return values.map((value) => integer(name, value, 1, most));
+}
+
+/** What stands between commas, each a name of the table. */
+const listOf = (name: string, list: string, table: object) => list.split(",").map((value) => oneOf(name, value, table));

@@ -93,8 +93,14 @@ export class Progress implements Disposable {
     this.#output.write(`\r${this.#label} ${Math.floor((100 * done) / total)} %`);
   }
 
-  [Symbol.dispose](): void {
+  /** Makes the line free for something else, until the next update. */
+  clear(): void {
     if (Number.isFinite(this.#drawn)) this.#output.write(`\r${eraseLine}`);
+    this.#drawn = Number.NEGATIVE_INFINITY;
+  }
+
+  [Symbol.dispose](): void {
+    this.clear();
   }
 }
 

@@ -66,6 +66,45 @@ describe("bench", () => {
     },
   );
 
+  it("--ops: a line for each op, and the report in a file", async () => {
+    skipLimits();
+    await using folder = await temporaryFolder();
+    const file = join(folder.path, "ops.json");
+    const few = ["--shapes", "stories15m", "--tokens", "1", "--threads", "1", "--isa", "scalar"];
+    const { code, stdout, stderr } = await cria(["bench", "--ops", "add", ...few, "--json", file]);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    expect(stdout).toMatch(/^add +stories15m\.dim +1 +scalar +1 +[\d.]+ +[\d.]+ GB\/s +\d+ % +\d+ % +0 +PASS$/m);
+    const { results } = JSON.parse(readFileSync(file, "utf8")) as Report;
+    expect(results).toMatchObject([
+      { name: "add/stories15m.dim/1", by: "cria", isa: "scalar", threads: 1, unit: "GB/s", error: 0, bytes: 12 * 288 },
+    ]);
+  });
+
+  it("--ops: an op whose bits are not the scalar kernel's is a failure", async () => {
+    skipLimits();
+    const add = native.add;
+    const spy = vi.spyOn(native, "add");
+    let calls = 0;
+    spy.mockImplementation((device, x, y, out) => {
+      add(device, x, y, out);
+      if (calls++ === 0) out[3] = Number.NaN;
+    });
+    onTestFinished(() => spy.mockRestore());
+    const few = ["--shapes", "stories15m", "--tokens", "1", "--threads", "1", "--isa", "scalar"];
+    const { code, stdout, stderr } = await cria(["bench", "--ops", "add", ...few]);
+    expect(code).toBe(1);
+    expect(stdout).toMatch(/ NaN +FAIL$/m);
+    expect(stderr).toContain("but these did not: add/stories15m.dim/1 (scalar, 1 threads) (ERR_CRIA_INTERNAL)");
+  });
+
+  it("--ops --json -: one JSON object and nothing else", async () => {
+    skipLimits();
+    const few = ["--shapes", "stories15m", "--tokens", "1", "--threads", "1", "--isa", "scalar"];
+    const { code, stdout } = await cria(["bench", "--ops", "rmsnorm", ...few, "--json", "-"]);
+    expect(code).toBe(0);
+    expect((JSON.parse(stdout) as Report).results.map(({ name }) => name)).toEqual(["rmsnorm/stories15m.dim/1"]);
+  });
+
   it("--json: a file that cannot be written is found before anything is measured", async () => {
     const open = vi.spyOn(native, "deviceOpen");
     onTestFinished(() => open.mockRestore());

@@ -24,7 +24,7 @@ describe("help", () => {
     ["perplexity", "file context threads isa device cache json"],
     ["inspect", "json"],
     ["pack", "threads json"],
-    ["bench", "shape format model prompt gen context sequences threads isa device cache json"],
+    ["bench", "ops shapes tokens shape format model prompt gen context sequences threads isa device cache json"],
   ] as const)("%s: has its options, whatever else is wrong", async ([command, options]) => {
     const { code, stdout, stderr } = await cria([command, "--nonsense", "--help"]);
     expect(code).toBe(0);
@@ -90,6 +90,17 @@ describe("a wrong command line is exit code 2, with a hint and nothing on stdout
       'cria bench: --shape: must be one of stories15m, tinyllama, 7b, 13b, 33b, 34b, 65b, 70b, not "8b"',
     ],
     [["bench", "--format", "q6_k"], 'cria bench: --format: must be one of f32, f16, bf16, q8_0, q4_0, not "q6_k"'],
+    [["bench", "--context", "0"], "cria bench: --context: must be an integer from 1 to 1048576, not 0"],
+    [["bench", "--sequences", "0"], "cria bench: --sequences: must be an integer from 1 to 512, not 0"],
+    [
+      ["bench", "--ops", "add,mul"],
+      'cria bench: --ops: must be one of matmul_q4, matmul_q8, matmul_f, attention, rmsnorm, quantize, rope, swiglu, add, embed, not "mul"',
+    ],
+    [["bench", "--ops", "add", "--tokens", "1,513"], "cria bench: --tokens: must be an integer from 1 to 512, not 513"],
+    [
+      ["bench", "--ops", "add", "--isa", "avx2,neon"],
+      'cria bench: --isa: must be one of scalar, avx2, avx512, not "neon"',
+    ],
     [["bench", "--isa", "neon"], 'cria bench: --isa: must be scalar, avx2 or avx512, not "neon"'],
     [["bench", "--threads", "0x2"], 'cria bench: --threads: must be an integer, not "0x2"'],
     [["bench", "--prompt", "1e2"], 'cria bench: --prompt: must be an integer, not "1e2"'],

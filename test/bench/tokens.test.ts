@@ -1,0 +1,72 @@
+import { describe, expect, it, onTestFinished, vi } from "vitest";
+import { shapes } from "../../bench/shapes.js";
+import { layerOperations, measureTokens, outputOperations, TokensBench } from "../../bench/tokens.js";
+import { native } from "../../lib/native.js";
+import { weightBytes } from "../../lib/weights/source.js";
+import { available } from "../support/isas.js";
+
+/** What is said of every limit, in bytes or operations a second. */
+const rate = 2 ** 30;
+
+function skipLimits(): void {
+  const spy = vi.spyOn(native, "measureLimit");
+  spy.mockImplementation(async (_device, _limit, samples) => new Float64Array(samples).fill(rate));
+  onTestFinished(() => spy.mockRestore());
+}
+
+/** Weights of stories15M that one token reads, in f32: the output's, which are the embedding's, and those of 6 layers. */
+const weights = 32_000 * 288 + 6 * (4 * 288 * 288 + 3 * 288 * 768);
+const bytes = weightBytes("f32", 1, weights + 13 * 288);
+
+const options = { shape: "stories15m", format: "f32", prompt: 3, gen: 2, threads: 1, isa: "scalar" } as const;
+
+describe("the operations of a model", () => {
+  it("of 7B are two for each weight", () => {
+    expect(layerOperations(shapes["7b"]!)).toBe(2 * 32 * (4 * 4096 * 4096 + 3 * 4096 * 11008));
+    expect(outputOperations(shapes["7b"]!)).toBe(2 * 32_000 * 4096);
+  });
+
+  it("of 70B know of its grouped queries", () => {
+    expect(layerOperations(shapes["70b"]!)).toBe(2 * 80 * (2 * 8192 * 8192 + 2 * 1024 * 8192 + 3 * 8192 * 28672));
+  });
+});
+
+describe("tokens per second", () => {
+  it("of several sequences, each with a context of its own", async () => {
+    skipLimits();
+    const { results, limits } = await measureTokens({ ...options, context: 20, sequences: 3 });
+    expect(limits).toMatchObject({ readGBs: rate / 1e9, copyGBs: rate / 1e9 });
+    expect(results.map(({ name }) => name)).toEqual(["prefill", "decode"]);
+    const decode = results[1]!;
+    expect(decode.at).toEqual({ model: "stories15m", format: "f32", context: 20, gen: 2, sequences: 3 });
+    // The token itself and those before it, 21 and 22 of them; K and V in 6 layers of 288 halves.
+    const cached = 21.5 * 2 * 6 * 288 * 2;
+    const memory = (3 * rate) / (bytes + 3 * cached);
+    const operations = rate / (2 * weights);
+    expect(decode.limit).toBeCloseTo(Math.min(memory, operations), 6);
+    for (const { value, samples, spread } of results) {
+      expect(value).toBeGreaterThan(0);
+      expect(samples).toBeGreaterThanOrEqual(3);
+      expect(spread).toBeGreaterThanOrEqual(0);
+    }
+  });
+
+  it.runIf(available.includes("avx2"))("of a prompt is held against the peak", async () => {
+    skipLimits();
+    const { results } = await measureTokens({ ...options, isa: "avx2" });
+    const operations = 3 * layerOperations(shapes.stories15m!) + outputOperations(shapes.stories15m!);
+    expect(results[0]!.limit).toBeCloseTo((3 * rate) / operations, 6);
+    expect(results[0]!.share).toBeCloseTo(results[0]!.value / results[0]!.limit!, 12);
+  });
+
+  it("come round by round, for what is measured in between", async () => {
+    skipLimits();
+    using bench = await TokensBench.open(options);
+    for (let i = 0; i < 2; i++) {
+      const round = await bench.round();
+      expect(round.readGBs).toBe(rate / 1e9);
+      expect(round.prefill).toBeGreaterThan(0);
+      expect(round.decode).toBeGreaterThan(0);
+    }
+  });
+});
