@@ -22,7 +22,7 @@ const allOps = "all";
 const options = {
   ops: { value: "matmul_q4,…", alone: allOps, help: "measure single ops and no model: these, or without names all" },
   shapes: { value: "7b,…", help: "with --ops: the models whose shapes they have; 7b by default" },
-  tokens: { value: "1,…", help: "with --ops: the numbers of tokens; 1,8,128 by default" },
+  tokens: { value: "1,…", help: "with --ops: the numbers of tokens; 1,128 by default" },
   shape: { value: names(shapes).join("|"), help: "the shape of random weights; tinyllama by default" },
   format: { value: names(weightFormats).join("|"), help: "their type; q4_0 by default" },
   model: { value: "FILE", help: "a model's file instead of random weights" },
@@ -109,7 +109,7 @@ function opsWanted(args: BenchArguments): OpsOptions {
   return {
     ops: wanted === allOps ? names(ops) : listOf("ops", wanted!, ops),
     shapes: listOf("shapes", args.text("shapes") ?? "7b", shapes),
-    tokens: integersOf(args, "tokens", [1, 8, 128], mostOpTokens),
+    tokens: integersOf(args, "tokens", [1, 128], mostOpTokens),
     isas: isas.filter((isa) => chosen.includes(isa)),
     threads: integersOf(args, "threads", [...new Set([1, threads])], 256).sort((a, b) => a - b),
   };

@@ -1,4 +1,4 @@
-import type { Device, LimitKind } from "../lib/device.js";
+import type { Device, Isa, LimitKind } from "../lib/device.js";
 import { CriaError } from "../lib/errors.js";
 import type { WeightType } from "../lib/weights/source.js";
 import type { Limits } from "./schema.js";
@@ -39,8 +39,14 @@ export function betterOf(a: Limits, b: Limits): Limits {
   return Object.fromEntries(Object.keys(a).map((name) => [name, better(name as keyof Limits)])) as unknown as Limits;
 }
 
-/** The peak of the instruction that multiplies weights of a format in the device's kernels, in 10⁹ operations a second. */
-export function productPeak({ info }: Device, limits: Limits, format: WeightType): number | null {
-  if (format !== "q4_0" && format !== "q8_0") return limits.fmaGflops;
-  return { scalar: null, avx2: limits.maddubsGops, avx512: limits.dpbusdGops }[info.isa];
+/** What a product's operations are done with: int8's by the instruction that the kernels have for them, floats' by fma. */
+export type Multiplier = "int8" | "fma";
+
+export const multiplierOf = (format: WeightType): Multiplier =>
+  format === "q4_0" || format === "q8_0" ? "int8" : "fma";
+
+/** The peak of that in an instruction set's kernels, in 10⁹ operations a second. */
+export function peakOf(isa: Isa, multiplier: Multiplier, limits: Limits): number | null {
+  if (multiplier === "fma") return limits.fmaGflops;
+  return isa === "avx512" ? limits.dpbusdGops : limits.maddubsGops;
 }

@@ -51,19 +51,37 @@ export async function measureOps(options: OpsOptions): Promise<{ limits: Limits;
   );
   const results: Result[] = [];
   const total = problems.length * runners.length;
-  for (const { name, problem } of problems) {
-    onProgress(results.length, total);
-    using operands = await problem.operands(runners[0]!.device);
-    for (const runner of runners) {
-      const result = await measure(name, problem, operands, runner);
-      results.push(result);
-      onResult(result);
-      onProgress(results.length, total);
+  onProgress(0, total);
+  for (const sharing of together(problems)) {
+    using operands = await sharing[0]!.problem.operands(runners[0]!.device);
+    for (const { name, problem } of sharing) {
+      for (const runner of runners) {
+        const result = await measure(name, problem, operands, runner);
+        results.push(result);
+        onResult(result);
+        onProgress(results.length, total);
+      }
     }
   }
   const limits = runners.at(-1)!.best!;
   for (const { device } of runners) device.dispose();
   return { limits, results };
+}
+
+interface Named {
+  name: string;
+  problem: Problem;
+}
+
+/** Neighbours that share their operands. */
+function together(problems: readonly Named[]): Named[][] {
+  const groups: Named[][] = [];
+  for (const next of problems) {
+    const group = groups.at(-1);
+    if (group?.at(-1)?.problem.operands === next.problem.operands) group.push(next);
+    else groups.push([next]);
+  }
+  return groups;
 }
 
 /** A device, and what it can do at most. */
@@ -95,7 +113,7 @@ async function measure(name: string, problem: Problem, operands: Operands, runne
   const { isa, threads } = device.info;
   const least = leastSeconds(work, isa, await runner.limits());
   const error = await errorOf(problem, { isa, threads });
-  const seconds = await secondsOf(device, operands, least);
+  const seconds = await secondsOf(device, problem, operands, least);
   const rates = seconds.map((time) => amountOf(work) / time);
   const value = median(rates);
   const limit = least === null ? null : amountOf(work) / least;
@@ -125,9 +143,14 @@ async function measure(name: string, problem: Problem, operands: Operands, runne
 }
 
 /** Seconds of one op, of each run. */
-async function secondsOf(device: Device, operands: Operands, least: number | null): Promise<number[]> {
-  const count = await countOf(device, operands, least);
-  using repeated = operands.repeated(device, count);
+async function secondsOf(
+  device: Device,
+  { tokens }: Problem,
+  operands: Operands,
+  least: number | null,
+): Promise<number[]> {
+  const count = await countOf(device, tokens, operands, least);
+  using repeated = operands.repeated(device, tokens, count);
   await repeated.run(); // takes the memory that it works in
   const { runs, seconds } = sampling;
   const samples: number[] = [];
@@ -140,8 +163,8 @@ async function secondsOf(device: Device, operands: Operands, least: number | nul
 }
 
 /** Ops for a run: by the limit, for of short ones a single one's time tells little; fewer where that takes too long. */
-async function countOf(device: Device, operands: Operands, least: number | null): Promise<number> {
-  using single = operands.repeated(device, 1);
+async function countOf(device: Device, tokens: number, operands: Operands, least: number | null): Promise<number> {
+  using single = operands.repeated(device, tokens, 1);
   await single.run();
   const seconds = await secondsOfRun(single);
   const wanted = Math.max(usualOps, Math.ceil(runSeconds.least / (least ?? seconds)));

@@ -17,7 +17,7 @@ import { tokenizerOf } from "../lib/text/tokenizer.js";
 import { readLlama } from "../lib/weights/llama-gguf.js";
 import { type LlamaConfig, type TensorInfo, type WeightType, weightBytes } from "../lib/weights/source.js";
 import { batchOf, fillCache } from "./cache.js";
-import { betterOf, limitsOf, productPeak, readGBs } from "./limits.js";
+import { betterOf, limitsOf, multiplierOf, peakOf, readGBs } from "./limits.js";
 import type { Limits, Result } from "./schema.js";
 import { shapeOf } from "./shapes.js";
 import { best, median, spread } from "./statistics.js";
@@ -202,7 +202,7 @@ export class TokensBench implements Disposable {
 
   /** Tokens a second at the peak of the instruction that multiplies. */
   prefillLimit(limits: Limits): number | null {
-    const peak = productPeak(this.device, limits, this.#opened.format);
+    const peak = this.#peak(limits);
     if (peak === null) return null;
     const { prompt } = this.#options;
     const { config } = this.#opened.runtime;
@@ -215,9 +215,13 @@ export class TokensBench implements Disposable {
     const { sequences } = this.#options;
     const { config } = this.#opened.runtime;
     const bytes = this.#opened.weightBytes + sequences * this.#cacheBytes;
-    const peak = productPeak(this.device, limits, this.#opened.format) ?? Number.POSITIVE_INFINITY;
+    const peak = this.#peak(limits) ?? Number.POSITIVE_INFINITY;
     const operations = layerOperations(config) + outputOperations(config);
     return Math.min((readGBs * 1e9 * sequences) / bytes, (peak * 1e9) / operations);
+  }
+
+  #peak(limits: Limits): number | null {
+    return peakOf(this.device.info.isa, multiplierOf(this.#opened.format), limits);
   }
 
   /** Of keys and values that one sequence's token reads, on average: its own, the context's, and those since. */

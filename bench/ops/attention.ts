@@ -57,7 +57,7 @@ function problem(model: string, name: string, context: number, tokens: number): 
       await fillCache(device, cache, shape, blocks);
       const table = await randomTable(device, (heads + 2 * kvHeads) * headDim);
       return {
-        repeated: (runner, times) =>
+        repeated: (runner, _, times) =>
           programOf(
             runner,
             (program) => {

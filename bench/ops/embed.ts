@@ -31,7 +31,7 @@ function problem(model: string, { dim, vocab }: LlamaConfig, tokens: number): Pr
       const batch = uncachedBatch(tokens);
       batch.tokens = batch.tokens.map((row) => (row * step) % vocab);
       return {
-        repeated: (runner, times) =>
+        repeated: (runner, _, times) =>
           programOf(
             runner,
             (program) => {

@@ -4,9 +4,11 @@
  * The weights are read once from memory, by matrices enough that no cache holds them; x and the result stay in caches,
  * and are not counted. A quantised product's x is filled and quantised once a run, in its time.
  */
-import { type Execution, matmul, type WeightType } from "../../lib/kernels.js";
+import type { Device } from "../../lib/device.js";
+import { matmul, type WeightType } from "../../lib/kernels.js";
 import { native, type TensorHandle } from "../../lib/native.js";
 import type { LlamaConfig } from "../../lib/weights/source.js";
+import { multiplierOf } from "../limits.js";
 import { rotationBytes } from "../machine.js";
 import { shapes } from "../shapes.js";
 import {
@@ -39,7 +41,7 @@ export function matmulOp(name: string, types: readonly WeightType[]): Op {
     problems: (model, tokens) =>
       types.flatMap((type) =>
         Object.entries(matrices(shapes[model]!)).flatMap(([matrix, [rows, cols]]) =>
-          tokens.map((count) => problem(`${model}.${matrix}`, type, rows, cols, count)),
+          problems(`${model}.${matrix}`, type, rows, cols, tokens),
         ),
       ),
   };
@@ -48,47 +50,56 @@ export function matmulOp(name: string, types: readonly WeightType[]): Op {
 /** Rows, columns and tokens of the cut: past a panel of 16 rows, a superblock of 64 columns, and every tile of tokens. */
 const cut = { rows: 80, cols: 544, tokens: 19 };
 
-function problem(shape: string, type: WeightType, rows: number, cols: number, tokens: number): Problem {
-  const quantised = type === "q4_0" || type === "q8_0";
-  return {
+function problems(shape: string, type: WeightType, rows: number, cols: number, tokens: readonly number[]): Problem[] {
+  const bytes = packedBytes(type, rows, cols);
+  const operands = (device: Device) => operandsOf(device, type, rows, cols, Math.ceil(rotationBytes() / bytes));
+  return tokens.map((count) => ({
     shape,
-    tokens,
+    tokens: count,
     format: type,
     work: {
-      bytes: packedBytes(type, rows, cols),
-      operations: 2 * rows * cols * tokens,
+      bytes,
+      operations: 2 * rows * cols * count,
       model: "2 · rows · cols · tokens operations; the weights read once",
-      unit: quantised ? "GOP/s" : "GFLOP/s",
+      unit: multiplierOf(type) === "int8" ? "GOP/s" : "GFLOP/s",
       memory: "readGBs",
-      by: quantised ? "int8" : "fma",
+      by: multiplierOf(type),
     },
-    operands: async (device): Promise<Operands> => {
-      const count = Math.ceil(rotationBytes() / packedBytes(type, rows, cols));
-      const table = await randomTable(device, cols);
-      const weights: TensorHandle[] = [];
-      for (let i = 0; i < count; i++) weights.push(await randomMatrix(device, type, rows, cols, i));
-      return {
-        repeated: (runner, times) =>
-          programOf(
-            runner,
-            (program) => {
-              const x = filled(program, table);
-              const out = program.value("tokens", rows);
-              for (let i = 0; i < times; i++) program.matmul(x, weights[i % count]!, out);
-            },
-            uncachedBatch(tokens),
-          ),
-        [Symbol.dispose]: () => {
-          for (const tensor of [table, ...weights]) native.free(tensor);
-        },
-      };
-    },
-    result: async (execution: Execution) => {
-      const [r, c, t] = [Math.min(rows, cut.rows), Math.min(cols, cut.cols), Math.min(tokens, cut.tokens)];
+    operands,
+    result: async (execution) => {
+      const [r, c, t] = [Math.min(rows, cut.rows), Math.min(cols, cut.cols), Math.min(count, cut.tokens)];
       using weight = await randomWeights(type, r, c);
       const out = new Float32Array(t * r);
       matmul({ weight, x: randomFloats(t * c), out, ...execution });
       return out;
+    },
+  }));
+}
+
+/** `count` matrices, which take turns. */
+async function operandsOf(
+  device: Device,
+  type: WeightType,
+  rows: number,
+  cols: number,
+  count: number,
+): Promise<Operands> {
+  const table = await randomTable(device, cols);
+  const weights: TensorHandle[] = [];
+  for (let i = 0; i < count; i++) weights.push(await randomMatrix(device, type, rows, cols, i));
+  return {
+    repeated: (runner, tokens, times) =>
+      programOf(
+        runner,
+        (program) => {
+          const x = filled(program, table);
+          const out = program.value("tokens", rows);
+          for (let i = 0; i < times; i++) program.matmul(x, weights[i % count]!, out);
+        },
+        uncachedBatch(tokens),
+      ),
+    [Symbol.dispose]: () => {
+      for (const tensor of [table, ...weights]) native.free(tensor);
     },
   };
 }

@@ -1,10 +1,11 @@
 /** What an op's file says of it: its problems, the work in each, how to run it again and again, and its result. */
-import type { Device } from "../../lib/device.js";
+import type { Device, Isa } from "../../lib/device.js";
 import type { Execution, WeightType } from "../../lib/kernels.js";
 import { blockTokens } from "../../lib/kv-pool.js";
 import { type CacheHandle, type CacheShape, type NativeBatch, native, type TensorHandle } from "../../lib/native.js";
 import { Program, type Value } from "../../lib/program.js";
 import { batchOf } from "../cache.js";
+import { type Multiplier, peakOf } from "../limits.js";
 import type { Limits } from "../schema.js";
 
 /** What an op must do at the least: the bytes that it moves to and from memory, and its operations. */
@@ -19,7 +20,7 @@ export interface Work {
   /** How memory is used: the limit that the bytes are held against. */
   memory: "readGBs" | "copyGBs";
   /** What the operations are done with; int8 products by the instruction that the device's kernels have for them. */
-  by: "int8" | "fma";
+  by: Multiplier;
 }
 
 /** An op at one shape and number of tokens. */
@@ -32,15 +33,15 @@ export interface Problem {
   /** Tokens in the cache before. */
   readonly context?: number;
   readonly work: Work;
-  /** Makes what the op runs over, for this device and all others of the CPU. */
-  operands(device: Device): Promise<Operands>;
+  /** Makes what the op runs over, for this device and all others of the CPU. Problems that share it share the operands. */
+  readonly operands: (device: Device) => Promise<Operands>;
   /** The kernel's result for random numbers in a small cut of the shape, the same numbers each time. */
   result(execution: Execution): Promise<Float32Array>;
 }
 
 export interface Operands extends Disposable {
-  /** The op `count` times, in one run that does not return to JavaScript in between. */
-  repeated(device: Device, count: number): Repeated;
+  /** The op for `tokens` tokens, `count` times in one run that does not return to JavaScript in between. */
+  repeated(device: Device, tokens: number, count: number): Repeated;
 }
 
 export interface Repeated extends Disposable {
@@ -53,10 +54,9 @@ export interface Op {
   problems(model: string, tokens: readonly number[]): Problem[];
 }
 
-/** The least seconds that the work takes within the limits, and null where one of them was not measured. */
-export function leastSeconds({ bytes, operations, memory, by }: Work, isa: string, limits: Limits): number | null {
-  const int8 = isa === "avx512" ? limits.dpbusdGops : limits.maddubsGops;
-  const peak = by === "int8" ? int8 : limits.fmaGflops;
+/** The least seconds that the work takes within the limits, and null where one that it needs was not measured. */
+export function leastSeconds({ bytes, operations, memory, by }: Work, isa: Isa, limits: Limits): number | null {
+  const peak = peakOf(isa, by, limits);
   if (peak === null && operations > 0) return null;
   return Math.max(bytes / limits[memory], operations / (peak ?? 1)) / 1e9;
 }

@@ -40,7 +40,7 @@ function problem(shape: string, dim: number, tokens: number): Problem {
       const x = randomFloats(dim * tokens);
       const { quants, scales, sums } = arrays(dim, tokens);
       return {
-        repeated: ({ handle }, times) => ({
+        repeated: ({ handle }, _, times) => ({
           run: async () => {
             for (let i = 0; i < times; i++) native.quantize(handle, dim, x, quants, scales, sums);
           },

@@ -36,7 +36,7 @@ function problem(model: string, config: LlamaConfig, tokens: number): Problem {
       const table = await randomTable(device, width);
       const cache = native.cacheCreate(device.handle, shape, blocks.length);
       return {
-        repeated: (runner, times) =>
+        repeated: (runner, _, times) =>
           programOf(
             runner,
             (program) => {

@@ -45,7 +45,7 @@ export function rowOp(op: RowOp): Op {
             const table = await randomTable(device, op.inputWidth(width));
             const weights = await op.weights?.(device, width);
             return {
-              repeated: (runner, times) =>
+              repeated: (runner, _, times) =>
                 programOf(
                   runner,
                   (program) => {
