@@ -172,7 +172,7 @@ export class TokensBench implements Disposable {
         ...common,
         ...judged(prefill, this.prefillLimit(limits)),
         unit: "tok/s",
-        model: "2 · weights of the layers operations a token, and of the output once",
+        model: "2 · weights operations a token; of the output, and of the last layer past its keys and values, once",
         at: { ...at, prompt },
       },
       {
@@ -206,8 +206,7 @@ export class TokensBench implements Disposable {
     if (peak === null) return null;
     const { prompt } = this.#options;
     const { config } = this.#opened.runtime;
-    const operations = prompt * layerOperations(config) + outputOperations(config);
-    return (peak * 1e9 * prompt) / operations;
+    return (peak * 1e9 * prompt) / promptOperations(config, prompt);
   }
 
   /** Tokens a second, of all sequences, at the bandwidth; or at the peak, where many sequences share the weights. */
@@ -216,8 +215,7 @@ export class TokensBench implements Disposable {
     const { config } = this.#opened.runtime;
     const bytes = this.#opened.weightBytes + sequences * this.#cacheBytes;
     const peak = this.#peak(limits) ?? Number.POSITIVE_INFINITY;
-    const operations = layerOperations(config) + outputOperations(config);
-    return Math.min((readGBs * 1e9 * sequences) / bytes, (peak * 1e9) / operations);
+    return Math.min((readGBs * 1e9 * sequences) / bytes, (peak * 1e9) / tokenOperations(config));
   }
 
   #peak(limits: Limits): number | null {
@@ -239,15 +237,21 @@ export class TokensBench implements Disposable {
   }
 }
 
-/** Operations of the products of all layers, for one token; a multiply-add is two. */
-export function layerOperations({ layers, dim, heads, kvHeads, headDim, ffn }: LlamaConfig): number {
-  return 2 * layers * dim * ((2 * heads + 2 * kvHeads) * headDim + 3 * ffn);
+/** Operations of one token in a layer's product with qkv, in its others, and with the output; a multiply-add is two. */
+function productOperations({ dim, heads, kvHeads, headDim, ffn, vocab }: LlamaConfig) {
+  const qkv = 2 * dim * (heads + 2 * kvHeads) * headDim;
+  const others = 2 * dim * (heads * headDim + 3 * ffn);
+  return { qkv, others, output: 2 * dim * vocab };
 }
 
-/** Operations of the product with the output matrix, for one output. */
-export function outputOperations({ dim, vocab }: LlamaConfig): number {
-  return 2 * dim * vocab;
+/** Of a prompt's products: past the keys and values of the last layer, its last token alone goes on. */
+export function promptOperations(config: LlamaConfig, tokens: number): number {
+  const { qkv, others, output } = productOperations(config);
+  return tokens * (config.layers * qkv + (config.layers - 1) * others) + others + output;
 }
+
+/** Of a decoded token's. */
+export const tokenOperations = (config: LlamaConfig): number => promptOperations(config, 1);
 
 function withDefaults({ prompt, gen, context = prompt, sequences = 1 }: TokensOptions) {
   return { prompt, gen, context, sequences };

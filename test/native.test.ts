@@ -58,7 +58,7 @@ const sound: Record<Exclude<Name, "kind">, () => unknown[]> = {
   deviceDescribe: () => ["cpu"],
   deviceOpen: () => ["cpu", "scalar", 1],
   deviceInfo: () => [openDevice()],
-  measureLimit: () => [openDevice(), "read", 0], // a sample takes half a gigabyte,
+  measureLimit: () => [openDevice(), "read", 0], // a sample takes half a gigabyte
   matrixCreate: () => [openDevice(), "f32", 2, 3],
   fileOpen: () => [packageFile("package.json")],
   matrixMap: () => [openDevice(), "f32", 1, 3, openFile(), 64],

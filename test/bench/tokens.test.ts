@@ -1,6 +1,6 @@
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { shapes } from "../../bench/shapes.js";
-import { layerOperations, measureTokens, outputOperations, TokensBench } from "../../bench/tokens.js";
+import { measureTokens, promptOperations, TokensBench, tokenOperations } from "../../bench/tokens.js";
 import { native } from "../../lib/native.js";
 import { weightBytes } from "../../lib/weights/source.js";
 import { available } from "../support/isas.js";
@@ -22,12 +22,18 @@ const options = { shape: "stories15m", format: "f32", prompt: 3, gen: 2, threads
 
 describe("the operations of a model", () => {
   it("of 7B are two for each weight", () => {
-    expect(layerOperations(shapes["7b"]!)).toBe(2 * 32 * (4 * 4096 * 4096 + 3 * 4096 * 11008));
-    expect(outputOperations(shapes["7b"]!)).toBe(2 * 32_000 * 4096);
+    expect(tokenOperations(shapes["7b"]!)).toBe(2 * (32 * (4 * 4096 * 4096 + 3 * 4096 * 11008) + 32_000 * 4096));
   });
 
   it("of 70B know of its grouped queries", () => {
-    expect(layerOperations(shapes["70b"]!)).toBe(2 * 80 * (2 * 8192 * 8192 + 2 * 1024 * 8192 + 3 * 8192 * 28672));
+    const layer = 2 * 8192 * 8192 + 2 * 1024 * 8192 + 3 * 8192 * 28672;
+    expect(tokenOperations(shapes["70b"]!)).toBe(2 * (80 * layer + 32_000 * 8192));
+  });
+
+  it("of a prompt leave out what its last layer does for the last token alone", () => {
+    const [qkv, others] = [3 * 4096 * 4096, 4096 * 4096 + 3 * 4096 * 11008];
+    const each = 32 * qkv + 31 * others;
+    expect(promptOperations(shapes["7b"]!, 128)).toBe(2 * (128 * each + others + 32_000 * 4096));
   });
 });
 
@@ -54,8 +60,7 @@ describe("tokens per second", () => {
   it.runIf(available.includes("avx2"))("of a prompt is held against the peak", async () => {
     skipLimits();
     const { results } = await measureTokens({ ...options, isa: "avx2" });
-    const operations = 3 * layerOperations(shapes.stories15m!) + outputOperations(shapes.stories15m!);
-    expect(results[0]!.limit).toBeCloseTo((3 * rate) / operations, 6);
+    expect(results[0]!.limit).toBeCloseTo((3 * rate) / promptOperations(shapes.stories15m!, 3), 6);
     expect(results[0]!.share).toBeCloseTo(results[0]!.value / results[0]!.limit!, 12);
   });
 
