@@ -58,7 +58,13 @@ export interface Op {
 export function leastSeconds({ bytes, operations, memory, by }: Work, isa: Isa, limits: Limits): number | null {
   const peak = peakOf(isa, by, limits);
   if (peak === null && operations > 0) return null;
-  return Math.max(bytes / limits[memory], operations / (peak ?? 1)) / 1e9;
+  return Math.max(bytes / limits[memory] / 1e9, operations / (peak ?? 1) / 1e9);
+}
+
+/** Whether it is reading memory that takes that long. */
+export function readBound(work: Work, isa: Isa, limits: Limits): boolean {
+  const reading = work.bytes / limits.readGBs / 1e9;
+  return work.memory === "readGBs" && reading === leastSeconds(work, isa, limits);
 }
 
 /** What the figure counts: 10⁹ of bytes or operations. */

@@ -2,7 +2,7 @@ import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { pairs } from "../../bench/ops/attention.js";
 import { ops } from "../../bench/ops/index.js";
 import { packedBytes } from "../../bench/ops/matmul.js";
-import { leastSeconds } from "../../bench/ops/op.js";
+import { leastSeconds, readBound } from "../../bench/ops/op.js";
 import { largestError, measureOps } from "../../bench/ops.js";
 import type { Limits, Result } from "../../bench/schema.js";
 import { Device } from "../../lib/device.js";
@@ -77,6 +77,13 @@ describe("an op's limit", () => {
     expect(leastSeconds(many, "avx512", limits)).toBeCloseTo((512 * 100_663_296) / 1000e9, 12);
     expect(leastSeconds(many, "avx2", limits)).toBeCloseTo((512 * 100_663_296) / 400e9, 12);
     expect(leastSeconds(workOf("add", "7b.dim", 1), "avx2", limits)).toBeCloseTo(49_152 / 20e9, 12);
+  });
+
+  it("is reading memory at few tokens, and never of rows in caches", () => {
+    expect(readBound(workOf("matmul_q4", "7b.qkv", 1, "q4_0"), "avx512", limits)).toBe(true);
+    expect(readBound(workOf("matmul_q4", "7b.qkv", 512, "q4_0"), "avx512", limits)).toBe(false);
+    expect(readBound(workOf("attention", "7b.context2048", 1, "f16"), "avx2", limits)).toBe(true);
+    expect(readBound(workOf("add", "7b.dim", 1), "avx2", limits)).toBe(false);
   });
 
   it("is unknown where the peak is", () => {
