@@ -2,8 +2,23 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
+import {
+  encodeKey,
+  encodeStart,
+  encodeTensorHeader,
+  f32,
+  i32,
+  padding,
+  string,
+  u16,
+  u32,
+  type Value,
+  vocabularyKeys,
+} from "../../bench/gguf-values.js";
 import { llamaTensors } from "../../lib/weights/llama-tensors.js";
 import { type WeightType, weightBytes } from "../../lib/weights/source.js";
+
+export * from "../../bench/gguf-values.js";
 
 /** Builds GGUF files for tests: sound ones, and by the options so marked, damaged ones. */
 export interface GgufFile {
@@ -34,98 +49,19 @@ export interface TensorSpec {
   offset?: bigint;
 }
 
-/** Ids of GGUF's value types. */
-export const valueTypes = {
-  u8: 0,
-  i8: 1,
-  u16: 2,
-  i16: 3,
-  u32: 4,
-  i32: 5,
-  f32: 6,
-  bool: 7,
-  string: 8,
-  array: 9,
-  u64: 10,
-  i64: 11,
-  f64: 12,
-} as const;
-
-/** Ids of the weight types that cria reads. */
-export const weightTypes: Record<WeightType, number> = { f32: 0, f16: 1, q4_0: 2, q8_0: 8, bf16: 30 };
-
-/** A key's value: its type's id and its bytes. */
-export interface Value {
-  type: number;
-  bytes: Uint8Array;
-}
-
-type ScalarType = Exclude<keyof typeof valueTypes, "array">;
-
-const encoders: Record<ScalarType, (x: never) => Buffer> = {
-  u8: (x: number) => Buffer.of(x),
-  i8: (x: number) => Buffer.from(Int8Array.of(x).buffer),
-  u16: (x: number) => Buffer.from(Uint16Array.of(x).buffer),
-  i16: (x: number) => Buffer.from(Int16Array.of(x).buffer),
-  u32: (x: number) => Buffer.from(Uint32Array.of(x).buffer),
-  i32: (x: number) => Buffer.from(Int32Array.of(x).buffer),
-  f32: (x: number) => Buffer.from(Float32Array.of(x).buffer),
-  f64: (x: number) => Buffer.from(Float64Array.of(x).buffer),
-  u64: (x: number | bigint) => Buffer.from(BigUint64Array.of(BigInt(x)).buffer),
-  i64: (x: number | bigint) => Buffer.from(BigInt64Array.of(BigInt(x)).buffer),
-  bool: (x: boolean | number) => Buffer.of(Number(x)),
-  string: (x: string) => Buffer.concat([encode("u64", Buffer.byteLength(x)), Buffer.from(x)]),
-};
-
-const encode = (type: ScalarType, x: unknown): Buffer => encoders[type](x as never);
-
-const scalar =
-  <T>(type: ScalarType) =>
-  (x: T): Value => ({ type: valueTypes[type], bytes: encode(type, x) });
-
-export const u8 = scalar<number>("u8");
-export const u16 = scalar<number>("u16");
-export const u32 = scalar<number>("u32");
-export const i32 = scalar<number>("i32");
-export const u64 = scalar<number | bigint>("u64");
-export const f32 = scalar<number>("f32");
-export const f64 = scalar<number>("f64");
-export const bool = scalar<boolean | number>("bool");
-export const string = scalar<string>("string");
-
-/** An array of `element`; `count` is what the file says of its length, the truth unless given. */
-export function array(element: ScalarType, values: readonly unknown[], count: number | bigint = values.length): Value {
-  const bytes = [encode("u32", valueTypes[element]), encode("u64", count), ...values.map((x) => encode(element, x))];
-  return { type: valueTypes.array, bytes: Buffer.concat(bytes) };
-}
-
-/** A value of bytes as they are, for types that do not exist and values that end early. */
-export const raw = (type: number, bytes: Uint8Array): Value => ({ type, bytes });
-
 /** The file's bytes. */
 export function encodeGguf(file: GgufFile): Buffer {
   const { version = 3, alignment = 32, metadata, tensors, magic = "GGUF", repeat = [] } = file;
   const keys = [...Object.entries(metadata), ...repeat.map((key) => [key, metadata[key]!] as const)];
   const data = placeData(tensors, alignment);
   const header = Buffer.concat([
-    Buffer.from(magic, "latin1"),
-    encode("u32", version),
-    encode("u64", file.tensorCount ?? tensors.length),
-    encode("u64", file.keyCount ?? keys.length),
-    ...keys.flatMap(([key, { type, bytes }]) => [encode("string", key), encode("u32", type), bytes]),
-    ...tensors.map((tensor, i) => encodeTensorHeader(tensor, data.offsets[i]!)),
+    encodeStart(file.tensorCount ?? tensors.length, file.keyCount ?? keys.length, { magic, version }),
+    ...keys.map(([key, value]) => encodeKey(key, value)),
+    ...tensors.map(({ name, shape, type, offset }, i) =>
+      encodeTensorHeader(name, shape, type, offset ?? data.offsets[i]!),
+    ),
   ]);
   return Buffer.concat([header, Buffer.alloc(padding(header.length, alignment)), data.bytes]);
-}
-
-function encodeTensorHeader({ name, shape, type, offset }: TensorSpec, place: number): Buffer {
-  return Buffer.concat([
-    encode("string", name),
-    encode("u32", shape.length),
-    ...shape.map((n) => encode("u64", n)),
-    encode("u32", typeof type === "number" ? type : weightTypes[type]),
-    encode("u64", offset ?? place),
-  ]);
 }
 
 /** The data section, and where each tensor stands in it. */
@@ -153,8 +89,6 @@ function zeros({ name, shape, type }: TensorSpec): Uint8Array {
     ),
   );
 }
-
-const padding = (length: number, alignment: number): number => (alignment - (length % alignment)) % alignment;
 
 /** A LLaMA's shape, as the builder below takes it. */
 export interface LlamaShape {
@@ -203,26 +137,6 @@ export function llamaFile(shape: LlamaShape = {}): GgufFile {
         ...(data && { data: data(name, weightType, rows, cols) }),
       };
     }),
-  };
-}
-
-/** A SentencePiece vocabulary: unknown, BOS, EOS, the 256 bytes, and then words that no two texts share. */
-export function vocabularyKeys(count: number): Record<string, Value> {
-  const bytes = Array.from({ length: 256 }, (_, i) => `<0x${i.toString(16).toUpperCase().padStart(2, "0")}>`);
-  const words = Array.from({ length: Math.max(0, count - 259) }, (_, i) => `▁w${i}`);
-  const pieces = ["<unk>", "<s>", "</s>", ...bytes, ...words].slice(0, count);
-  const types = pieces.map((_, id) => (id === 0 ? 2 : id < 3 ? 3 : id < 259 ? 6 : 1));
-  return {
-    "tokenizer.ggml.model": string("llama"),
-    "tokenizer.ggml.tokens": array("string", pieces),
-    "tokenizer.ggml.scores": array(
-      "f32",
-      pieces.map((_, id) => (id < 259 ? 0 : 258 - id)),
-    ),
-    "tokenizer.ggml.token_type": array("i32", types),
-    "tokenizer.ggml.bos_token_id": u32(1),
-    "tokenizer.ggml.eos_token_id": u32(2),
-    "tokenizer.ggml.unknown_token_id": u32(0),
   };
 }
 

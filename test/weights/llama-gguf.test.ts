@@ -60,7 +60,7 @@ describe("models", () => {
       rope: { theta: 10_000, scale: 1, dim: 16, pairing: "adjacent" },
     });
     expect(model.vocabulary).toMatchObject({ bos: 1, eos: 2, unknown: 0, addBos: true, addSpacePrefix: true });
-    expect(model.vocabulary.pieces.slice(257, 261)).toEqual(["<0xFE>", "<0xFF>", "▁w0", "▁w1"]);
+    expect(model.vocabulary.pieces.slice(257, 261)).toEqual(["<0xFE>", "<0xFF>", "▁", "▁w0"]);
     expect(model.vocabulary.types.slice(0, 4)).toEqual([2, 3, 3, 6]);
     expect(model.vocabulary.scores.slice(258, 261)).toEqual([0, -1, -2]);
     expect(model.tensors.get("blk.1.ffn_down.weight")).toMatchObject({ type: "q8_0", rows: 64, cols: 96 });
