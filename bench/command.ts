@@ -5,14 +5,17 @@ import { loadWith, runningOptions } from "../lib/cli/running.js";
 import { isas } from "../lib/device.js";
 import { CriaError, integer, outOfRange } from "../lib/errors.js";
 import { type WeightType, weightFormats } from "../lib/weights/source.js";
+import { measureBeside } from "./beside.js";
+import { compare, compareText, readReport } from "./compare.js";
 import { cpu, reportOf } from "./machine.js";
 import { ops } from "./ops/index.js";
 import { mostTokens as mostOpTokens } from "./ops/op.js";
 import { measureOps, type OpsOptions, passed } from "./ops.js";
+import { findPeer } from "./peers/peer.js";
 import { machineText, modelsText, opText, opTitles, reportText } from "./report.js";
 import type { Report } from "./schema.js";
 import { shapes } from "./shapes.js";
-import { measureTokens, type TokensOptions } from "./tokens.js";
+import type { TokensOptions } from "./tokens.js";
 
 const names = (table: object) => Object.keys(table);
 
@@ -30,6 +33,10 @@ const options = {
   gen: { value: "N", help: "tokens generated; 64 by default" },
   context: { value: "N", help: "tokens before those; as many as the prompt's by default" },
   sequences: { value: "N", help: "sequences that are generated together; 1 by default" },
+  peer: { value: "PEER", help: "measured in turn, on the same weights: node-llama-cpp, or llama-bench:PATH" },
+  "peer-dir": { value: "DIR", help: "where node-llama-cpp is installed; the current folder, or one above, by default" },
+  "write-gguf": { value: "FILE", help: "write the random weights as a GGUF file, and measure that" },
+  compare: { value: "OLD.json", help: "say what got faster or slower since the report that --json wrote there" },
   ...runningOptions,
   threads: {
     ...runningOptions.threads,
@@ -47,6 +54,9 @@ export const bench = command({
   options,
   async run(args, io) {
     const work = args.text("ops") === undefined ? measureModel(args, io) : measureEachOp(args, io);
+    const oldPath = args.text("compare");
+    // Before the file is opened to be written, for it may be the same.
+    const old = oldPath === undefined ? undefined : await readReport(oldPath);
     const path = args.text("json");
     // Before the measuring, for a file that cannot be written should not cost a minute.
     await using file = path === undefined || path === "-" ? undefined : await openOutput(path);
@@ -54,6 +64,11 @@ export const bench = command({
     const json = `${JSON.stringify(report, null, 2)}\n`;
     await file?.writeFile(json);
     if (path === "-") io.stdout.write(json);
+    if (old !== undefined) {
+      // JSON stands alone.
+      const changes = compareText(oldPath!, old, compare(old.results, report.results));
+      (path === "-" ? io.stderr : io.stdout).write(changes);
+    }
     requirePassed(report);
   },
 });
@@ -74,8 +89,12 @@ type Work = (show: (text: string) => void) => Promise<Report>;
 function measureModel(args: BenchArguments, io: Io): Work {
   const wanted = tokensWanted(args);
   return async (show) => {
-    const { limits, results } = await loadWith(args, io, (running) => measureTokens({ ...running, ...wanted }));
-    const report = reportOf(args.argv, limits, results);
+    const spec = args.text("peer");
+    const peer = spec === undefined ? undefined : await findPeer(spec, args.text("peer-dir") ?? ".");
+    const { limits, results, ratios } = await loadWith(args, io, (running) =>
+      measureBeside(peer, args.text("write-gguf"), { ...running, ...wanted }),
+    );
+    const report = { ...reportOf(args.argv, limits, results), ...(ratios && { ratios }) };
     show(reportText(report));
     return report;
   };

@@ -3,8 +3,12 @@ import type { Report, Result } from "./schema.js";
 
 /** What people read of a model's run. */
 export function reportText(report: Report): string {
-  const lines = report.results.map((result): [string, string] => [result.name, resultText(result)]);
-  return machineText(report) + textOf(lines);
+  const { results, ratios = [] } = report;
+  return (
+    machineText(report) +
+    textOf(results.map((result) => [result.name, resultText(result)])) +
+    textOf(ratios.map(({ name, peer, value }) => [name, `${value.toFixed(2)} × that of ${peer}`]))
+  );
 }
 
 /** The machine, and what it can do at most. */
@@ -21,9 +25,9 @@ export function machineText({ machine, limits }: Pick<Report, "machine" | "limit
 const textOf = (lines: readonly [string, string][]) =>
   lines.map(([name, text]) => `${name.padEnd(16)} ${text}\n`).join("");
 
-function resultText({ value, unit, share, spread, samples, isa, threads, at = {} }: Result): string {
+function resultText({ by, value, unit, share, spread, samples, isa, threads, at = {} }: Result): string {
   const judged = share === null ? "" : `  ${percent(share)} of the limit`;
-  const where = [isa, `${threads} threads`, ...Object.entries(at).map(([name, held]) => `${name} ${held}`)];
+  const where = [by, isa, `${threads} threads`, ...Object.entries(at).map(([name, held]) => `${name} ${held}`)];
   return `${value.toFixed(value < 100 ? 2 : 0)} ${unit}${judged}  ± ${percent(spread / 2)} of ${samples}  (${where.join(", ")})`;
 }
 

@@ -18,6 +18,7 @@ import { readLlama } from "../lib/weights/llama-gguf.js";
 import { type LlamaConfig, type TensorInfo, type WeightType, weightBytes } from "../lib/weights/source.js";
 import { batchOf, fillCache } from "./cache.js";
 import { betterOf, limitsOf, multiplierOf, peakOf, readGBs } from "./limits.js";
+import { alternate } from "./peers/alternate.js";
 import type { Limits, Result } from "./schema.js";
 import { shapeOf } from "./shapes.js";
 import { best, median, spread } from "./statistics.js";
@@ -29,6 +30,8 @@ const rounds = { least: 3, most: 5, seconds: 20 };
 export interface TokensOptions extends ModelOptions {
   /** The file of a model; without one, random weights are made of the shape and in the format. */
   model?: string;
+  /** That the results give the model. Default: the file's path, or the shape's name. */
+  name?: string;
   shape: string;
   format: WeightType;
   /** Tokens of the prompt. */
@@ -57,11 +60,7 @@ export async function measureTokens(options: TokensOptions): Promise<{ limits: L
   const { device } = bench;
   await bench.warmUp();
   const before = await limitsOf(device);
-  const measured: Round[] = [];
-  const until = performance.now() + rounds.seconds * 1e3;
-  while (measured.length < rounds.least || (measured.length < rounds.most && performance.now() < until)) {
-    measured.push(await bench.round());
-  }
+  const [measured] = await alternate([bench] as const, rounds);
   const limits = betterOf(before, await limitsOf(device));
   return { limits, results: bench.results(measured, limits) };
 }
@@ -111,6 +110,10 @@ export class TokensBench implements Disposable {
 
   get device(): Device {
     return this.#opened.runtime.device;
+  }
+
+  get config(): LlamaConfig {
+    return this.#opened.runtime.config;
   }
 
   /** Touches the memory and wakes the threads. */
@@ -253,7 +256,7 @@ export function promptOperations(config: LlamaConfig, tokens: number): number {
 /** Of a decoded token's. */
 export const tokenOperations = (config: LlamaConfig): number => promptOperations(config, 1);
 
-function withDefaults({ prompt, gen, context = prompt, sequences = 1 }: TokensOptions) {
+export function withDefaults({ prompt, gen, context = prompt, sequences = 1 }: TokensOptions) {
   return { prompt, gen, context, sequences };
 }
 
@@ -264,14 +267,14 @@ const judged = (samples: readonly number[], limit: number | null) => {
 };
 
 /** A token for each i: by a prime's steps, so that no two neighbours are alike. */
-const scattered = (i: number, { vocab }: LlamaConfig) => (i * 7919 + 1) % vocab;
+export const scattered = (i: number, { vocab }: LlamaConfig) => (i * 7919 + 1) % vocab;
 
 async function load(path: string, options: TokensOptions): Promise<Opened> {
   const started = performance.now();
   const index = await readLlama(path);
   const model = await loadIndexed(index, tokenizerOf(path, index.vocabulary), options, started);
   return {
-    name: path,
+    name: options.name ?? path,
     runtime: model.runtime,
     format: mainFormat(index.tensors.values()),
     weightBytes: model.weightBytesPerToken,
@@ -286,7 +289,7 @@ async function make(options: TokensOptions): Promise<Opened> {
   const { config, tied } = shapeOf(shape);
   const { runtime, store } = await syntheticModel(device, config, format, { ...options, tied });
   return {
-    name: shape,
+    name: options.name ?? shape,
     runtime,
     format,
     weightBytes: weightBytesPerToken(store),

@@ -24,7 +24,10 @@ describe("help", () => {
     ["perplexity", "file context threads isa device cache json"],
     ["inspect", "json"],
     ["pack", "threads json"],
-    ["bench", "ops shapes tokens shape format model prompt gen context sequences threads isa device cache json"],
+    [
+      "bench",
+      "ops shapes tokens shape format model prompt gen context sequences peer peer-dir write-gguf compare threads isa device cache json",
+    ],
   ] as const)("%s: has its options, whatever else is wrong", async ([command, options]) => {
     const { code, stdout, stderr } = await cria([command, "--nonsense", "--help"]);
     expect(code).toBe(0);
