@@ -59,13 +59,15 @@ export function llamaCache({ layers, kvHeads, headDim }: LlamaConfig, type: Cach
   return { type, layers, kvHeads, headDim };
 }
 
-/** The forward pass's values: the floats of each, for every token of a batch or for every output asked for. */
+/**
+ * The forward pass's values: the floats of each, for every token of a batch or for every output asked for. Gate and up
+ * have one only where their types differ.
+ */
 export function llamaValues({ dim, heads, kvHeads, headDim, ffn, vocab }: LlamaConfig) {
   const rest = {
     x: dim, // the residual stream
     normed: dim,
     attended: heads * headDim,
-    gateUp: 2 * ffn,
     hidden: ffn,
   };
   return {
@@ -97,10 +99,11 @@ export function recordLlama(device: Device, config: LlamaConfig, weights: LlamaW
       column += native.tensorRows(matrix);
     }
   };
-  const gated = (input: Value, [both, ...others]: readonly TensorHandle[], gateUp: Value, out: Value) => {
-    if (others.length === 0) return program.matmulSwiGlu(input, both!, out);
-    linear(input, [both!, ...others], gateUp);
-    program.swiGlu(gateUp, out);
+  const gated = (input: Value, gateUp: readonly TensorHandle[], rows: "tokens" | "outputs", out: Value) => {
+    if (gateUp.length === 1) return program.matmulSwiGlu(input, gateUp[0]!, out);
+    const both = program.value(rows, 2 * out.width);
+    linear(input, gateUp, both);
+    program.swiGlu(both, out);
   };
 
   program.embed(weights.embedding, tokens.x);
@@ -115,10 +118,10 @@ export function recordLlama(device: Device, config: LlamaConfig, weights: LlamaW
       program.select(tokens.x, outputs.x);
       program.select(tokens.attended, outputs.attended);
     }
-    const { x, normed, attended, gateUp, hidden } = last ? outputs : tokens;
+    const { x, normed, attended, hidden } = last ? outputs : tokens;
     program.matmulAdd(attended, block.attentionOut, x);
     program.rmsNorm(x, block.ffnNorm, eps, normed);
-    gated(normed, block.gateUp, gateUp, hidden);
+    gated(normed, block.gateUp, last ? "outputs" : "tokens", hidden);
     program.matmulAdd(hidden, block.down, x);
   }
 

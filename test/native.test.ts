@@ -40,6 +40,7 @@ function newProgram() {
   native.programValue(program, "tokens", 8);
   native.programValue(program, "tokens", 6);
   native.programValue(program, "tokens", 2);
+  native.programValue(program, "tokens", 1);
   return program;
 }
 

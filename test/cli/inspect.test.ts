@@ -23,7 +23,7 @@ describe("inspect", () => {
     const q8 = (matrices / 32) * 34;
     // 40 tokens take 3 blocks of 16, each with 2 layers' k and v of 2 heads of 16.
     const cached = 48 * 2 * 2 * 2 * 16;
-    const perToken = 3 * 64 + (4 + 2 * 2) * 16 + 64 + 3 * 96;
+    const [perRow, qkv] = [3 * 64 + 96, (4 + 2 * 2) * 16];
     expect(await criaJson("inspect", path)).toEqual({
       path,
       format: "GGUF v3",
@@ -46,7 +46,7 @@ describe("inspect", () => {
       memory: {
         weights: q8 + vectors * 4,
         cache: { f16: cached * 2, f32: cached * 4 },
-        activations: 4 * (40 * perToken + 2 * 64 + 300),
+        activations: 4 * (40 * (perRow + qkv) + perRow + 300),
       },
     });
   });
