@@ -111,5 +111,9 @@ namespace avx2 {
 void attention(const Attention&, std::size_t begin, std::size_t end);
 void attention_merge(const Attention&, std::size_t begin, std::size_t end);
 }  // namespace avx2
+namespace avx512 {
+void attention(const Attention&, std::size_t begin, std::size_t end);
+void attention_merge(const Attention&, std::size_t begin, std::size_t end);
+}  // namespace avx512
 
 }  // namespace cria::cpu

@@ -47,8 +47,8 @@ constexpr Kernels kAvx512 = {
     .matmul_q8 = avx512::matmul_q8,
     .matmul_f = avx512::matmul_f,
     .rope = avx512::rope,
-    .attention = avx2::attention,
-    .attention_merge = avx2::attention_merge,
+    .attention = avx512::attention,
+    .attention_merge = avx512::attention_merge,
     .swiglu = avx512::swiglu,
     .add = avx512::add,
 };

@@ -1,0 +1,373 @@
+// Attention for a tile of up to 32 rows (queries x heads of a group), which goes over the keys together, 64 at a time:
+//
+//              K: 4 blocks of 16 keys                       V: head_dim
+//             ┌─────┬─────┬─────┬─────┐              ┌─────┬─────┬── ...
+//    q        │     │     │     │     │     p        │     │     │
+//    R rows   │     C     │     │     │     R rows   │     C     │    o
+//             └─────┴─────┴─────┴─────┘              └─────┴─────┴── ...
+//              += q[d] K[d][16 keys]                  += p[j] V[j][d ...]
+//
+// Both products are one loop, Sums::add: a broadcast times a row of K or V. The register tile, R rows by C registers of
+// columns, is each instruction set's own; how it is walked over is the same for all.
+//
+// In an anonymous namespace: each instruction set's files compile a copy of their own (see reduce.h).
+#pragma once
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <type_traits>
+
+#include "attention.h"
+#include "attention_lanes.h"
+
+namespace cria::cpu {
+namespace {
+
+// At 128 dimensions a tile of K or V is 16 KiB of f16, and the rows' q, or their o, 16 KiB, with 8 KiB of p: each
+// product's operands stay in L1 while its register tiles go over them.
+constexpr std::size_t kRowTile = 32;
+
+// Floats from row to row of q and o: a line more than the longest head, so that the rows, read side by side, spread
+// over all sets of L1. (In the caller's q, at a power of two, they would share a few.)
+constexpr std::size_t kRowStride = kMaxHeadDim + 16;
+
+// A register tile of sums: R rows by C registers.
+//
+// The loops are unrolled by order: left to itself, GCC 12 writes the array back to memory at every step.
+template <class Lanes, int R, int C>
+class Sums {
+ public:
+  [[gnu::always_inline]] void clear() {
+    each([](auto& sum, int, int) { sum = Lanes::zero(); });
+  }
+  // Row r from rows + r * stride on, times scale[r].
+  [[gnu::always_inline]] void load(const float* rows, std::size_t stride, const float* scale) {
+    each([&](auto& sum, int r, int c) {
+      sum = Lanes::mul(Lanes::load(rows + r * stride + c * Lanes::kWidth), Lanes::all(scale[r]));
+    });
+  }
+  [[gnu::always_inline]] void store(float* rows, std::size_t stride) {
+    each([&](auto& sum, int r, int c) { Lanes::store(rows + r * stride + c * Lanes::kWidth, sum); });
+  }
+
+  // sum[r] += a[r * stride + i] * x[i] for the rows from `first` on, where x[i] is C registers side by side, in P
+  // places of as many each: x[p] + i * step. Fetches what stands in the same places of `ahead` into L1, if it is not
+  // null.
+  template <std::size_t kStride, int P, class T>
+  [[gnu::always_inline]] void add(const float* a, const T* const (&x)[P], const T* const* ahead, std::size_t step,
+                                  std::size_t n) {
+    for (std::size_t i = 0; i < n; ++i) {
+      typename Lanes::Register column[C];
+#pragma GCC unroll 8
+      for (int c = 0; c < C; ++c) column[c] = Lanes::load(x[c * P / C] + i * step + c % (C / P) * Lanes::kWidth);
+      if (ahead != nullptr) {
+        constexpr int line = 64 / (Lanes::kWidth * sizeof(T)) > C / P ? C / P : 64 / (Lanes::kWidth * sizeof(T));
+#pragma GCC unroll 8
+        for (int c = 0; c < C; c += line) {
+          _mm_prefetch(ahead[c * P / C] + i * step + c % (C / P) * Lanes::kWidth, _MM_HINT_T0);
+        }
+      }
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+        const auto s = Lanes::all(a[r * kStride + i]);
+#pragma GCC unroll 8
+        for (int c = 0; c < C; ++c) sum_[r][c] = Lanes::fma(s, column[c], sum_[r][c]);
+      }
+    }
+  }
+
+  // One more step, sum[r] += a[r * stride] * x, for the rows from `first` on.
+  template <std::size_t kStride, class T>
+  [[gnu::always_inline]] void add_from(int first, const float* a, const T* x) {
+    typename Lanes::Register column[C];
+#pragma GCC unroll 8
+    for (int c = 0; c < C; ++c) column[c] = Lanes::load(x + c * Lanes::kWidth);
+#pragma GCC unroll 8
+    for (int r = 1; r < R; ++r) {
+      if (r < first) continue;
+      const auto s = Lanes::all(a[r * kStride]);
+#pragma GCC unroll 8
+      for (int c = 0; c < C; ++c) sum_[r][c] = Lanes::fma(s, column[c], sum_[r][c]);
+    }
+  }
+
+ private:
+  template <class F>
+  [[gnu::always_inline]] void each(F f) {
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+      for (int c = 0; c < C; ++c) f(sum_[r][c], r, c);
+    }
+  }
+
+  typename Lanes::Register sum_[R][C];
+};
+
+// The running softmax of the rows of a tile. From these values a first tile comes out as attention.h has it: its c is
+// finite, so 0 c = 0 and fma(0, c, sum) = sum.
+struct Softmax {
+  alignas(64) float m[kRowTile], l[kRowTile];
+  alignas(64) float o[kRowTile * kRowStride];
+
+  void start(std::size_t rows, std::size_t dim) {
+    std::fill_n(m, kRowTile, -std::numeric_limits<float>::infinity());
+    std::fill_n(l, kRowTile, 0.0f);
+    for (std::size_t r = 0; r < rows; ++r) std::fill_n(o + r * kRowStride, dim, 0.0f);
+  }
+};
+
+template <class Lanes>
+float largest_score(float* p, std::size_t n, float scale, float m) {
+  const auto none = Lanes::all(-std::numeric_limits<float>::infinity());
+  auto top = Lanes::all(m);
+  std::size_t j = 0;
+  for (; j + Lanes::kWidth <= n; j += Lanes::kWidth) {
+    const auto score = Lanes::mul(Lanes::load(p + j), Lanes::all(scale));
+    Lanes::store(p + j, score);
+    top = Lanes::larger(score, top);
+  }
+  if (j < n) {
+    const auto score = Lanes::mul(Lanes::load(p + j), Lanes::all(scale));
+    Lanes::store(p + j, score);
+    top = Lanes::larger(Lanes::first(n - j, score, none), top);
+  }
+  return Lanes::largest(top);
+}
+
+template <class Lanes>
+float exp_scores(float* p, std::size_t n, float m) {
+  constexpr int kRegisters = kLanes / Lanes::kWidth;
+  typename Lanes::Register sum[kRegisters];
+  for (int i = 0; i < kRegisters; ++i) sum[i] = Lanes::zero();
+  for (std::size_t j = 0; j < n; j += kLanes) {
+#pragma GCC unroll 2
+    for (int i = 0; i < kRegisters; ++i) {
+      float* at = p + j + i * Lanes::kWidth;
+      const auto e = exp_f32(Lanes::sub(Lanes::load(at), Lanes::all(m)));
+      Lanes::store(at, e);
+      const std::size_t before = j + i * Lanes::kWidth;
+      sum[i] = Lanes::add(sum[i], Lanes::first(n > before ? n - before : 0, e, Lanes::zero()));
+    }
+  }
+  return Lanes::sum(sum);
+}
+
+inline void merge_row(float& m, float& l, float* o, float m2, float l2, const float* o2, std::size_t dim) {
+  const float top = m2 > m ? m2 : m;
+  const float a = exp_f32(m - top), b = exp_f32(m2 - top);
+  m = top;
+  l = std::fma(l, a, l2 * b);
+  for (std::size_t d = 0; d < dim; d += 8) {
+    const auto added = Lanes8::mul(Lanes8::load(o2 + d), Lanes8::all(b));
+    Lanes8::store(o + d, Lanes8::fma(Lanes8::load(o + d), Lanes8::all(a), added));
+  }
+}
+
+inline void write_row(float l, const float* o, std::size_t dim, float* out) {
+  const auto scale = Lanes8::all(1.0f / l);
+  for (std::size_t d = 0; d < dim; d += 8) Lanes8::store(out + d, Lanes8::mul(Lanes8::load(o + d), scale));
+}
+
+// Rows [begin, end) of a task, at most kRowTile. `Tiling` has the register, `Lanes`, and the register tiles: for a
+// height the registers of columns, and the heights in descending order.
+template <class Tiling, class T>
+class RowTile {
+  using Lanes = typename Tiling::Lanes;
+
+ public:
+  RowTile(const Attention& op, const AttentionTask& task, std::size_t begin, std::size_t end)
+      : op_(op), task_(task), dim_(op.cache.head_dim), begin_(begin), rows_(end - begin) {
+    for (std::size_t r = 0; r < rows_; ++r) {
+      row_[r] = attention_row(op, task, begin + r);
+      std::copy_n(row_[r].q, dim_, q_ + r * kRowStride);
+    }
+  }
+
+  void attend_whole() {
+    attend_split(0, state_);
+    for (std::size_t split = 1; split * kKeySplit < row_[rows_ - 1].keys; ++split) {
+      attend_split(split, next_);
+      for (std::size_t r = first_row(split * kKeySplit); r < rows_; ++r) {
+        merge_row(state_.m[r], state_.l[r], o(state_, r), next_.m[r], next_.l[r], o(next_, r), dim_);
+      }
+    }
+    for (std::size_t r = 0; r < rows_; ++r) write_row(state_.l[r], o(state_, r), dim_, row_[r].out);
+  }
+
+  void attend_part() {
+    attend_split(task_.split, state_);
+    for (std::size_t r = first_row(task_.split * kKeySplit); r < rows_; ++r) {
+      float* partial = attention_partial(op_, task_.partial + begin_ + r);
+      partial[0] = state_.m[r];
+      partial[1] = state_.l[r];
+      std::memcpy(partial + 2, o(state_, r), dim_ * sizeof(float));
+    }
+  }
+
+ private:
+  static float* o(Softmax& state, std::size_t r) { return state.o + r * kRowStride; }
+
+  // The rows from this one on see key `key`: numbers of keys ascend.
+  std::size_t first_row(std::size_t key) const {
+    std::size_t r = 0;
+    while (r < rows_ && row_[r].keys <= key) ++r;
+    return r;
+  }
+
+  // How many keys of the tile that begins at key `first` row r sees.
+  std::size_t count(std::size_t r, std::size_t first) const {
+    return row_[r].keys <= first ? 0 : std::min(kKeyTile, row_[r].keys - first);
+  }
+
+  std::size_t block(std::size_t key) const { return op_.sequences[task_.sequence].blocks[key / kKvBlock]; }
+  const T* k(std::size_t key) const { return reinterpret_cast<const T*>(op_.cache.k_head(block(key), task_.kv_head)); }
+  const T* v(std::size_t key) const { return reinterpret_cast<const T*>(op_.cache.v_head(block(key), task_.kv_head)); }
+
+  // The key a tile on from this one, to be fetched while this one is used: a block of one head is 4 KiB in f16 at 128
+  // dimensions, and the next lies elsewhere, so the processor's own prefetching starts afresh at each and would leave
+  // half of the memory's bandwidth unused.
+  std::size_t tile_on(std::size_t key) const { return key + kKeyTile < row_[rows_ - 1].keys ? key + kKeyTile : key; }
+
+  void attend_split(std::size_t split, Softmax& state) {
+    const std::size_t begin = split * kKeySplit, end = std::min(begin + kKeySplit, row_[rows_ - 1].keys);
+    state.start(rows_, dim_);
+    for (std::size_t first = begin; first < end; first += kKeyTile) {
+      const std::size_t active = first_row(first);
+      Tiling::for_register_tiles(active, rows_, [&](std::size_t r, auto height) { scores<height()>(r, first); });
+      softmax(active, first, state);
+      Tiling::for_register_tiles(active, rows_, [&](std::size_t r, auto height) { values<height()>(r, first, state); });
+    }
+  }
+
+  // p = q K, for rows r ... r + R - 1 and whole blocks of keys.
+  template <int R>
+  void scores(std::size_t r, std::size_t first) {
+    constexpr int P = std::max(1, Tiling::columns(R) * Lanes::kWidth / static_cast<int>(kKvBlock));
+    const std::size_t blocks = (count(r + R - 1, first) + kKvBlock - 1) / kKvBlock;
+    score_blocks<R, std::min(P, 4)>(r, first, 0, blocks);
+  }
+
+  // Blocks [b, end) of the tile, P at a time.
+  template <int R, int P>
+  void score_blocks(std::size_t r, std::size_t first, std::size_t b, std::size_t end) {
+    constexpr int C = P * static_cast<int>(kKvBlock) / Lanes::kWidth;
+    for (; b + P <= end; b += P) {
+      const T *keys[P], *ahead[P];
+      for (int i = 0; i < P; ++i) {
+        const std::size_t key = first + (b + i) * kKvBlock;
+        keys[i] = k(key);
+        ahead[i] = k(tile_on(key));
+      }
+      Sums<Lanes, R, C> sums;
+      sums.clear();
+      sums.template add<kRowStride>(q_ + r * kRowStride, keys, ahead, kKvBlock, dim_);
+      sums.store(p_ + r * kKeyTile + b * kKvBlock, kKeyTile);
+    }
+    if constexpr (P > 1) score_blocks<R, P / 2>(r, first, b, end);
+  }
+
+  // Turns the rows' dot products into p, and has ready what they were before times c.
+  void softmax(std::size_t active, std::size_t first, Softmax& state) {
+    alignas(64) float m[kRowTile], sum[kRowTile] = {};
+    std::copy_n(state.m, kRowTile, m);
+    for (std::size_t r = active; r < rows_; ++r) {
+      m[r] = largest_score<Lanes>(p_ + r * kKeyTile, count(r, first), op_.scale, state.m[r]);
+      sum[r] = exp_scores<Lanes>(p_ + r * kKeyTile, count(r, first), m[r]);
+    }
+    for (std::size_t r = active / Lanes::kWidth * Lanes::kWidth; r < rows_; r += Lanes::kWidth) {
+      const auto c = exp_f32(Lanes::sub(Lanes::load(state.m + r), Lanes::load(m + r)));
+      Lanes::store(c_ + r, c);
+      Lanes::store(state.m + r, Lanes::load(m + r));
+      Lanes::store(state.l + r, Lanes::fma(Lanes::load(state.l + r), c, Lanes::load(sum + r)));
+    }
+  }
+
+  // o = o c + p V, for rows r ... r + R - 1.
+  template <int R>
+  void values(std::size_t r, std::size_t first, Softmax& state) {
+    std::size_t d = value_columns<Lanes, R, Tiling::columns(R)>(r, first, 0, state);
+    if constexpr (Lanes::kWidth > 8) value_columns<Lanes8, R, 1>(r, first, d, state);
+  }
+
+  // Columns from d on, C registers at a time, then fewer; returns the first that is left.
+  template <class Columns, int R, int C>
+  std::size_t value_columns(std::size_t r, std::size_t first, std::size_t d, Softmax& state) {
+    for (; d + C * Columns::kWidth <= dim_; d += C * Columns::kWidth) {
+      const std::size_t shared = count(r, first), end = count(r + R - 1, first);
+      const float* p = p_ + r * kKeyTile;
+      Sums<Columns, R, C> sums;
+      sums.load(o(state, r) + d, kRowStride, c_ + r);
+      for (std::size_t j = 0, next; j < shared; j = next) {
+        next = std::min(shared, j + kKvBlock);
+        const T* ahead[] = {v(tile_on(first + j)) + d};
+        sums.template add<kKeyTile, 1>(p + j, {v(first + j) + d}, ahead, dim_, next - j);
+      }
+      // The keys that only the last rows see.
+      for (std::size_t j = shared; j < end; ++j) {
+        int from = 1;
+        while (row_[r + from].keys <= first + j) ++from;
+        sums.template add_from<kKeyTile>(from, p + j, v(first + j) + j % kKvBlock * dim_ + d);
+      }
+      sums.store(o(state, r) + d, kRowStride);
+    }
+    if constexpr (C > 1) return value_columns<Columns, R, C / 2>(r, first, d, state);
+    return d;
+  }
+
+  const Attention& op_;
+  const AttentionTask& task_;
+  const std::size_t dim_, begin_, rows_;
+  AttentionRow row_[kRowTile];
+  alignas(64) float q_[kRowTile * kRowStride];
+  alignas(64) float p_[kRowTile * kKeyTile];
+  alignas(64) float c_[kRowTile];
+  Softmax state_, next_;
+};
+
+template <class Tiling, class T>
+void attend_task(const Attention& op, const AttentionTask& task) {
+  const std::size_t rows = attention_rows(op, task);
+  for (std::size_t begin = 0; begin < rows; begin += kRowTile) {
+    RowTile<Tiling, T> tile(op, task, begin, std::min(rows, begin + kRowTile));
+    if (task.split < 0) {
+      tile.attend_whole();
+    } else {
+      tile.attend_part();
+    }
+  }
+}
+
+template <class Tiling>
+void attend(const Attention& op, std::size_t begin, std::size_t end) {
+  for (std::size_t t = begin; t < end; ++t) {
+    if (op.cache.type == CRIA_TYPE_F32) {
+      attend_task<Tiling, float>(op, op.tasks[t]);
+    } else {
+      attend_task<Tiling, std::uint16_t>(op, op.tasks[t]);
+    }
+  }
+}
+
+inline void merge_partials(const Attention& op, std::size_t begin, std::size_t end) {
+  const std::size_t dim = op.cache.head_dim;
+  alignas(64) float o[kMaxHeadDim];
+  for (std::size_t i = begin; i < end; ++i) {
+    const AttentionMerge& row = op.merges[i];
+    const float* partial = attention_partial(op, row.first);
+    float m = partial[0], l = partial[1];
+    std::memcpy(o, partial + 2, dim * sizeof(float));
+    for (std::size_t split = 1; split < row.splits; ++split) {
+      partial = attention_partial(op, row.first + split * row.step);
+      merge_row(m, l, o, partial[0], partial[1], partial + 2, dim);
+    }
+    write_row(l, o, dim, op.out + row.row * op.out_stride + row.head * dim);
+  }
+}
+
+}  // namespace
+}  // namespace cria::cpu
