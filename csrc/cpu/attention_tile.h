@@ -54,22 +54,20 @@ class Sums {
     each([&](auto& sum, int r, int c) { Lanes::store(rows + r * stride + c * Lanes::kWidth, sum); });
   }
 
-  // sum[r] += a[r * stride + i] * x[i] for the rows from `first` on, where x[i] is C registers side by side, in P
-  // places of as many each: x[p] + i * step. Fetches what stands in the same places of `ahead` into L1, if it is not
-  // null.
+  // sum[r] += a[r * kStride + i] * x[p][i * step ...] for ascending i below n, where x has the C registers of columns
+  // in P places. Meanwhile fetches the same of `ahead`.
   template <std::size_t kStride, int P, class T>
-  [[gnu::always_inline]] void add(const float* a, const T* const (&x)[P], const T* const* ahead, std::size_t step,
+  [[gnu::always_inline]] void add(const float* a, const T* const (&x)[P], const T* const (&ahead)[P], std::size_t step,
                                   std::size_t n) {
+    constexpr int kPlace = C / P;                                                   // registers in a place
+    constexpr int kLine = std::min<int>(kPlace, 64 / (Lanes::kWidth * sizeof(T)));  // and in a cache line
     for (std::size_t i = 0; i < n; ++i) {
       typename Lanes::Register column[C];
 #pragma GCC unroll 8
-      for (int c = 0; c < C; ++c) column[c] = Lanes::load(x[c * P / C] + i * step + c % (C / P) * Lanes::kWidth);
-      if (ahead != nullptr) {
-        constexpr int line = 64 / (Lanes::kWidth * sizeof(T)) > C / P ? C / P : 64 / (Lanes::kWidth * sizeof(T));
-#pragma GCC unroll 8
-        for (int c = 0; c < C; c += line) {
-          _mm_prefetch(ahead[c * P / C] + i * step + c % (C / P) * Lanes::kWidth, _MM_HINT_T0);
-        }
+      for (int c = 0; c < C; ++c) {
+        const std::size_t at = i * step + c % kPlace * Lanes::kWidth;
+        if (c % kLine == 0) _mm_prefetch(ahead[c / kPlace] + at, _MM_HINT_T0);
+        column[c] = Lanes::load(x[c / kPlace] + at);
       }
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
@@ -121,37 +119,37 @@ struct Softmax {
   }
 };
 
+// p[j] *= scale for j below n, and up to a multiple of the register: the largest, or m.
 template <class Lanes>
-float largest_score(float* p, std::size_t n, float scale, float m) {
-  const auto none = Lanes::all(-std::numeric_limits<float>::infinity());
+[[gnu::always_inline]] inline float scale_scores(float* p, std::size_t n, float scale, float m) {
   auto top = Lanes::all(m);
-  std::size_t j = 0;
-  for (; j + Lanes::kWidth <= n; j += Lanes::kWidth) {
+#pragma GCC unroll 8
+  for (std::size_t j = 0; j < n; j += Lanes::kWidth) {
     const auto score = Lanes::mul(Lanes::load(p + j), Lanes::all(scale));
     Lanes::store(p + j, score);
-    top = Lanes::larger(score, top);
-  }
-  if (j < n) {
-    const auto score = Lanes::mul(Lanes::load(p + j), Lanes::all(scale));
-    Lanes::store(p + j, score);
-    top = Lanes::larger(Lanes::first(n - j, score, none), top);
+    top = Lanes::larger(j + Lanes::kWidth <= n ? score : Lanes::first(n - j, score, top), top);
   }
   return Lanes::largest(top);
 }
 
+// p[j] = exp(p[j] - m) for j below n; the sum.
 template <class Lanes>
-float exp_scores(float* p, std::size_t n, float m) {
-  constexpr int kRegisters = kLanes / Lanes::kWidth;
+[[gnu::always_inline]] inline float exp_scores(float* p, std::size_t n, float m) {
+  constexpr std::size_t kRegisters = kLanes / Lanes::kWidth;
+  constexpr std::size_t kAtOnce = 4;
   typename Lanes::Register sum[kRegisters];
-  for (int i = 0; i < kRegisters; ++i) sum[i] = Lanes::zero();
-  for (std::size_t j = 0; j < n; j += kLanes) {
-#pragma GCC unroll 2
-    for (int i = 0; i < kRegisters; ++i) {
-      float* at = p + j + i * Lanes::kWidth;
-      const auto e = exp_f32(Lanes::sub(Lanes::load(at), Lanes::all(m)));
-      Lanes::store(at, e);
-      const std::size_t before = j + i * Lanes::kWidth;
-      sum[i] = Lanes::add(sum[i], Lanes::first(n > before ? n - before : 0, e, Lanes::zero()));
+  for (auto& x : sum) x = Lanes::zero();
+  for (std::size_t j = 0; j < n; j += kAtOnce * Lanes::kWidth) {
+    typename Lanes::Register e[kAtOnce];
+#pragma GCC unroll 8
+    for (std::size_t i = 0; i < kAtOnce; ++i) e[i] = Lanes::sub(Lanes::load(p + j + i * Lanes::kWidth), Lanes::all(m));
+    exp_f32(e);
+#pragma GCC unroll 8
+    for (std::size_t i = 0; i < kAtOnce; ++i) {
+      const std::size_t at = j + i * Lanes::kWidth;
+      Lanes::store(p + at, e[i]);
+      auto& x = sum[i % kRegisters];
+      if (at < n) x = Lanes::add(x, at + Lanes::kWidth <= n ? e[i] : Lanes::first(n - at, e[i], Lanes::zero()));
     }
   }
   return Lanes::sum(sum);
@@ -172,6 +170,22 @@ inline void write_row(float l, const float* o, std::size_t dim, float* out) {
   const auto scale = Lanes8::all(1.0f / l);
   for (std::size_t d = 0; d < dim; d += 8) Lanes8::store(out + d, Lanes8::mul(Lanes8::load(o + d), scale));
 }
+
+// Where the blocks of a tile of keys stand, for one kv head.
+template <class T>
+struct KeyTile {
+  const T *k[kKeyTile / kKvBlock], *v[kKeyTile / kKvBlock];
+
+  // Of a task's sequence, from key `first` on; `keys` is the sequence's number of them.
+  KeyTile(const Attention& op, const AttentionTask& task, std::size_t first, std::size_t keys) {
+    const std::int32_t* blocks = op.sequences[task.sequence].blocks;
+    for (std::size_t b = 0; b < kKeyTile / kKvBlock; ++b) {
+      const std::size_t block = blocks[std::min(first + b * kKvBlock, keys - 1) / kKvBlock];
+      k[b] = reinterpret_cast<const T*>(op.cache.k_head(block, task.kv_head));
+      v[b] = reinterpret_cast<const T*>(op.cache.v_head(block, task.kv_head));
+    }
+  }
+};
 
 // Rows [begin, end) of a task, at most kRowTile. `Tiling` has the register, `Lanes`, and the register tiles: for a
 // height the registers of columns, and the heights in descending order.
@@ -224,51 +238,43 @@ class RowTile {
     return row_[r].keys <= first ? 0 : std::min(kKeyTile, row_[r].keys - first);
   }
 
-  std::size_t block(std::size_t key) const { return op_.sequences[task_.sequence].blocks[key / kKvBlock]; }
-  const T* k(std::size_t key) const { return reinterpret_cast<const T*>(op_.cache.k_head(block(key), task_.kv_head)); }
-  const T* v(std::size_t key) const { return reinterpret_cast<const T*>(op_.cache.v_head(block(key), task_.kv_head)); }
-
-  // The key a tile on from this one, to be fetched while this one is used: a block of one head is 4 KiB in f16 at 128
-  // dimensions, and the next lies elsewhere, so the processor's own prefetching starts afresh at each and would leave
-  // half of the memory's bandwidth unused.
-  std::size_t tile_on(std::size_t key) const { return key + kKeyTile < row_[rows_ - 1].keys ? key + kKeyTile : key; }
-
   void attend_split(std::size_t split, Softmax& state) {
     const std::size_t begin = split * kKeySplit, end = std::min(begin + kKeySplit, row_[rows_ - 1].keys);
     state.start(rows_, dim_);
     for (std::size_t first = begin; first < end; first += kKeyTile) {
       const std::size_t active = first_row(first);
-      Tiling::for_register_tiles(active, rows_, [&](std::size_t r, auto height) { scores<height()>(r, first); });
+      const KeyTile<T> keys(op_, task_, first, row_[rows_ - 1].keys);
+      const KeyTile<T> ahead(op_, task_, first + kKeyTile, row_[rows_ - 1].keys);
+      Tiling::for_register_tiles(active, rows_,
+                                 [&](std::size_t r, auto height) { scores<height()>(r, first, keys, ahead); });
       softmax(active, first, state);
-      Tiling::for_register_tiles(active, rows_, [&](std::size_t r, auto height) { values<height()>(r, first, state); });
+      Tiling::for_register_tiles(active, rows_,
+                                 [&](std::size_t r, auto height) { values<height()>(r, first, keys, ahead, state); });
     }
   }
 
   // p = q K, for rows r ... r + R - 1 and whole blocks of keys.
   template <int R>
-  void scores(std::size_t r, std::size_t first) {
+  void scores(std::size_t r, std::size_t first, const KeyTile<T>& keys, const KeyTile<T>& ahead) {
     constexpr int P = std::max(1, Tiling::columns(R) * Lanes::kWidth / static_cast<int>(kKvBlock));
     const std::size_t blocks = (count(r + R - 1, first) + kKvBlock - 1) / kKvBlock;
-    score_blocks<R, std::min(P, 4)>(r, first, 0, blocks);
+    score_blocks<R, std::min(P, 4)>(r, 0, blocks, keys, ahead);
   }
 
   // Blocks [b, end) of the tile, P at a time.
   template <int R, int P>
-  void score_blocks(std::size_t r, std::size_t first, std::size_t b, std::size_t end) {
+  void score_blocks(std::size_t r, std::size_t b, std::size_t end, const KeyTile<T>& keys, const KeyTile<T>& ahead) {
     constexpr int C = P * static_cast<int>(kKvBlock) / Lanes::kWidth;
     for (; b + P <= end; b += P) {
-      const T *keys[P], *ahead[P];
-      for (int i = 0; i < P; ++i) {
-        const std::size_t key = first + (b + i) * kKvBlock;
-        keys[i] = k(key);
-        ahead[i] = k(tile_on(key));
-      }
+      const T *k[P], *k_ahead[P];
+      std::copy_n(keys.k + b, P, k);
+      std::copy_n(ahead.k + b, P, k_ahead);
       Sums<Lanes, R, C> sums;
       sums.clear();
-      sums.template add<kRowStride>(q_ + r * kRowStride, keys, ahead, kKvBlock, dim_);
+      sums.template add<kRowStride>(q_ + r * kRowStride, k, k_ahead, kKvBlock, dim_);
       sums.store(p_ + r * kKeyTile + b * kKvBlock, kKeyTile);
     }
-    if constexpr (P > 1) score_blocks<R, P / 2>(r, first, b, end);
+    if constexpr (P > 1) score_blocks<R, P / 2>(r, b, end, keys, ahead);
   }
 
   // Turns the rows' dot products into p, and has ready what they were before times c.
@@ -276,8 +282,18 @@ class RowTile {
     alignas(64) float m[kRowTile], sum[kRowTile] = {};
     std::copy_n(state.m, kRowTile, m);
     for (std::size_t r = active; r < rows_; ++r) {
-      m[r] = largest_score<Lanes>(p_ + r * kKeyTile, count(r, first), op_.scale, state.m[r]);
-      sum[r] = exp_scores<Lanes>(p_ + r * kKeyTile, count(r, first), m[r]);
+      float* p = p_ + r * kKeyTile;
+      const std::size_t n = count(r, first);
+      if (n == kKeyTile) {  // so that the compiler knows the loops' length
+        m[r] = scale_scores<Lanes>(p, kKeyTile, op_.scale, state.m[r]);
+      } else {
+        m[r] = scale_scores<Lanes>(p, n, op_.scale, state.m[r]);
+      }
+    }
+    for (std::size_t r = active; r < rows_; ++r) {
+      float* p = p_ + r * kKeyTile;
+      const std::size_t n = count(r, first);
+      sum[r] = n == kKeyTile ? exp_scores<Lanes>(p, kKeyTile, m[r]) : exp_scores<Lanes>(p, n, m[r]);
     }
     for (std::size_t r = active / Lanes::kWidth * Lanes::kWidth; r < rows_; r += Lanes::kWidth) {
       const auto c = exp_f32(Lanes::sub(Lanes::load(state.m + r), Lanes::load(m + r)));
@@ -289,14 +305,15 @@ class RowTile {
 
   // o = o c + p V, for rows r ... r + R - 1.
   template <int R>
-  void values(std::size_t r, std::size_t first, Softmax& state) {
-    std::size_t d = value_columns<Lanes, R, Tiling::columns(R)>(r, first, 0, state);
-    if constexpr (Lanes::kWidth > 8) value_columns<Lanes8, R, 1>(r, first, d, state);
+  void values(std::size_t r, std::size_t first, const KeyTile<T>& keys, const KeyTile<T>& ahead, Softmax& state) {
+    std::size_t d = value_columns<Lanes, R, Tiling::columns(R)>(r, first, 0, keys, ahead, state);
+    if constexpr (Lanes::kWidth > 8) value_columns<Lanes8, R, 1>(r, first, d, keys, ahead, state);
   }
 
   // Columns from d on, C registers at a time, then fewer; returns the first that is left.
   template <class Columns, int R, int C>
-  std::size_t value_columns(std::size_t r, std::size_t first, std::size_t d, Softmax& state) {
+  std::size_t value_columns(std::size_t r, std::size_t first, std::size_t d, const KeyTile<T>& keys,
+                            const KeyTile<T>& ahead, Softmax& state) {
     for (; d + C * Columns::kWidth <= dim_; d += C * Columns::kWidth) {
       const std::size_t shared = count(r, first), end = count(r + R - 1, first);
       const float* p = p_ + r * kKeyTile;
@@ -304,18 +321,17 @@ class RowTile {
       sums.load(o(state, r) + d, kRowStride, c_ + r);
       for (std::size_t j = 0, next; j < shared; j = next) {
         next = std::min(shared, j + kKvBlock);
-        const T* ahead[] = {v(tile_on(first + j)) + d};
-        sums.template add<kKeyTile, 1>(p + j, {v(first + j) + d}, ahead, dim_, next - j);
+        sums.template add<kKeyTile, 1>(p + j, {keys.v[j / kKvBlock] + d}, {ahead.v[j / kKvBlock] + d}, dim_, next - j);
       }
       // The keys that only the last rows see.
       for (std::size_t j = shared; j < end; ++j) {
         int from = 1;
         while (row_[r + from].keys <= first + j) ++from;
-        sums.template add_from<kKeyTile>(from, p + j, v(first + j) + j % kKvBlock * dim_ + d);
+        sums.template add_from<kKeyTile>(from, p + j, keys.v[j / kKvBlock] + j % kKvBlock * dim_ + d);
       }
       sums.store(o(state, r) + d, kRowStride);
     }
-    if constexpr (C > 1) return value_columns<Columns, R, C / 2>(r, first, d, state);
+    if constexpr (C > 1) return value_columns<Columns, R, C / 2>(r, first, d, keys, ahead, state);
     return d;
   }
 

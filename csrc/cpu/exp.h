@@ -43,36 +43,68 @@ static inline float exp_f32(float x) {
   return p * std::bit_cast<float>(power);
 }
 
+// Several registers at once, step by step: a step waits four cycles for the one before, and the processor's schedulers
+// do not reach over the many steps to the next register's.
+template <int N, class Step>
+[[gnu::always_inline]] static inline void each(Step step) {
+#pragma GCC unroll 8
+  for (int i = 0; i < N; ++i) step(i);
+}
+
 #ifdef __AVX2__
+template <int N>
+static inline void exp_f32(__m256 (&x)[N]) {
+  const auto all = [](float value) { return _mm256_set1_ps(value); };
+  __m256 n[N], r[N], q[N];
+  __m256i power[N];
+  each<N>([&](int i) { x[i] = _mm256_min_ps(all(kExpHigh), _mm256_max_ps(all(kExpLow), x[i])); });
+  each<N>([&](int i) { n[i] = _mm256_fmadd_ps(x[i], all(kLog2E), all(kRound)); });
+  each<N>([&](int i) {
+    power[i] = _mm256_slli_epi32(_mm256_add_epi32(_mm256_castps_si256(n[i]), _mm256_set1_epi32(127)), 23);
+  });
+  each<N>([&](int i) { n[i] = _mm256_sub_ps(n[i], all(kRound)); });
+  each<N>([&](int i) { r[i] = _mm256_fmadd_ps(n[i], all(-kLn2High), x[i]); });
+  each<N>([&](int i) { r[i] = _mm256_fmadd_ps(n[i], all(-kLn2Low), r[i]); });
+  each<N>([&](int i) { q[i] = _mm256_fmadd_ps(all(kExpQ[0]), r[i], all(kExpQ[1])); });
+  each<N>([&](int i) { q[i] = _mm256_fmadd_ps(q[i], r[i], all(kExpQ[2])); });
+  each<N>([&](int i) { q[i] = _mm256_fmadd_ps(q[i], r[i], all(kExpQ[3])); });
+  each<N>([&](int i) { q[i] = _mm256_fmadd_ps(q[i], r[i], all(kExpQ[4])); });
+  each<N>([&](int i) { q[i] = _mm256_fmadd_ps(q[i], r[i], all(kExpQ[5])); });
+  each<N>([&](int i) { q[i] = _mm256_fmadd_ps(q[i], _mm256_mul_ps(r[i], r[i]), r[i]); });
+  each<N>([&](int i) { x[i] = _mm256_mul_ps(_mm256_add_ps(q[i], all(1.0f)), _mm256_castsi256_ps(power[i])); });
+}
+
 static inline __m256 exp_f32(__m256 x) {
-  x = _mm256_max_ps(_mm256_set1_ps(kExpLow), x);
-  x = _mm256_min_ps(_mm256_set1_ps(kExpHigh), x);
-  const __m256 round = _mm256_set1_ps(kRound);
-  const __m256 shifted = _mm256_fmadd_ps(x, _mm256_set1_ps(kLog2E), round);
-  const __m256 n = _mm256_sub_ps(shifted, round);
-  __m256 r = _mm256_fmadd_ps(n, _mm256_set1_ps(-kLn2High), x);
-  r = _mm256_fmadd_ps(n, _mm256_set1_ps(-kLn2Low), r);
-  __m256 q = _mm256_set1_ps(kExpQ[0]);
-  for (int i = 1; i < 6; ++i) q = _mm256_fmadd_ps(q, r, _mm256_set1_ps(kExpQ[i]));
-  const __m256 p = _mm256_add_ps(_mm256_fmadd_ps(q, _mm256_mul_ps(r, r), r), _mm256_set1_ps(1.0f));
-  const __m256i biased = _mm256_add_epi32(_mm256_castps_si256(shifted), _mm256_set1_epi32(127));
-  return _mm256_mul_ps(p, _mm256_castsi256_ps(_mm256_slli_epi32(biased, 23)));
+  __m256 one[] = {x};
+  exp_f32(one);
+  return one[0];
 }
 #endif
 
 #ifdef __AVX512F__
+template <int N>
+static inline void exp_f32(__m512 (&x)[N]) {
+  const auto all = [](float value) { return _mm512_set1_ps(value); };
+  __m512 n[N], r[N], q[N];
+  each<N>([&](int i) { x[i] = _mm512_min_ps(all(kExpHigh), _mm512_max_ps(all(kExpLow), x[i])); });
+  each<N>([&](int i) { n[i] = _mm512_fmadd_ps(x[i], all(kLog2E), all(kRound)); });
+  each<N>([&](int i) { n[i] = _mm512_sub_ps(n[i], all(kRound)); });
+  each<N>([&](int i) { r[i] = _mm512_fmadd_ps(n[i], all(-kLn2High), x[i]); });
+  each<N>([&](int i) { r[i] = _mm512_fmadd_ps(n[i], all(-kLn2Low), r[i]); });
+  each<N>([&](int i) { q[i] = _mm512_fmadd_ps(all(kExpQ[0]), r[i], all(kExpQ[1])); });
+  each<N>([&](int i) { q[i] = _mm512_fmadd_ps(q[i], r[i], all(kExpQ[2])); });
+  each<N>([&](int i) { q[i] = _mm512_fmadd_ps(q[i], r[i], all(kExpQ[3])); });
+  each<N>([&](int i) { q[i] = _mm512_fmadd_ps(q[i], r[i], all(kExpQ[4])); });
+  each<N>([&](int i) { q[i] = _mm512_fmadd_ps(q[i], r[i], all(kExpQ[5])); });
+  each<N>([&](int i) { q[i] = _mm512_fmadd_ps(q[i], _mm512_mul_ps(r[i], r[i]), r[i]); });
+  // Times 2^n, which is a normal number, so nothing is rounded.
+  each<N>([&](int i) { x[i] = _mm512_scalef_ps(_mm512_add_ps(q[i], all(1.0f)), n[i]); });
+}
+
 static inline __m512 exp_f32(__m512 x) {
-  x = _mm512_max_ps(_mm512_set1_ps(kExpLow), x);
-  x = _mm512_min_ps(_mm512_set1_ps(kExpHigh), x);
-  const __m512 round = _mm512_set1_ps(kRound);
-  const __m512 shifted = _mm512_fmadd_ps(x, _mm512_set1_ps(kLog2E), round);
-  const __m512 n = _mm512_sub_ps(shifted, round);
-  __m512 r = _mm512_fmadd_ps(n, _mm512_set1_ps(-kLn2High), x);
-  r = _mm512_fmadd_ps(n, _mm512_set1_ps(-kLn2Low), r);
-  __m512 q = _mm512_set1_ps(kExpQ[0]);
-  for (int i = 1; i < 6; ++i) q = _mm512_fmadd_ps(q, r, _mm512_set1_ps(kExpQ[i]));
-  const __m512 p = _mm512_add_ps(_mm512_fmadd_ps(q, _mm512_mul_ps(r, r), r), _mm512_set1_ps(1.0f));
-  return _mm512_scalef_ps(p, n);  // p 2^n, which is a normal number and so is not rounded
+  __m512 one[] = {x};
+  exp_f32(one);
+  return one[0];
 }
 #endif
 
