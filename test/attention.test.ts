@@ -146,6 +146,21 @@ describe("attention", () => {
     );
   });
 
+  // Queries of every number from 1 to 40, so that tiles of rows end at every height, after pasts that put the edge of
+  // the causal triangle at any place in a block; heads of whole and of half registers; groups that fill a tile and not.
+  test.each([8, 24, 40, 80, 104, 256])("has the scalar kernel's bits at every tile height, head of %i", (headDim) => {
+    const next = fc.sample(random, { numRuns: 1, seed: headDim })[0]!;
+    let queries = 0;
+    for (const group of [1, 3, 8]) {
+      for (const type of ["f32", "f16"] as const) {
+        const lengths = [1, 3, 15, 17, 63, 65, 129].map((past) => ({ past, length: 1 + (queries++ % 40) }));
+        const given = build({ lengths, shape: { heads: group, kvHeads: 1 }, headDim, type, next });
+        const want = run(scalar, given);
+        for (const execution of executions) expectSameBits(run(execution, given), want);
+      }
+    }
+  });
+
   test.each(executions)("$isa with $threads threads gives a token the bits that it has alone", (execution) => {
     fc.assert(
       fc.property(problem, (given) => {

@@ -1,14 +1,21 @@
-// Attention for a tile of up to 32 rows (queries x heads of a group), which goes over the keys together, 64 at a time:
+// Attention for up to 32 rows (queries x heads of a group), which go over the keys together, 64 at a time:
 //
-//              K: 4 blocks of 16 keys                       V: head_dim
-//             ┌─────┬─────┬─────┬─────┐              ┌─────┬─────┬── ...
-//    q        │     │     │     │     │     p        │     │     │
-//    R rows   │     C     │     │     │     R rows   │     C     │    o
-//             └─────┴─────┴─────┴─────┘              └─────┴─────┴── ...
-//              += q[d] K[d][16 keys]                  += p[j] V[j][d ...]
+//              K: 4 blocks of 16 keys                          V: 64 keys
+//             ┌─────┬─────┬─────┬─────┐                  ┌─────┬─────┬── ... head_dim
+//    q        │     │     │     │     │        p         │     │     │
+//    R rows   │  C  │     │     │     │        R rows    │  C  │     │       o
+//             └─────┴─────┴─────┴─────┘                  └─────┴─────┴── ...
+//              p = Σ q[d] K[d][16 keys]                   o = c o + Σ p[j] V[j][d ...]
+//              fetches V of these keys                    fetches K of the next 64
 //
 // Both products are one loop, Sums::add: a broadcast times a row of K or V. The register tile, R rows by C registers of
-// columns, is each instruction set's own; how it is walked over is the same for all.
+// columns, is each instruction set's own; how it is walked over is the same for all. Rows of a tile end at different
+// keys: the scores of keys after a row's own, in the blocks of 16 that it shares, are computed and not used; its sum
+// over values stops at its own, without leaving the registers.
+//
+// Bound by the multiply-adds from 8 rows on, by memory at one. On Zen 5 the register tiles alone run at 99 % of the
+// peak; what is missing with 128 dimensions is softmax, 35 cycles a row and 64 keys beside 512 of multiply-adds, the
+// edges, and first touches.
 //
 // In an anonymous namespace: each instruction set's files compile a copy of their own (see reduce.h).
 #pragma once
@@ -32,7 +39,8 @@ namespace {
 constexpr std::size_t kRowTile = 32;
 
 // Floats from row to row of q and o: a line more than the longest head, so that the rows, read side by side, spread
-// over all sets of L1. (In the caller's q, at a power of two, they would share a few.)
+// over all sets of L1. (In the caller's q, multiples of 4 KiB apart, they would share a few.) A constant, so that one
+// register points at all rows.
 constexpr std::size_t kRowStride = kMaxHeadDim + 16;
 
 // A register tile of sums: R rows by C registers.
@@ -54,8 +62,8 @@ class Sums {
     each([&](auto& sum, int r, int c) { Lanes::store(rows + r * stride + c * Lanes::kWidth, sum); });
   }
 
-  // sum[r] += a[r * kStride + i] * x[p][i * step ...] for ascending i below n, where x has the C registers of columns
-  // in P places. Meanwhile fetches the same of `ahead`.
+  // sum[r] += a[r * kStride + i] * x[p][i * step ...] for ascending i below n, the C registers of columns being in P
+  // places. Meanwhile fetches into L1 what stands at the same offsets in `ahead`.
   template <std::size_t kStride, int P, class T>
   [[gnu::always_inline]] void add(const float* a, const T* const (&x)[P], const T* const (&ahead)[P], std::size_t step,
                                   std::size_t n) {
@@ -78,7 +86,7 @@ class Sums {
     }
   }
 
-  // One more step, sum[r] += a[r * stride] * x, for the rows from `first` on.
+  // One more step, sum[r] += a[r * kStride] * x, for the rows from `first` on, at least 1.
   template <std::size_t kStride, class T>
   [[gnu::always_inline]] void add_from(int first, const float* a, const T* x) {
     typename Lanes::Register column[C];
@@ -119,7 +127,7 @@ struct Softmax {
   }
 };
 
-// p[j] *= scale for j below n, and up to a multiple of the register: the largest, or m.
+// p[j] *= scale for j below n; the largest of them and m.
 template <class Lanes>
 [[gnu::always_inline]] inline float scale_scores(float* p, std::size_t n, float scale, float m) {
   auto top = Lanes::all(m);
@@ -132,11 +140,11 @@ template <class Lanes>
   return Lanes::largest(top);
 }
 
-// p[j] = exp(p[j] - m) for j below n; the sum.
+// p[j] = exp(p[j] - m) for j below n; their sum. What stands after them in the tile's row is overwritten.
 template <class Lanes>
 [[gnu::always_inline]] inline float exp_scores(float* p, std::size_t n, float m) {
   constexpr std::size_t kRegisters = kLanes / Lanes::kWidth;
-  constexpr std::size_t kAtOnce = 4;
+  constexpr std::size_t kAtOnce = 4;  // registers: a row of a tile in AVX-512, and what AVX2 has room for
   typename Lanes::Register sum[kRegisters];
   for (auto& x : sum) x = Lanes::zero();
   for (std::size_t j = 0; j < n; j += kAtOnce * Lanes::kWidth) {
@@ -171,24 +179,30 @@ inline void write_row(float l, const float* o, std::size_t dim, float* out) {
   for (std::size_t d = 0; d < dim; d += 8) Lanes8::store(out + d, Lanes8::mul(Lanes8::load(o + d), scale));
 }
 
-// Where the blocks of a tile of keys stand, for one kv head.
+// Where the blocks of a tile of keys stand, for one kv head, and those of K a tile on: each product fetches what the
+// next one reads. A block of one head is 4 KiB in f16 at 128 dimensions, and the next lies elsewhere, so the
+// processor's own prefetching starts afresh at each: left to it, one query takes 1.2 to 2.5 times as long. (A tile
+// further ahead, K and V and what is fetched of both are 64 KiB, more than L1.)
 template <class T>
 struct KeyTile {
-  const T *k[kKeyTile / kKvBlock], *v[kKeyTile / kKvBlock];
+  static constexpr std::size_t kBlocks = kKeyTile / kKvBlock;
+  const T *k[kBlocks], *v[kBlocks], *next_k[kBlocks];
 
-  // Of a task's sequence, from key `first` on; `keys` is the sequence's number of them.
+  // From key `first` on, of `keys` of the task's sequence. Blocks after the last are the last.
   KeyTile(const Attention& op, const AttentionTask& task, std::size_t first, std::size_t keys) {
     const std::int32_t* blocks = op.sequences[task.sequence].blocks;
-    for (std::size_t b = 0; b < kKeyTile / kKvBlock; ++b) {
-      const std::size_t block = blocks[std::min(first + b * kKvBlock, keys - 1) / kKvBlock];
-      k[b] = reinterpret_cast<const T*>(op.cache.k_head(block, task.kv_head));
-      v[b] = reinterpret_cast<const T*>(op.cache.v_head(block, task.kv_head));
+    const auto block = [&](std::size_t key) -> std::size_t { return blocks[std::min(key, keys - 1) / kKvBlock]; };
+    for (std::size_t b = 0; b < kBlocks; ++b) {
+      const std::size_t key = first + b * kKvBlock;
+      k[b] = reinterpret_cast<const T*>(op.cache.k_head(block(key), task.kv_head));
+      v[b] = reinterpret_cast<const T*>(op.cache.v_head(block(key), task.kv_head));
+      next_k[b] = reinterpret_cast<const T*>(op.cache.k_head(block(key + kKeyTile), task.kv_head));
     }
   }
 };
 
-// Rows [begin, end) of a task, at most kRowTile. `Tiling` has the register, `Lanes`, and the register tiles: for a
-// height the registers of columns, and the heights in descending order.
+// Rows [begin, end) of a task, at most kRowTile. `Tiling` has the register, `Lanes`, and the register tiles: their
+// heights, and for a height the registers of columns, a power of two.
 template <class Tiling, class T>
 class RowTile {
   using Lanes = typename Tiling::Lanes;
@@ -244,76 +258,74 @@ class RowTile {
     for (std::size_t first = begin; first < end; first += kKeyTile) {
       const std::size_t active = first_row(first);
       const KeyTile<T> keys(op_, task_, first, row_[rows_ - 1].keys);
-      const KeyTile<T> ahead(op_, task_, first + kKeyTile, row_[rows_ - 1].keys);
-      Tiling::for_register_tiles(active, rows_,
-                                 [&](std::size_t r, auto height) { scores<height()>(r, first, keys, ahead); });
+      Tiling::for_register_tiles(active, rows_, [&](std::size_t r, auto height) { scores<height()>(r, first, keys); });
       softmax(active, first, state);
       Tiling::for_register_tiles(active, rows_,
-                                 [&](std::size_t r, auto height) { values<height()>(r, first, keys, ahead, state); });
+                                 [&](std::size_t r, auto height) { values<height()>(r, first, keys, state); });
     }
   }
 
   // p = q K, for rows r ... r + R - 1 and whole blocks of keys.
   template <int R>
-  void scores(std::size_t r, std::size_t first, const KeyTile<T>& keys, const KeyTile<T>& ahead) {
-    constexpr int P = std::max(1, Tiling::columns(R) * Lanes::kWidth / static_cast<int>(kKvBlock));
+  void scores(std::size_t r, std::size_t first, const KeyTile<T>& keys) {
+    constexpr int P = std::min<int>(KeyTile<T>::kBlocks, Tiling::columns(R) * Lanes::kWidth / kKvBlock);
     const std::size_t blocks = (count(r + R - 1, first) + kKvBlock - 1) / kKvBlock;
-    score_blocks<R, std::min(P, 4)>(r, 0, blocks, keys, ahead);
+    score_blocks<R, P>(r, 0, blocks, keys);
   }
 
   // Blocks [b, end) of the tile, P at a time.
   template <int R, int P>
-  void score_blocks(std::size_t r, std::size_t b, std::size_t end, const KeyTile<T>& keys, const KeyTile<T>& ahead) {
+  void score_blocks(std::size_t r, std::size_t b, std::size_t end, const KeyTile<T>& keys) {
     constexpr int C = P * static_cast<int>(kKvBlock) / Lanes::kWidth;
     for (; b + P <= end; b += P) {
-      const T *k[P], *k_ahead[P];
+      const T *k[P], *v[P];
       std::copy_n(keys.k + b, P, k);
-      std::copy_n(ahead.k + b, P, k_ahead);
+      std::copy_n(keys.v + b, P, v);
       Sums<Lanes, R, C> sums;
       sums.clear();
-      sums.template add<kRowStride>(q_ + r * kRowStride, k, k_ahead, kKvBlock, dim_);
+      sums.template add<kRowStride>(q_ + r * kRowStride, k, v, kKvBlock, dim_);
       sums.store(p_ + r * kKeyTile + b * kKvBlock, kKeyTile);
     }
-    if constexpr (P > 1) score_blocks<R, P / 2>(r, b, end, keys, ahead);
+    if constexpr (P > 1) score_blocks<R, P / 2>(r, b, end, keys);
   }
 
-  // Turns the rows' dot products into p, and has ready what they were before times c.
+  // Turns the rows' dot products into p, and leaves in c_ what their o is to be multiplied by. Each step is done for
+  // all rows before the next, so that one row's waits are filled with another's work.
   void softmax(std::size_t active, std::size_t first, Softmax& state) {
+    // Of a full tile the compiler is to know the loops' lengths.
+    const auto each_row = [&](auto step) {
+      for (std::size_t r = active; r < rows_; ++r) {
+        const std::size_t n = count(r, first);
+        n == kKeyTile ? step(r, kKeyTile) : step(r, n);
+      }
+    };
     alignas(64) float m[kRowTile], sum[kRowTile] = {};
     std::copy_n(state.m, kRowTile, m);
-    for (std::size_t r = active; r < rows_; ++r) {
-      float* p = p_ + r * kKeyTile;
-      const std::size_t n = count(r, first);
-      if (n == kKeyTile) {  // so that the compiler knows the loops' length
-        m[r] = scale_scores<Lanes>(p, kKeyTile, op_.scale, state.m[r]);
-      } else {
-        m[r] = scale_scores<Lanes>(p, n, op_.scale, state.m[r]);
-      }
-    }
-    for (std::size_t r = active; r < rows_; ++r) {
-      float* p = p_ + r * kKeyTile;
-      const std::size_t n = count(r, first);
-      sum[r] = n == kKeyTile ? exp_scores<Lanes>(p, kKeyTile, m[r]) : exp_scores<Lanes>(p, n, m[r]);
-    }
+    each_row([&](std::size_t r, std::size_t n) __attribute__((always_inline)) {
+      m[r] = scale_scores<Lanes>(p_ + r * kKeyTile, n, op_.scale, state.m[r]);
+    });
+    each_row([&](std::size_t r, std::size_t n)
+                 __attribute__((always_inline)) { sum[r] = exp_scores<Lanes>(p_ + r * kKeyTile, n, m[r]); });
+    // For rows before the first active one, c = 1 and the sum is 0.
     for (std::size_t r = active / Lanes::kWidth * Lanes::kWidth; r < rows_; r += Lanes::kWidth) {
-      const auto c = exp_f32(Lanes::sub(Lanes::load(state.m + r), Lanes::load(m + r)));
+      const auto top = Lanes::load(m + r);
+      const auto c = exp_f32(Lanes::sub(Lanes::load(state.m + r), top));
       Lanes::store(c_ + r, c);
-      Lanes::store(state.m + r, Lanes::load(m + r));
+      Lanes::store(state.m + r, top);
       Lanes::store(state.l + r, Lanes::fma(Lanes::load(state.l + r), c, Lanes::load(sum + r)));
     }
   }
 
   // o = o c + p V, for rows r ... r + R - 1.
   template <int R>
-  void values(std::size_t r, std::size_t first, const KeyTile<T>& keys, const KeyTile<T>& ahead, Softmax& state) {
-    std::size_t d = value_columns<Lanes, R, Tiling::columns(R)>(r, first, 0, keys, ahead, state);
-    if constexpr (Lanes::kWidth > 8) value_columns<Lanes8, R, 1>(r, first, d, keys, ahead, state);
+  void values(std::size_t r, std::size_t first, const KeyTile<T>& keys, Softmax& state) {
+    std::size_t d = value_columns<Lanes, R, Tiling::columns(R)>(r, first, 0, keys, state);
+    if constexpr (Lanes::kWidth > 8) value_columns<Lanes8, R, 1>(r, first, d, keys, state);
   }
 
   // Columns from d on, C registers at a time, then fewer; returns the first that is left.
   template <class Columns, int R, int C>
-  std::size_t value_columns(std::size_t r, std::size_t first, std::size_t d, const KeyTile<T>& keys,
-                            const KeyTile<T>& ahead, Softmax& state) {
+  std::size_t value_columns(std::size_t r, std::size_t first, std::size_t d, const KeyTile<T>& keys, Softmax& state) {
     for (; d + C * Columns::kWidth <= dim_; d += C * Columns::kWidth) {
       const std::size_t shared = count(r, first), end = count(r + R - 1, first);
       const float* p = p_ + r * kKeyTile;
@@ -321,9 +333,10 @@ class RowTile {
       sums.load(o(state, r) + d, kRowStride, c_ + r);
       for (std::size_t j = 0, next; j < shared; j = next) {
         next = std::min(shared, j + kKvBlock);
-        sums.template add<kKeyTile, 1>(p + j, {keys.v[j / kKvBlock] + d}, {ahead.v[j / kKvBlock] + d}, dim_, next - j);
+        sums.template add<kKeyTile, 1>(p + j, {keys.v[j / kKvBlock] + d}, {keys.next_k[j / kKvBlock] + d}, dim_,
+                                       next - j);
       }
-      // The keys that only the last rows see.
+      // The keys that only the later rows see.
       for (std::size_t j = shared; j < end; ++j) {
         int from = 1;
         while (row_[r + from].keys <= first + j) ++from;
@@ -331,7 +344,7 @@ class RowTile {
       }
       sums.store(o(state, r) + d, kRowStride);
     }
-    if constexpr (C > 1) return value_columns<Columns, R, C / 2>(r, first, d, keys, ahead, state);
+    if constexpr (C > 1) return value_columns<Columns, R, C / 2>(r, first, d, keys, state);
     return d;
   }
 

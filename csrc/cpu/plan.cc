@@ -8,7 +8,7 @@ namespace {
 // Queries in a task: enough to read a tile of K and V once for many, few enough to spread a prompt over the cores.
 constexpr std::size_t kTaskQueries = 32;
 
-// With this many tasks a thread, none waits long for the last.
+// A whole task that is more than this part of a thread's share would leave the others waiting for it at the end.
 constexpr std::size_t kTasksPerThread = 4;
 
 std::size_t ceil_div(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
@@ -28,17 +28,19 @@ BatchPlan::BatchPlan(const Batch& batch) {
 
 AttentionPlan::AttentionPlan(const Batch& batch, std::size_t heads, std::size_t kv_heads, unsigned threads) {
   const auto group = static_cast<std::uint32_t>(heads / kv_heads);
-  std::size_t whole_tasks = 0;
-  for (const Sequence& s : batch.sequences) whole_tasks += kv_heads * ceil_div(s.count, kTaskQueries);
-  const bool scarce = threads > 1 && whole_tasks < kTasksPerThread * threads;
+  std::size_t work = 0;  // queries times keys
+  for (const Sequence& s : batch.sequences) work += kv_heads * s.count * (s.past + s.count);
 
-  for (std::uint32_t i = 0; i < batch.sequences.size(); ++i) {
-    const Sequence& s = batch.sequences[i];
-    // Splits are worth their merge where there would be fewer tasks than threads want, and one query to merge.
-    const bool split = scarce && s.count == 1 && s.past + 1 > kKeySplit;
-    for (std::uint32_t head = 0; head < kv_heads; ++head) {
+  // Heads outermost: their work is alike, so a run of neighbouring tasks, which is what a thread is given, has its part
+  // of every sequence, however different their lengths.
+  for (std::uint32_t head = 0; head < kv_heads; ++head) {
+    for (std::uint32_t i = 0; i < batch.sequences.size(); ++i) {
+      const Sequence& s = batch.sequences[i];
+      const std::size_t keys = s.past + s.count;
+      // A prompt has its tasks of queries; one query has splits, worth their merge where the whole would be too much.
+      const bool split = threads > 1 && s.count == 1 && keys > kKeySplit && keys * kTasksPerThread * threads > work;
       if (split) {
-        const auto splits = static_cast<std::uint32_t>(ceil_div(s.past + 1, kKeySplit));
+        const auto splits = static_cast<std::uint32_t>(ceil_div(keys, kKeySplit));
         for (std::uint32_t h = 0; h < group; ++h) {
           merges.push_back({static_cast<std::uint32_t>(s.first), head * group + h,
                             static_cast<std::uint32_t>(partials) + h, group, splits});
