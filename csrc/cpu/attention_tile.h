@@ -13,9 +13,9 @@
 // keys: the scores of keys after a row's own, in the blocks of 16 that it shares, are computed and not used; its sum
 // over values stops at its own, without leaving the registers.
 //
-// Bound by the multiply-adds from 8 rows on, by memory at one. On Zen 5 the register tiles alone run at 99 % of the
-// peak; what is missing with 128 dimensions is softmax, 35 cycles a row and 64 keys beside 512 of multiply-adds, the
-// edges, and first touches.
+// Bound by the multiply-adds from 8 rows on, by memory at one. On Zen 5 the register tiles alone run at 98 % of the
+// peak; what is missing from a long prompt's 83 % is softmax (in AVX-512 some 40 cycles for a row and 64 keys, beside
+// 512 of multiply-adds at 128 dimensions), the edges, and the first touch of each tile.
 //
 // In an anonymous namespace: each instruction set's files compile a copy of their own (see reduce.h).
 #pragma once

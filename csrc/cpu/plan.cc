@@ -8,7 +8,7 @@ namespace {
 // Queries in a task: enough to read a tile of K and V once for many, few enough to spread a prompt over the cores.
 constexpr std::size_t kTaskQueries = 32;
 
-// A whole task that is more than this part of a thread's share would leave the others waiting for it at the end.
+// A task of more than a quarter of a thread's share could leave the others waiting for it at the end.
 constexpr std::size_t kTasksPerThread = 4;
 
 std::size_t ceil_div(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
