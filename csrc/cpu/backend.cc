@@ -18,8 +18,8 @@ namespace cria::cpu {
 namespace {
 
 KvLayer layer_of(const cria_kv_layer& cache) {
-  return {static_cast<std::uint8_t*>(cache.k), static_cast<std::uint8_t*>(cache.v), cache.type, cache.kv_heads,
-          cache.head_dim};
+  auto *k = static_cast<std::uint8_t*>(cache.k), *v = static_cast<std::uint8_t*>(cache.v);
+  return {k, v, cache.type, cache.kv_heads, cache.head_dim, 0, kv_head_bytes(cache.type, cache.head_dim)};
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// The CPU backend's KV cache: kv.h's layout, one stretch of memory for each layer's K and V.
+// The CPU backend's KV cache: kv.h's layout, one arena a layer.
 #pragma once
 
 #include "../core/cache.h"
@@ -12,17 +12,23 @@ class KvCache final : public Cache {
  public:
   KvCache(const CacheShape& shape, std::size_t blocks)
       : Cache(shape, blocks),
-        side_bytes_(checked_product({blocks, shape.kv_heads, kv_head_bytes(shape.type, shape.head_dim)})),
-        memory_(checked_product({shape.layers, 2, side_bytes_})) {}
+        head_bytes_(kv_head_bytes(shape.type, shape.head_dim)),
+        layer_bytes_(
+            checked_product({blocks / kGroup + (blocks % kGroup != 0), kGroup, shape.kv_heads, 2, head_bytes_})),
+        memory_(checked_product({shape.layers, layer_bytes_})) {}
 
   KvLayer layer(std::size_t index) const {
-    std::uint8_t* k = memory_.data() + 2 * index * side_bytes_;
-    return {k, k + side_bytes_, shape.type, shape.kv_heads, shape.head_dim};
+    std::uint8_t* k = memory_.data() + index * layer_bytes_;
+    return {k, k + head_bytes_, shape.type, shape.kv_heads, shape.head_dim, kGroupBits, 2 * head_bytes_};
   }
-  std::size_t bytes() const override { return memory_.bytes(); }
+  // Without what rounds the blocks up to whole groups, which is never touched.
+  std::size_t bytes() const override { return shape.layers * blocks * shape.kv_heads * 2 * head_bytes_; }
 
  private:
-  std::size_t side_bytes_ = 0;  // K, or V, of one layer
+  static constexpr unsigned kGroupBits = 5;
+  static constexpr std::size_t kGroup = std::size_t{1} << kGroupBits;
+
+  std::size_t head_bytes_, layer_bytes_;
   Memory memory_;
 };
 

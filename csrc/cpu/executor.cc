@@ -47,6 +47,10 @@ void norm_quantize(const NormQuantize& op, std::size_t begin, std::size_t end) {
   }
 }
 
+// Steps that read and write less are one thread's: to hand one to another and back costs about two microseconds, in
+// which a core reads some 64 KiB.
+constexpr std::size_t kShareBytes = 128 << 10;
+
 // A kernel and its operands.
 template <class Operands>
 struct Bound {
@@ -103,10 +107,6 @@ class Run {
   }
 
   std::span<const Step> steps() const { return workspace_->steps; }
-
-  // Handing a step from thread to thread costs about a microsecond, in which a core reads some 20 KiB: a program whose
-  // steps are smaller than twice that is done sooner by one thread alone.
-  bool worth_sharing() const { return bytes_ > workspace_->steps.size() * (40 << 10); }
 
  private:
   std::size_t rows_of(cria_value value) const {
@@ -181,8 +181,8 @@ class Run {
       const auto& self = *static_cast<const Bound<Operands>*>(context);
       self.kernel(self.operands, begin, end);
     };
-    workspace_->steps.push_back({call, std::get_if<Bound<Operands>>(&bound), units, grain(unit_bytes)});
-    bytes_ += units * unit_bytes;
+    const std::size_t least = units * unit_bytes < kShareBytes ? std::max<std::size_t>(1, units) : grain(unit_bytes);
+    workspace_->steps.push_back({call, std::get_if<Bound<Operands>>(&bound), units, least});
   }
 
   void bind(const EmbedOp& op) {
@@ -281,7 +281,6 @@ class Run {
   std::deque<std::pair<std::size_t, AttentionPlan>> attention_plans_;  // a deque: steps point into it
   Workspace* workspace_;
   std::vector<float*> values_;
-  std::size_t bytes_ = 0;  // that the steps read and write, or cost as much as
 };
 
 }  // namespace
@@ -299,7 +298,7 @@ void execute(const Kernels& kernels, unsigned threads, const Program& program, c
              const std::atomic<bool>* cancel, float* result) {
   const std::lock_guard turn(program.running);  // the workspace is the program's
   const Run run(kernels, threads, program, cache, batch, result);
-  Pool::instance().run(run.steps(), run.worth_sharing() ? threads : 1, cancel);
+  Pool::instance().run(run.steps(), threads, cancel);
 }
 
 }  // namespace cria::cpu

@@ -1,10 +1,19 @@
-// How the CPU backend lays the KV cache out: per layer one arena for K and one for V, cut into blocks of 16 tokens.
+// How the CPU backend lays the KV cache out: an arena a layer, cut into blocks of 16 tokens.
 //
-//     K block   [kv_head][head_dim][16 tokens]     a lane is a key: a score is one chain over ascending d
-//     V block   [kv_head][16 tokens][head_dim]     a lane is a d:   an output is one chain over ascending keys
+//     K of a head's block   [head_dim][16 tokens]     a lane is a key: a score is one chain over ascending d
+//     V of a head's block   [16 tokens][head_dim]     a lane is a d:   an output is one chain over ascending keys
 //
 // So attention, like the matrix kernels, never adds across lanes. A sequence's block table names its blocks in order:
 // token i of the sequence lives in block `blocks[i / 16]`, at place i % 16.
+//
+// In the backend's own caches K and V of a head's block stand side by side, and a head's blocks follow one another in
+// groups of 32, so that a sequence whose blocks are neighbours is read in streams of 512 keys (256 KiB in f16 at 128
+// dimensions) and not in pieces of 4 KiB, which memory gives at three quarters of its speed:
+//
+//     arena   [group of 32 blocks][kv_head][block of the group][K, V]
+//
+// Groups, and not all blocks of a head together, so that pages are taken as a sequence grows. In arrays of a caller's
+// own K and V are apart, [block][kv_head], a group of one.
 #pragma once
 
 #include <cstddef>
@@ -25,19 +34,24 @@ constexpr std::size_t kKvBlock =
   return head_dim * kKvBlock * (type == CRIA_TYPE_F32 ? 4 : 2);
 }
 
-// One layer of the cache.
+// One layer of a cache.
 struct KvLayer {
-  std::uint8_t* k;
-  std::uint8_t* v;
+  std::uint8_t *k, *v;
   cria_type type;  // of both: f32 or f16
   std::size_t kv_heads, head_dim;
+  unsigned group_bits;  // a group is 2^group_bits blocks
+  std::size_t step;     // bytes from a head's block to the next of the group
 
   [[gnu::always_inline]] std::size_t head_bytes() const { return kv_head_bytes(type, head_dim); }
+  [[gnu::always_inline]] std::size_t offset(std::size_t block, std::size_t head) const {
+    const std::size_t group = block >> group_bits, place = block - (group << group_bits);
+    return (((group * kv_heads + head) << group_bits) + place) * step;
+  }
   [[gnu::always_inline]] std::uint8_t* k_head(std::size_t block, std::size_t head) const {
-    return k + (block * kv_heads + head) * head_bytes();
+    return k + offset(block, head);
   }
   [[gnu::always_inline]] std::uint8_t* v_head(std::size_t block, std::size_t head) const {
-    return v + (block * kv_heads + head) * head_bytes();
+    return v + offset(block, head);
   }
 };
 

@@ -66,6 +66,14 @@ struct Pool::Job {
     std::atomic<std::uint32_t> taken{0};  // a bit for each home
     std::atomic<std::uint32_t> done{0};   // chunks
     std::uint32_t chunks = 0, homes = 0;
+    Progress* before = nullptr;  // of the last step before that has chunks
+
+    // Waits for the step's last chunk.
+    void await() const {
+      for (std::uint32_t now = done.load(std::memory_order_acquire); now != chunks;) {
+        now = await_change(done, now, kChunkSpins);
+      }
+    }
 
     bool take_home(std::uint32_t home) {
       const std::uint32_t bit = std::uint32_t{1} << home;
@@ -90,17 +98,25 @@ struct Pool::Job {
 
   Job(std::span<const Step> steps, unsigned threads, const std::atomic<bool>* cancel)
       : steps(steps), threads(threads), cancel(cancel), progress(steps.size()) {
+    Progress* before = nullptr;
     for (std::size_t i = 0; i < steps.size(); ++i) {
       Progress& p = progress[i];
       p.chunks = count_chunks(steps[i], threads);
       p.homes = std::min({p.chunks, threads, kMostHomes});
       p.next.store(p.homes, std::memory_order_relaxed);
+      p.before = before;
+      if (p.chunks > 0) before = &p;
+      shared = shared || p.chunks > 1;
     }
+    last = before;
   }
 
   void work(unsigned thread) {
     for (std::size_t i = 0; i < progress.size(); ++i) {
       Progress& p = progress[i];
+      if (p.chunks == 0 || (p.chunks == 1 && thread != 0)) continue;
+      // With the step before all before it are done.
+      if (p.before != nullptr) p.before->await();
       for (std::uint32_t index; (index = p.take(thread)) < p.chunks;) {
         const Step& step = steps[i];
         const Range range = chunk(step, threads, index);
@@ -108,16 +124,17 @@ struct Pool::Job {
         if (!cancelled) step.run(step.context, range.begin, range.end);
         if (p.done.fetch_add(1, std::memory_order_acq_rel) + 1 == p.chunks) p.done.notify_all();
       }
-      for (std::uint32_t done = p.done.load(std::memory_order_acquire); done != p.chunks;) {
-        done = await_change(p.done, done, kChunkSpins);
-      }
     }
+    // The run ends with its last step, which the caller waits for.
+    if (thread == 0 && last != nullptr) last->await();
   }
 
   const std::span<const Step> steps;
   const unsigned threads;
   const std::atomic<bool>* const cancel;
   std::vector<Progress> progress;
+  Progress* last = nullptr;  // that has chunks
+  bool shared = false;       // whether any step has chunks for more than one thread
 };
 
 Pool& Pool::instance() {
@@ -154,7 +171,7 @@ void Pool::worker(unsigned index) {
 void Pool::run(std::span<const Step> steps, unsigned threads, const std::atomic<bool>* cancel) {
   const std::lock_guard turn(running_);
   const auto job = std::make_shared<Job>(steps, threads, cancel);
-  if (threads > 1) {
+  if (job->shared) {
     ensure_workers(threads - 1);
     {
       const std::lock_guard guard(lock_);
@@ -164,7 +181,7 @@ void Pool::run(std::span<const Step> steps, unsigned threads, const std::atomic<
     epoch_.notify_all();
   }
   job->work(0);
-  if (threads > 1) {
+  if (job->shared) {
     const std::lock_guard guard(lock_);
     job_.reset();
   }

@@ -15,6 +15,9 @@
 // The chunks of the first round have a thread each, so that what it read or wrote a token ago is in its own cache
 // still; only when all else is taken does another thread take them.
 //
+// A step of one chunk is the caller's, and what the other threads wait for is the step before the next that has more:
+// so small steps after one another cost no handing over.
+//
 // The caller's thread works too. Between runs the workers spin for some microseconds, for the next token may be on its
 // way, and then sleep: an idle pool burns nothing.
 #pragma once
@@ -34,7 +37,7 @@ struct Step {
   void (*run)(const void* context, std::size_t begin, std::size_t end);
   const void* context;
   std::size_t units;  // of work; may be 0
-  std::size_t grain;  // units in the smallest chunks, at least 1
+  std::size_t grain;  // units in the smallest chunks, at least 1; all of them: the step is one thread's
 };
 
 class Pool {
