@@ -6,6 +6,7 @@ namespace {
 struct Q4 {
   using Superblock = Q4Superblock;
   static constexpr std::uint32_t kZero = kQ4Zero;
+  static constexpr auto kByHalves = avx2::matmul_q4;
 
   [[gnu::always_inline]] static void words(const std::uint8_t (&quants)[4][kLine], __m512i (&word)[kWords]) {
     const __m512i nibble = _mm512_set1_epi8(15);

@@ -6,6 +6,7 @@ namespace {
 struct Q8 {
   using Superblock = Q8Superblock;
   static constexpr std::uint32_t kZero = kQ8Zero;
+  static constexpr auto kByHalves = avx2::matmul_q8;
 
   [[gnu::always_inline]] static void words(const std::uint8_t (&quants)[8][kLine], __m512i (&word)[kWords]) {
 #pragma GCC unroll 8
