@@ -129,9 +129,9 @@ CRIA_API cria_status cria_matrix_create(cria_device* device, cria_type type, siz
                                         cria_tensor** tensor);
 
 /* The same matrix over a file that holds it packed, at `offset`, a multiple of 64: mapped, shared and read-only. Its
- * pages are brought in, on all threads, before the call returns; nothing can be packed into it. Whether the file was
- * packed in this layout, the caller must know (cria_matrix_layout). Should the file be cut afterwards, its use ends the
- * process with SIGBUS. */
+ * pages are brought in, on all threads, before the call returns, where the system can (Linux 5.14); nothing can be
+ * packed into it. Whether the file was packed in this layout, the caller must know (cria_matrix_layout). Should the
+ * file be cut afterwards, its use ends the process with SIGBUS. */
 CRIA_API cria_status cria_matrix_map(cria_device* device, cria_type type, size_t rows, size_t cols, cria_file* file,
                                      uint64_t offset, cria_tensor** tensor);
 

@@ -103,6 +103,11 @@ describe("products fused with what follows them", () => {
       () => program.matmulSwiGlu(x, matrix(16), out),
       new RangeError("weight: must be of 32 rows, twice out's width, not 16"),
     );
+    const odd = program.value("tokens", 5);
+    for (const value of [x, odd]) {
+      const both = native.matrixCreate(on.handle, "f32", 2 * value.width, value.width);
+      expectArgumentError(() => program.matmulSwiGlu(value, both, value), new RangeError("out: must not be x"));
+    }
     expectArgumentError(() => program.matmulSwiGlu(out, matrix(32), x), new RangeError("x: must be 32 wide, not 16"));
   });
 });

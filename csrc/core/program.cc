@@ -122,6 +122,7 @@ void Program::matmul_swiglu(cria_value x, TensorPtr weight, cria_value out) {
   const std::size_t width = checked(out, "out").width;
   require(weight->rows % 2 == 0 && weight->rows / 2 == width, "weight",
           "of " + std::to_string(2 * width) + " rows, twice out's width", weight->rows);
+  if (x == out) throw Error(CRIA_ERROR_ARGUMENT, "out: must not be x");
   // Backends give gate and up to one thread in groups of 16 rows.
   if (width % 16 == 0) return record_product(x, std::move(weight), out, 0, Finish::kSwiGlu);
   const cria_value gate_up = value(checked(out, "out").rows, weight->rows);

@@ -20,7 +20,7 @@
 // the output.
 //
 // Grouped queries: query head h reads kv head h / (heads / kv_heads); a task takes all query heads of one kv head, so a
-// tile of K and V is read once for the whole group.
+// tile of K and V is read once for all rows that a kernel takes together.
 //
 // Bound by memory at one token (the cache is read once), by arithmetic in prefill: 4 flop per query, key and dimension.
 #pragma once

@@ -180,8 +180,8 @@ inline void write_row(float l, const float* o, std::size_t dim, float* out) {
 }
 
 // Where the blocks of a tile of keys stand, for one kv head, and those of K a tile on: each product fetches what the
-// next one reads. A block of one head is 4 KiB in f16 at 128 dimensions, and the next lies elsewhere, so the
-// processor's own prefetching starts afresh at each: left to it, one query takes 1.2 to 2.5 times as long. (A tile
+// next one reads. Block tables need not be in order, and in a caller's own arrays a head's blocks lie apart (kv.h):
+// there the processor's own prefetching starts afresh at each, and one query takes 1.2 to 2.5 times as long. (A tile
 // further ahead, K and V and what is fetched of both are 64 KiB, more than L1.)
 template <class T>
 struct KeyTile {
@@ -306,7 +306,8 @@ class RowTile {
     });
     each_row([&](std::size_t r, std::size_t n)
                  __attribute__((always_inline)) { sum[r] = exp_scores<Lanes>(p_ + r * kKeyTile, n, m[r]); });
-    // For rows before the first active one, c = 1 and the sum is 0.
+    // Of the rows before the first active one, those that have seen a key get c = 1 and a sum of 0; those that have
+    // not, NaN, which nothing reads: first_row keeps them out of what follows.
     for (std::size_t r = active / Lanes::kWidth * Lanes::kWidth; r < rows_; r += Lanes::kWidth) {
       const auto top = Lanes::load(m + r);
       const auto c = exp_f32(Lanes::sub(Lanes::load(state.m + r), top));

@@ -19,7 +19,7 @@ namespace {
 
 KvLayer layer_of(const cria_kv_layer& cache) {
   auto *k = static_cast<std::uint8_t*>(cache.k), *v = static_cast<std::uint8_t*>(cache.v);
-  return {k, v, cache.type, cache.kv_heads, cache.head_dim, 0, kv_head_bytes(cache.type, cache.head_dim)};
+  return {k, v, cache.type, cache.kv_heads, cache.head_dim, cache.blocks, 0, kv_head_bytes(cache.type, cache.head_dim)};
 }
 
 }  // namespace
@@ -150,7 +150,7 @@ void CpuBackend::attention(const Batch& batch, std::size_t heads, const cria_kv_
                             .partials = partials.data(),
                             .out = out,
                             .out_stride = heads * layer.head_dim};
-  run_kernel(kernels_.attention, attention, plan.tasks.size(), plan.bytes_per_task(layer));
+  run_kernel(kernels_.attention, attention, plan.tasks.size(), plan.task_cost(layer));
   run_kernel(kernels_.attention_merge, attention, plan.merges.size(), 16 * layer.head_dim);
 }
 

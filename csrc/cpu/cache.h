@@ -13,20 +13,17 @@ class KvCache final : public Cache {
   KvCache(const CacheShape& shape, std::size_t blocks)
       : Cache(shape, blocks),
         head_bytes_(kv_head_bytes(shape.type, shape.head_dim)),
-        layer_bytes_(
-            checked_product({blocks / kGroup + (blocks % kGroup != 0), kGroup, shape.kv_heads, 2, head_bytes_})),
+        layer_bytes_(checked_product({blocks, shape.kv_heads, 2, head_bytes_})),
         memory_(checked_product({shape.layers, layer_bytes_})) {}
 
   KvLayer layer(std::size_t index) const {
     std::uint8_t* k = memory_.data() + index * layer_bytes_;
-    return {k, k + head_bytes_, shape.type, shape.kv_heads, shape.head_dim, kGroupBits, 2 * head_bytes_};
+    return {k, k + head_bytes_, shape.type, shape.kv_heads, shape.head_dim, blocks, kGroupBits, 2 * head_bytes_};
   }
-  // Without what rounds the blocks up to whole groups, which is never touched.
-  std::size_t bytes() const override { return shape.layers * blocks * shape.kv_heads * 2 * head_bytes_; }
+  std::size_t bytes() const override { return memory_.bytes(); }
 
  private:
   static constexpr unsigned kGroupBits = 5;
-  static constexpr std::size_t kGroup = std::size_t{1} << kGroupBits;
 
   std::size_t head_bytes_, layer_bytes_;
   Memory memory_;

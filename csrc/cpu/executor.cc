@@ -39,9 +39,8 @@ struct NormQuantize {
 };
 
 void norm_quantize(const NormQuantize& op, std::size_t begin, std::size_t end) {
-  constexpr std::size_t kRows = 2;  // that the kernels take together
-  for (std::size_t row = begin; row < end; row += kRows) {
-    const std::size_t next = std::min(end, row + kRows);
+  for (std::size_t row = begin; row < end; row += kNormRows) {
+    const std::size_t next = std::min(end, row + kNormRows);
     op.kernels->rmsnorm(op.norm, row, next);
     op.kernels->quantize(op.quantize, row, next);
   }
@@ -241,7 +240,7 @@ class Run {
                               .partials = reinterpret_cast<float*>(workspace_->partials.data()),
                               .out = data(op.out),
                               .out_stride = stride(op.out)};
-    push(kernels_.attention, attention, plan.tasks.size(), plan.bytes_per_task(layer));
+    push(kernels_.attention, attention, plan.tasks.size(), plan.task_cost(layer));
     if (!plan.merges.empty()) push(kernels_.attention_merge, attention, plan.merges.size(), 16 * layer.head_dim);
   }
 

@@ -14,7 +14,7 @@ namespace cria::cpu {
 void execute(const Kernels& kernels, unsigned threads, const Program& program, const KvCache& cache, const Batch& batch,
              const std::atomic<bool>* cancel, float* result);
 
-// How many units the smallest chunks of a step hold: some 64 KiB, some three microseconds of one core, beside which
+// How many units the smallest chunks of a step hold: some 64 KiB, two to three microseconds of one core, beside which
 // taking a chunk and starting on its memory cost little.
 std::size_t grain(std::size_t unit_bytes);
 

@@ -12,8 +12,9 @@
 //
 //     arena   [group of 32 blocks][kv_head][block of the group][K, V]
 //
-// Groups, and not all blocks of a head together, so that pages are taken as a sequence grows. In arrays of a caller's
-// own K and V are apart, [block][kv_head], a group of one.
+// Groups, and not all blocks of a head together, so that pages are taken as a sequence grows, in steps of up to 512
+// tokens. The last group has the blocks that are left. In arrays of a caller's own K and V are apart, [block][kv_head],
+// groups of one.
 #pragma once
 
 #include <cstddef>
@@ -39,13 +40,15 @@ struct KvLayer {
   std::uint8_t *k, *v;
   cria_type type;  // of both: f32 or f16
   std::size_t kv_heads, head_dim;
+  std::size_t blocks;
   unsigned group_bits;  // a group is 2^group_bits blocks
   std::size_t step;     // bytes from a head's block to the next of the group
 
   [[gnu::always_inline]] std::size_t head_bytes() const { return kv_head_bytes(type, head_dim); }
   [[gnu::always_inline]] std::size_t offset(std::size_t block, std::size_t head) const {
-    const std::size_t group = block >> group_bits, place = block - (group << group_bits);
-    return (((group * kv_heads + head) << group_bits) + place) * step;
+    const std::size_t first = block >> group_bits << group_bits, whole = std::size_t{1} << group_bits;
+    const std::size_t size = blocks - first < whole ? blocks - first : whole;
+    return (first * kv_heads + head * size + block - first) * step;
   }
   [[gnu::always_inline]] std::uint8_t* k_head(std::size_t block, std::size_t head) const {
     return k + offset(block, head);

@@ -73,7 +73,7 @@ static inline const Element* panel_values(const Panels& matrix, std::size_t pane
   return reinterpret_cast<const Element*>(matrix.data) + panel * matrix.cols * kPanelRows;
 }
 
-// Bytes of one panel; a multiple of a cache line. Throws where they do not fit a size_t.
+// Bytes of one panel; a multiple of 32. Throws where they do not fit a size_t.
 std::size_t panel_bytes(cria_type type, std::size_t cols);
 
 // Bytes of a packed matrix. Throws likewise.

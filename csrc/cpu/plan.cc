@@ -48,21 +48,21 @@ AttentionPlan::AttentionPlan(const Batch& batch, std::size_t heads, std::size_t 
         for (std::uint32_t k = 0; k < splits; ++k) {
           tasks.push_back({i, head, 0, 1, static_cast<std::int32_t>(k), static_cast<std::uint32_t>(partials)});
           partials += group;
-          keys_read_ += kKeySplit;
+          query_keys_ += kKeySplit;
         }
       } else {
         for (std::size_t query = 0; query < s.count; query += kTaskQueries) {
           const auto end = static_cast<std::uint32_t>(std::min(s.count, query + kTaskQueries));
           tasks.push_back({i, head, static_cast<std::uint32_t>(query), end, -1, 0});
-          keys_read_ += (s.past + end) * (end - query);
+          query_keys_ += (s.past + end) * (end - query);
         }
       }
     }
   }
 }
 
-std::size_t AttentionPlan::bytes_per_task(const KvLayer& layer) const {
-  return tasks.empty() ? 0 : keys_read_ / tasks.size() * 2 * layer.head_bytes() / kKvBlock;
+std::size_t AttentionPlan::task_cost(const KvLayer& layer) const {
+  return tasks.empty() ? 0 : query_keys_ / tasks.size() * 2 * layer.head_bytes() / kKvBlock;
 }
 
 }  // namespace cria::cpu

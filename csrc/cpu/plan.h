@@ -21,15 +21,16 @@ struct BatchPlan {
 struct AttentionPlan {
   AttentionPlan(const Batch& batch, std::size_t heads, std::size_t kv_heads, unsigned threads);
 
-  // Bytes of K and V that a task reads, on average: what the executor sizes its slices by.
-  std::size_t bytes_per_task(const KvLayer& layer) const;
+  // What a task costs on average, in bytes read: K and V for each of its queries, which after the first come from L1 or
+  // L2 but are multiplied as often. What the executor sizes its slices by.
+  std::size_t task_cost(const KvLayer& layer) const;
 
   std::vector<AttentionTask> tasks;
   std::vector<AttentionMerge> merges;
   std::size_t partials = 0;  // that the split tasks leave for the merges
 
  private:
-  std::size_t keys_read_ = 0;
+  std::size_t query_keys_ = 0;
 };
 
 }  // namespace cria::cpu

@@ -5,14 +5,13 @@
 #include <algorithm>
 #include <system_error>
 
-#include "panel.h"
-
 namespace cria::cpu {
 namespace {
 
-// A pause is 40 to 140 cycles: these are 10 to 40 and 5 to 20 microseconds. What is waited for is the last chunk of a
-// step, some 64 KiB of work, which takes less than the first unless its thread is off its core. The second covers the
-// time from one run to the next when the caller asks at once, and little of the time of one who samples first.
+// A pause is 40 to 140 cycles: these are 10 to 40 and 5 to 20 microseconds. The first covers what is waited for within
+// a run: the last chunk of a step, some 64 KiB of work, or a few small steps of the caller's in a row. The second
+// covers the time from one run to the next when the caller asks at once, and little of the time of one who samples
+// first.
 constexpr int kChunkSpins = 1024;
 constexpr int kIdleSpins = 512;
 
@@ -61,7 +60,7 @@ std::uint32_t count_chunks(const Step& step, unsigned threads) {
 // every chunk taken and leaves. It reads `steps`, the caller's, only while it holds a chunk, which the run waits for.
 struct Pool::Job {
   // How far a step is. The first `homes` chunks have a thread each.
-  struct alignas(kLine) Progress {
+  struct alignas(64) Progress {
     std::atomic<std::uint32_t> next{0};   // of the chunks after the homes, the one to be taken
     std::atomic<std::uint32_t> taken{0};  // a bit for each home
     std::atomic<std::uint32_t> done{0};   // chunks
@@ -106,7 +105,7 @@ struct Pool::Job {
       p.next.store(p.homes, std::memory_order_relaxed);
       p.before = before;
       if (p.chunks > 0) before = &p;
-      shared = shared || p.chunks > 1;
+      shared = shared || (threads > 1 && p.chunks > 1);
     }
     last = before;
   }

@@ -10,6 +10,11 @@
 
 namespace cria::cpu {
 
+// Rows that the vector kernels take together. A row's sum is one chain, in which each fused multiply-add waits four
+// cycles for the one before: a second row fills some of them. Of four rows of 4,096 the second reading would no longer
+// come from L1.
+constexpr std::size_t kNormRows = 2;
+
 struct RmsNorm {
   const float* x;       // [rows][dim], rows `x_stride` floats apart
   const float* weight;  // [dim]

@@ -6,7 +6,7 @@
 //     b' = a sin + b cos     as fma(a, sin,   b cos )
 //
 // A pair is (2i, 2i + 1), as Meta and GGUF store them, or (i, i + rotary_dim / 2) with `halves`, as Hugging Face
-// (Hugging Face). The angles, f_i = theta^(-2i / rotary_dim) / linear scale, stand in a table that rope_table fills
+// does. The angles, f_i = theta^(-2i / rotary_dim) / linear scale, stand in a table that rope_table fills
 // once a batch, in float64, rounded to float32 at the end; no instruction set computes its own.
 //
 // q is turned in place; k goes, turned, to the K cache and v, as it is, to the V cache, both rounded to the cache's

@@ -9,10 +9,11 @@ import {
   quantize,
   type WeightType,
 } from "../../lib/kernels.js";
+import { Xoshiro128 } from "../../lib/random.js";
 import { weightFormats } from "../../lib/weights/source.js";
 import { random, randomFloats } from "./arbitraries.js";
 import { expectArgumentError, expectClose, expectSameBits } from "./compare.js";
-import { executions, scalar } from "./isas.js";
+import { available, executions, scalar } from "./isas.js";
 import { dequantise, randomWeights } from "./weights.js";
 
 // Rows and columns below, at and past 16, 32 and 64, and tokens below and past every tile and block of tokens.
@@ -84,6 +85,17 @@ export function testMatmul(type: WeightType): void {
       }),
       { numRuns: 40 },
     );
+  });
+
+  // Large enough that one token's product is cut for the threads, down to its smallest chunks.
+  test.each([2, 3, 5, 40])("few tokens shared by %i threads have the scalar kernel's bits", (threads) => {
+    const next = Xoshiro128.fromSeed(threads);
+    using weight = packWeights(randomWeights(type, 1003, 7 * 32, () => next.next()));
+    for (const tokens of [1, 2, 3]) {
+      const x = randomFloats(tokens * weight.cols, () => next.next());
+      const want = run(scalar, weight, x);
+      for (const isa of available) expectSameBits(run({ isa, threads }, weight, x), want);
+    }
   });
 
   test.each(executions)("$isa with $threads threads gives the scalar kernel's bits", (execution) => {

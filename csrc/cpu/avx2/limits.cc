@@ -3,13 +3,15 @@
 
 #include <immintrin.h>
 
+#include "../stream.h"
+
 namespace cria::cpu::avx2 {
 namespace {
 
 // How far ahead memory is asked for, as the matrix products do. On Zen 5 it makes one thread's worst passes better and
 // leaves the best as they are: there 256 or 512 bits wide, one stream or eight, 2 to 18 KiB ahead or none, all come to
 // the same bandwidth. 128 bits without it give one thread a tenth less.
-constexpr std::size_t kAhead = 9216;
+constexpr std::size_t kAhead = kPrefetchBytes;
 
 }  // namespace
 
@@ -59,7 +61,7 @@ void fma(std::size_t turns) {
       : "+r"(turns)
       :
       : "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12",
-        "xmm13");
+        "xmm13", "xmm14", "xmm15");
 }
 
 // The product's register is renamed each time, so that only the sums are chains.
@@ -85,7 +87,7 @@ void maddubs(std::size_t turns) {
       : "+r"(turns)
       :
       : "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12",
-        "xmm13", "xmm14");
+        "xmm13", "xmm14", "xmm15");
 }
 
 }  // namespace cria::cpu::avx2

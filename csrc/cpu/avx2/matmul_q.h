@@ -38,8 +38,12 @@ namespace cria::cpu::avx2 {
 
 constexpr int kWords = kBlock / 4, kHalfWords = kWords / 2;
 
+// From three tokens on a second pass over them is cheaper than what one more tile of one or two costs, which takes
+// every block apart again.
+constexpr std::size_t kNarrow = 2;
+
 // As in avx512/matmul_q.h.
-constexpr std::size_t kNarrow = 2, kTokenBlock = 128;
+constexpr std::size_t kTokenBlock = 128;
 
 // Four activations, for all rows.
 static inline __m256i broadcast_word(const std::int8_t* q) {

@@ -8,10 +8,6 @@
 namespace cria::cpu::avx2 {
 namespace {
 
-// A row's sum is two chains, in which each fused multiply-add waits four cycles for the one before: a second row fills
-// some of them. Of four rows of 4,096 the second reading would no longer come from L1.
-constexpr std::size_t kRows = 2;
-
 void scale_row(const float* x, float scale, const float* weight, float* out, std::size_t dim) {
   const __m256 s = _mm256_set1_ps(scale);
   std::size_t c = 0;
@@ -50,7 +46,7 @@ void norm_rows(const RmsNorm& op, std::size_t row) {
 
 void rmsnorm(const RmsNorm& op, std::size_t begin, std::size_t end) {
   std::size_t row = begin;
-  for (; row + kRows <= end; row += kRows) norm_rows<kRows>(op, row);
+  for (; row + kNormRows <= end; row += kNormRows) norm_rows<kNormRows>(op, row);
   for (; row < end; ++row) norm_rows<1>(op, row);
 }
 

@@ -1,8 +1,8 @@
-#include "../rope.h"
-
 #include <immintrin.h>
 
 #include <cmath>
+
+#include "../rope_heads.h"
 
 namespace cria::cpu::avx2 {
 namespace {
@@ -61,34 +61,10 @@ void write_head(const float* k, const float* v, std::size_t dim, std::uint16_t* 
   }
 }
 
-template <class T>
-void write(const KvLayer& cache, KvSlot slot, std::size_t head, const float* k, const float* v) {
-  const std::size_t dim = cache.head_dim;
-  T* k_out = reinterpret_cast<T*>(cache.k_head(slot.block, head)) + slot.place;
-  T* v_out = reinterpret_cast<T*>(cache.v_head(slot.block, head)) + slot.place * dim;
-  write_head(k, v, dim, k_out, v_out);
-}
-
 }  // namespace
 
 void rope(const Rope& op, std::size_t begin, std::size_t end) {
-  const std::size_t dim = op.cache.head_dim, pairs = op.rotary_dim / 2;
-  const auto turn = op.halves ? turn_halves : turn_adjacent;
-  const auto write_cache = op.cache.type == CRIA_TYPE_F32 ? write<float> : write<std::uint16_t>;
-  const std::size_t group = op.heads / op.cache.kv_heads;
-
-  for (std::size_t unit = begin; unit < end; ++unit) {
-    const std::size_t token = unit / op.cache.kv_heads, kv_head = unit % op.cache.kv_heads;
-    const float *cosine = op.cosine + token * pairs, *sine = op.sine + token * pairs;
-    float* row = op.qkv + token * op.stride;
-    float* q = row + kv_head * group * dim;
-    float* k = row + (op.heads + kv_head) * dim;
-    const float* v = row + (op.heads + op.cache.kv_heads + kv_head) * dim;
-
-    for (std::size_t head = 0; head < group; ++head) turn(pairs, cosine, sine, q + head * dim);
-    turn(pairs, cosine, sine, k);
-    write_cache(op.cache, op.slots[token], kv_head, k, v);
-  }
+  rope_heads(op, begin, end, op.halves ? turn_halves : turn_adjacent, [](auto... head) { write_head(head...); });
 }
 
 }  // namespace cria::cpu::avx2

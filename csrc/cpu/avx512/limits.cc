@@ -26,7 +26,7 @@ void fma(std::size_t turns) {
       : "+r"(turns)
       :
       : "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12",
-        "xmm13");
+        "xmm13", "xmm14", "xmm15");
 }
 
 void dpbusd(std::size_t turns) {
@@ -51,7 +51,7 @@ void dpbusd(std::size_t turns) {
       : "+r"(turns)
       :
       : "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12",
-        "xmm13");
+        "xmm13", "xmm14", "xmm15");
 }
 
 // An assembler knows the instruction whatever instruction sets the file is compiled for.
@@ -77,7 +77,7 @@ void bf16dot(std::size_t turns) {
       : "+r"(turns)
       :
       : "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12",
-        "xmm13");
+        "xmm13", "xmm14", "xmm15");
 }
 
 }  // namespace cria::cpu::avx512
