@@ -1,6 +1,4 @@
 /** Two reports beside each other: what got faster or slower than the noise of both. */
-import { readText } from "../lib/cli/io.js";
-import { CriaFileError } from "../lib/errors.js";
 import type { Report, Result } from "./schema.js";
 
 /**
@@ -42,7 +40,14 @@ export function compare(old: readonly Result[], now: readonly Result[]): Compari
   };
 }
 
-function identity({ name, by, isa, threads, at = {} }: Result): string {
+/** The same text for the same thing, measured again. */
+export function identity({
+  name,
+  by,
+  isa,
+  threads,
+  at = {},
+}: Pick<Result, "name" | "by" | "isa" | "threads" | "at">): string {
   return JSON.stringify([name, by, isa, threads, Object.entries(at).sort(([a], [b]) => (a < b ? -1 : 1))]);
 }
 
@@ -81,42 +86,3 @@ export function compareText(path: string, old: Report, { changes, onlyOld, onlyN
 }
 
 const number = (value: number) => value.toPrecision(4);
-
-/**
- * Reads a report that `--json` wrote.
- *
- * @throws CriaFileError ERR_CRIA_FILE where the file cannot be read or is none
- */
-export async function readReport(path: string): Promise<Report> {
-  const report = parsed(await readText(path));
-  if (isReport(report)) return report;
-  throw new CriaFileError(path, undefined, "must be a report that cria's bench wrote with --json, of version 1");
-}
-
-function parsed(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-}
-
-/** As far as comparing needs it. */
-function isReport(value: unknown): value is Report {
-  const { version, date, results } = (value ?? {}) as Partial<Report>;
-  return version === 1 && typeof date === "string" && Array.isArray(results) && results.every(isResult);
-}
-
-function isResult(value: unknown): value is Result {
-  const { name, by, isa, threads, unit, value: median, spread, at = {} } = (value ?? {}) as Partial<Result>;
-  return (
-    [name, by, isa, unit].every((text) => typeof text === "string") &&
-    Number.isSafeInteger(threads) &&
-    typeof median === "number" &&
-    median > 0 &&
-    typeof spread === "number" &&
-    spread >= 0 &&
-    typeof at === "object" &&
-    at !== null
-  );
-}

@@ -1,8 +1,7 @@
 import { describe, expect, it } from "vitest";
 
-import { compare, compareText, readReport } from "../../bench/compare.js";
+import { compare, compareText } from "../../bench/compare.js";
 import type { Report, Result } from "../../bench/schema.js";
-import { temporaryFolder } from "../support/gguf-writer.js";
 
 const result = (changes: Partial<Result> = {}): Result => ({
   name: "decode",
@@ -76,35 +75,5 @@ describe("compare", () => {
       "against old.json of 2026-11-22T00:00:00.000Z: 1 faster, 1 slower, 1 within the noise; 1 only there, 1 only here",
       "",
     ]);
-  });
-});
-
-describe("readReport", () => {
-  it("reads what was written", async () => {
-    await using folder = await temporaryFolder();
-    const written = report([result({ at: { shape: "7b" } })]);
-    const path = await folder.write("report.json", Buffer.from(JSON.stringify(written)));
-    expect(await readReport(path)).toEqual(written);
-  });
-
-  it.for([
-    ["no JSON", "{"],
-    ["null", "null"],
-    ["another version", JSON.stringify({ ...report([]), version: 2 })],
-    ["no results", JSON.stringify({ ...report([]), results: undefined })],
-    ["a result without a name", JSON.stringify(report([{ ...result(), name: 1 as never }]))],
-    ["a result of nothing", JSON.stringify(report([result({ value: 0 })]))],
-    ["a result of no number", JSON.stringify(report([result({ value: Number.NaN })]))],
-  ] as const)("refuses %s, and names the file", async ([, text]) => {
-    await using folder = await temporaryFolder();
-    const path = await folder.write("report.json", Buffer.from(text));
-    await expect(readReport(path)).rejects.toMatchObject({
-      code: "ERR_CRIA_FILE",
-      message: `${path}: must be a report that cria's bench wrote with --json, of version 1`,
-    });
-  });
-
-  it("refuses a file that is not there", async () => {
-    await expect(readReport("/absent.json")).rejects.toMatchObject({ code: "ERR_CRIA_FILE", file: "/absent.json" });
   });
 });
