@@ -1,4 +1,4 @@
-import { type Arguments, given } from "../lib/cli/arguments.js";
+import { type Arguments, given, UsageError } from "../lib/cli/arguments.js";
 import { command } from "../lib/cli/command.js";
 import { type Io, openOutput, Progress } from "../lib/cli/io.js";
 import { loadWith, runningOptions } from "../lib/cli/running.js";
@@ -8,9 +8,11 @@ import { type WeightType, weightFormats } from "../lib/weights/source.js";
 import { measureBeside } from "./beside.js";
 import { compare, compareText } from "./compare.js";
 import { cpu, reportOf } from "./machine.js";
+import { mergeReports } from "./merge.js";
 import { ops } from "./ops/index.js";
 import { mostTokens as mostOpTokens } from "./ops/op.js";
 import { measureOps, type OpsOptions, passed } from "./ops.js";
+import { writePage } from "./page/page.js";
 import { findPeer } from "./peers/peer.js";
 import { machineText, modelsText, opText, opTitles, reportText } from "./report.js";
 import { readReport } from "./report-file.js";
@@ -38,6 +40,8 @@ const options = {
   "peer-dir": { value: "DIR", help: "where node-llama-cpp is installed; the current folder, or one above, by default" },
   "write-gguf": { value: "FILE", help: "write the random weights as a GGUF file, and measure that" },
   compare: { value: "OLD.json", help: "say what got faster or slower since the report that --json wrote there" },
+  report: { value: "FILE", help: "draw the report as an HTML page of its own" },
+  from: { value: "OLD.json,…", help: "measure nothing: draw, or join, the reports that --json wrote there" },
   ...runningOptions,
   threads: {
     ...runningOptions.threads,
@@ -54,16 +58,19 @@ export const bench = command({
     "best that they come to. Without --model, random weights are made in memory. With --ops, measures single ops.",
   options,
   async run(args, io) {
-    const work = args.text("ops") === undefined ? measureModel(args, io) : measureEachOp(args, io);
+    const work = await workOf(args, io);
     const oldPath = args.text("compare");
-    // Before the file is opened to be written, for it may be the same.
+    // These, and those of --from, before a file is opened to be written, for it may be the same.
     const old = oldPath === undefined ? undefined : await readReport(oldPath);
     const path = args.text("json");
     // Before the measuring, for a file that cannot be written should not cost a minute.
     await using file = path === undefined || path === "-" ? undefined : await openOutput(path);
+    const pagePath = args.text("report");
+    await using page = pagePath === undefined ? undefined : await openOutput(pagePath);
     const report = await work(path === "-" ? () => undefined : (text) => io.stdout.write(text));
     const json = `${JSON.stringify(report, null, 2)}\n`;
     await file?.writeFile(json);
+    await page?.writeFile(writePage(report));
     if (path === "-") io.stdout.write(json);
     if (old !== undefined) {
       // JSON stands alone.
@@ -86,6 +93,22 @@ type BenchArguments = Arguments<keyof typeof options>;
 
 /** A kind of measurement, its options checked: it shows what people read, and returns what machines do. */
 type Work = (show: (text: string) => void) => Promise<Report>;
+
+async function workOf(args: BenchArguments, io: Io): Promise<Work> {
+  const from = args.text("from");
+  if (from !== undefined) return await readEach(from, args);
+  return args.text("ops") === undefined ? measureModel(args, io) : measureEachOp(args, io);
+}
+
+/** Reads the reports at once. */
+async function readEach(from: string, args: BenchArguments): Promise<Work> {
+  if (args.text("report") === undefined && args.text("json") === undefined) {
+    throw new UsageError("--from: must be given with --report or --json, which say what to write");
+  }
+  const [first, ...others] = await Promise.all(from.split(",").map(readReport));
+  const report = mergeReports([first!, ...others]);
+  return async () => report;
+}
 
 function measureModel(args: BenchArguments, io: Io): Work {
   const wanted = tokensWanted(args);

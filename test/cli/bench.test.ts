@@ -6,6 +6,7 @@ import type { Report } from "../../bench/schema.js";
 import { native } from "../../lib/native.js";
 import { tinyModel } from "../../lib/tiny.js";
 import { weightBytes } from "../../lib/weights/source.js";
+import { sampleReport } from "../support/bench-report.js";
 import { llamaFile, temporaryFolder } from "../support/gguf-writer.js";
 import { cria } from "./run.js";
 
@@ -112,5 +113,56 @@ describe("bench", () => {
     expect(stderr).toMatch(/^cria: \/absent\/bench\.json: cannot be written: ENOENT: .* \(ERR_CRIA_FILE\)\n$/);
     expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
     expect(open).not.toHaveBeenCalled();
+  });
+
+  it("--report FILE: draws what was measured", async () => {
+    skipLimits();
+    await using folder = await temporaryFolder();
+    const file = join(folder.path, "out.html");
+    const { code, stdout, stderr } = await cria(["bench", "--model", tinyModel, ...short, "--report", file]);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    expect(stdout).toMatch(/^decode +[\d.]+ tok\/s/m);
+    const page = readFileSync(file, "utf8");
+    expect(page).toContain('<th scope="row" class="text">cria, ');
+    expect(page).toContain(tinyModel);
+  });
+
+  describe("--from", () => {
+    const report = sampleReport({ models: ["7b"], isas: ["avx2"], tokens: [1], ops: ["add"] });
+
+    it("joins reports, draws them, and measures nothing", async () => {
+      const open = vi.spyOn(native, "deviceOpen");
+      onTestFinished(() => open.mockRestore());
+      await using folder = await temporaryFolder();
+      const write = (name: string, half: Report) => folder.write(name, Buffer.from(JSON.stringify(half)));
+      const { results } = report;
+      const first = await write("a.json", { ...report, results: results.slice(0, 5) });
+      const second = await write("b.json", { ...report, results: results.slice(5) });
+      const page = join(folder.path, "out.html");
+      // The joined report replaces one of those that it is of.
+      const args = ["bench", "--from", `${first},${second}`, "--report", page, "--json", first];
+      expect(await cria(args)).toEqual({ code: 0, stdout: "", stderr: "" });
+      expect(JSON.parse(readFileSync(first, "utf8"))).toEqual(report);
+      expect(readFileSync(page, "utf8")).toContain(`${results.length} results`);
+      expect(open).not.toHaveBeenCalled();
+    });
+
+    it("needs to know what to write", async () => {
+      const { code, stderr } = await cria(["bench", "--from", "a.json"]);
+      expect(code).toBe(2);
+      expect(stderr).toContain("--from: must be given with --report or --json, which say what to write");
+    });
+
+    it("refuses reports of two machines", async () => {
+      await using folder = await temporaryFolder();
+      const other = { ...report, machine: { ...report.machine, processor: "another" } };
+      const paths = await Promise.all(
+        [report, other].map((one, i) => folder.write(`${i}.json`, Buffer.from(JSON.stringify(one)))),
+      );
+      const page = join(folder.path, "out.html");
+      const { code, stderr } = await cria(["bench", "--from", paths.join(","), "--report", page]);
+      expect(code).toBe(2);
+      expect(stderr).toMatch(/--from: must be reports of one machine, AMD EPYC.*, not "another, 2 cores"/);
+    });
   });
 });

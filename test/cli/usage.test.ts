@@ -26,7 +26,7 @@ describe("help", () => {
     ["pack", "threads json"],
     [
       "bench",
-      "ops shapes tokens shape format model prompt gen context sequences peer peer-dir write-gguf compare threads isa device cache json",
+      "ops shapes tokens shape format model prompt gen context sequences peer peer-dir write-gguf compare report from threads isa device cache json",
     ],
   ] as const)("%s: has its options, whatever else is wrong", async ([command, options]) => {
     const { code, stdout, stderr } = await cria([command, "--nonsense", "--help"]);
