@@ -94,6 +94,7 @@ void CpuBackend::quantize(std::size_t rows, std::size_t dim, const float* x, std
                           std::int32_t* sums) {
   const QuantRows out = quant_row_by_row(quants, scales, sums, dim);
   run_kernel(kernels_.quantize, Quantize{x, dim, dim, out}, rows, 8 * dim);
+  for (std::size_t i = 0; i < rows * out.blocks; ++i) sums[i] /= kSeed;
 }
 
 void CpuBackend::embed(const Tensor& table, std::size_t count, const std::int32_t* tokens, float* out) {
@@ -112,10 +113,10 @@ void CpuBackend::matmul(const Tensor& weight, std::size_t tokens, const float* x
   const std::size_t blocks = quant_blocks(panels.cols);
   const Memory quants(checked_product({tokens, blocks, kBlock}));
   const Memory scales(checked_product({tokens, blocks, sizeof(float)}));
-  const Memory sums(checked_product({tokens, blocks, sizeof(std::int32_t)}));
+  const Memory seeds(checked_product({tokens, blocks, sizeof(std::int32_t)}));
   const QuantRows rows =
       quant_block_by_block(reinterpret_cast<std::int8_t*>(quants.data()), reinterpret_cast<float*>(scales.data()),
-                           reinterpret_cast<std::int32_t*>(sums.data()), panels.cols, tokens);
+                           reinterpret_cast<std::int32_t*>(seeds.data()), panels.cols, tokens);
   run_kernel(kernels_.quantize, Quantize{x, panels.cols, panels.cols, rows}, tokens, 8 * panels.cols);
   run_kernel(kernels_.matmul_q(panels.type), MatmulQ{panels, rows, tokens, stored}, count, cost);
 }

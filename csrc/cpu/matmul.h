@@ -3,7 +3,7 @@
 // Quantised weights (q4_0, q8_0) meet activations quantised by quantize.h. For each output, over the blocks of 32
 // columns in ascending order, from 0:
 //
-//     dot  = Σ_k (w_k + z) q_k - z sum            exact in int32; z is the weights' zero point, 8 or 128
+//     dot  = Σ_k (w_k + z) q_k - z Σ_k q_k        exact in int32; z is the weights' zero point, 8 or 128
 //     sum  = fma(float(dot), weight_scale * activation_scale, sum)
 //
 // Float weights (f32, f16, bf16) are widened exactly and meet f32 activations: sum = fma(w_k, x_k, sum), ascending k,

@@ -21,7 +21,7 @@
 //     q4_0   the same k in the low nibble, k + 16 in the high one               g < 4, stored as q + 8
 //
 // The quants are unsigned because both instructions want one unsigned operand; the zero point is taken out again,
-// exactly, through the integer sum that quantize.h keeps of each activation block.
+// exactly, through the seed that quantize.h keeps of each activation block.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,5 @@
 // How the vector kernels go over blocks to quantise: in groups of as many as a register has lanes, so that what a block
-// has one of (its maximum, its divisions, its sums) costs a lane, not an instruction.
+// has one of (its maximum, its divisions, its sum) costs a lane, not an instruction.
 //
 // Static, not inline: see reduce.h.
 #pragma once
@@ -24,12 +24,12 @@ static void quantize_rest(const float* x, std::size_t n, const QuantRows& out, s
   std::copy(x, x + n, padded);
   alignas(64) std::int8_t quants[lanes * kBlock];
   float scales[lanes];
-  std::int32_t sums[lanes];
-  group(padded, {quants, scales, sums, lanes, lanes, 1}, 0, 1);
+  std::int32_t seeds[lanes];
+  group(padded, {quants, scales, seeds, lanes, lanes, 1}, 0, 1);
   for (std::size_t i = 0; i < count; ++i) {
     std::copy(quants + i * kBlock, quants + (i + 1) * kBlock, out.quants + (at + i * step) * kBlock);
     out.scales[at + i * step] = scales[i];
-    out.sums[at + i * step] = sums[i];
+    out.seeds[at + i * step] = seeds[i];
   }
 }
 
@@ -51,13 +51,13 @@ static void quantize_in_groups(const Quantize& op, std::size_t begin, std::size_
   }
 }
 
-// A group's scales and sums to their places.
+// A group's scales and seeds to their places.
 template <std::size_t lanes>
-static void scatter_scales(const float (&scales)[lanes], const std::int32_t (&sums)[lanes], const QuantRows& out,
+static void scatter_scales(const float (&scales)[lanes], const std::int32_t (&seeds)[lanes], const QuantRows& out,
                            std::size_t at, std::size_t step) {
   for (std::size_t n = 0; n < lanes; ++n) {
     out.scales[at + n * step] = scales[n];
-    out.sums[at + n * step] = sums[n];
+    out.seeds[at + n * step] = seeds[n];
   }
 }
 

@@ -19,14 +19,13 @@
 //
 // A Format has
 //     Superblock                  the one of panel.h
-//     kZero                       the weights' zero point, a power of two
+//     kSeedShift                  the weights' zero point is 2^kSeedShift of quantize.h's
 //     kPlanes                     1 or 2
 //     word(quants, plane, g, h)   word g of the plane, its rows of half h
 #pragma once
 
 #include <immintrin.h>
 
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -79,12 +78,12 @@ static inline __m256 load_scales(const std::uint16_t (&scales)[kPanelRows], std:
   return _mm256_cvtph_ps(_mm_load_si128(reinterpret_cast<const __m128i*>(scales + half * kHalfRows)));
 }
 
-// sum + the product of a block: `dot` less the zero point's part, by the scales. `q_sum` and `x_scale` are the token's.
+// sum + the product of a block: the seed and `dot`, by the scales. `x_seed` and `x_scale` are the token's.
 template <class Format>
-static inline __m256 add_block(__m256 sum, __m256i dot, std::int32_t q_sum, __m256 weight_scale, float x_scale) {
-  const __m256i zeros = _mm256_slli_epi32(_mm256_set1_epi32(q_sum), std::countr_zero(Format::kZero));
+static inline __m256 add_block(__m256 sum, __m256i dot, std::int32_t x_seed, __m256 weight_scale, float x_scale) {
+  const __m256i seed = _mm256_slli_epi32(_mm256_set1_epi32(x_seed), Format::kSeedShift);
   const __m256 scale = _mm256_mul_ps(weight_scale, _mm256_set1_ps(x_scale));
-  return _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(dot, zeros)), scale, sum);
+  return _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_add_epi32(dot, seed)), scale, sum);
 }
 
 // The sums of a panel and all tokens, as many as `Tokens`; `next` is the panel that will be asked for after it.
@@ -126,7 +125,7 @@ template <class Format, int Tokens>
         __m256i dot = widen_plane(plane_sum[0][t][h], 0);
         if (Format::kPlanes == 2) dot = _mm256_add_epi32(dot, widen_plane(plane_sum[Format::kPlanes - 1][t][h], 1));
         const std::size_t row = at + t * step;
-        sum[t][h] = add_block<Format>(sum[t][h], dot, op.x.sums[row], weight_scale, op.x.scales[row]);
+        sum[t][h] = add_block<Format>(sum[t][h], dot, op.x.seeds[row], weight_scale, op.x.scales[row]);
       }
     }
   }
@@ -203,7 +202,7 @@ static void wide_sums(const MatmulQ& op, std::size_t panel, std::size_t next, st
     const auto& quants = superblock.quants[side];
     const std::int8_t* q = op.x.quants + at * kBlock;
     const float* x_scale = op.x.scales + at;
-    const std::int32_t* q_sum = op.x.sums + at;
+    const std::int32_t* x_seed = op.x.seeds + at;
     if (side == 0) stream.prefetch(b / kSuperblockBlocks + ahead);
 
     for (int plane = 0; plane <= kLast; ++plane) {
@@ -233,7 +232,7 @@ static void wide_sums(const MatmulQ& op, std::size_t panel, std::size_t next, st
           if (kLast == 1) dot = _mm256_add_epi32(dot, sums.half_block[0][t][h]);
           float* of = sums.of[t] + h * kHalfRows;
           const __m256 total =
-              add_block<Format>(_mm256_load_ps(of), dot, q_sum[t * step], weight_scale[h], x_scale[t * step]);
+              add_block<Format>(_mm256_load_ps(of), dot, x_seed[t * step], weight_scale[h], x_scale[t * step]);
           _mm256_store_ps(of, total);
         }
       });

@@ -1,3 +1,5 @@
+#include <bit>
+
 #include "matmul_q.h"
 
 namespace cria::cpu::avx2 {
@@ -5,7 +7,7 @@ namespace {
 
 struct Q4 {
   using Superblock = Q4Superblock;
-  static constexpr std::uint32_t kZero = kQ4Zero;
+  static constexpr int kSeedShift = std::countr_zero<std::uint32_t>(kQ4Zero / -kSeed);
   static constexpr int kPlanes = 1;
 
   static __m256i word(const std::uint8_t (&quants)[4][kLine], int, int g, std::size_t half) {

@@ -1,3 +1,5 @@
+#include <bit>
+
 #include "matmul_q.h"
 
 namespace cria::cpu::avx2 {
@@ -5,7 +7,7 @@ namespace {
 
 struct Q8 {
   using Superblock = Q8Superblock;
-  static constexpr std::uint32_t kZero = kQ8Zero;
+  static constexpr int kSeedShift = std::countr_zero<std::uint32_t>(kQ8Zero / -kSeed);
   static constexpr int kPlanes = 2;
 
   static __m256i word(const std::uint8_t (&quants)[8][kLine], int plane, int g, std::size_t half) {

@@ -105,19 +105,20 @@ void quantize_group(const float* x, const QuantRows& out, std::size_t at, std::s
   }
 
   const __m256i sum = _mm256_castps_si256(fold_quarters(sums, add_integers));
+  const __m256i seed = _mm256_mullo_epi32(sum, _mm256_set1_epi32(kSeed));
   const __m256 square = _mm256_cvtepi32_ps(_mm256_castps_si256(fold_quarters(squares, add_integers)));
   const __m256 refit = _mm256_div_ps(fold_quarters(products, add_floats), square);
   const __m256 zeros = _mm256_cmp_ps(square, _mm256_setzero_ps(), _CMP_EQ_OQ);
   const __m256 scale = _mm256_blendv_ps(_mm256_mul_ps(block.scale, refit), block.scale, zeros);
   if (step == 1) {
     _mm256_storeu_ps(out.scales + at, scale);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out.sums + at), sum);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out.seeds + at), seed);
     return;
   }
   alignas(32) float scales[kGroup];
   alignas(32) std::int32_t integers[kGroup];
   _mm256_store_ps(scales, scale);
-  _mm256_store_si256(reinterpret_cast<__m256i*>(integers), sum);
+  _mm256_store_si256(reinterpret_cast<__m256i*>(integers), seed);
   scatter_scales(scales, integers, out, at, step);
 }
 

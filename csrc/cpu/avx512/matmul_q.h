@@ -6,7 +6,7 @@
 //                     row 0 ... 15
 //       word g      | w(4g .. 4g+3) x 16 |     u8, the unsigned operand, g < 8
 //       token t     | q(4g .. 4g+3), broadcast    s8, the signed one
-//       dot         | 16 x int32, from -z sum     a chain over the words
+//       dot         | 16 x int32, from the seed    a chain over the words
 //       sum[t]      | 16 x f32                    a chain over the blocks
 //
 // Two panels share the broadcasts. `sum` is in L1: for 128 tokens 16 KiB, beside which a block's activations pass from
@@ -16,14 +16,13 @@
 //
 // A Format has
 //     Superblock               the one of panel.h
-//     kZero                    the weights' zero point, a power of two
+//     kSeedShift               the weights' zero point is 2^kSeedShift of quantize.h's
 //     words(quants, word)      the eight operands of one block
 //     kByHalves                AVX2's product
 #pragma once
 
 #include <immintrin.h>
 
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -65,11 +64,12 @@ struct Operands {
   }
 
   // sum[p] += this block's product with one token's.
-  [[gnu::always_inline]] void add(const std::int8_t* q, float x_scale, std::int32_t q_sum, __m512 (&sum)[Count]) const {
-    const __m512i zeros = _mm512_slli_epi32(_mm512_set1_epi32(q_sum), std::countr_zero(Format::kZero));
+  [[gnu::always_inline]] void add(const std::int8_t* q, float x_scale, std::int32_t x_seed,
+                                  __m512 (&sum)[Count]) const {
+    const __m512i seed = _mm512_slli_epi32(_mm512_set1_epi32(x_seed), Format::kSeedShift);
     __m512i dot[Count];
 #pragma GCC unroll 2
-    for (int p = 0; p < Count; ++p) dot[p] = _mm512_sub_epi32(_mm512_setzero_si512(), zeros);
+    for (int p = 0; p < Count; ++p) dot[p] = seed;
 #pragma GCC unroll 8
     for (int g = 0; g < kWords; ++g) {
       const __m512i four = broadcast_word(q + 4 * g);
@@ -110,18 +110,18 @@ static void wide_sums(const MatmulQ& op, const Stream<typename Format::Superbloc
     const std::size_t at = op.x.at(token, b);
     const std::int8_t* q = op.x.quants + at * kBlock;
     const float* scale = op.x.scales + at;
-    const std::int32_t* q_sum = op.x.sums + at;
+    const std::int32_t* x_seed = op.x.seeds + at;
     for (std::size_t t = 0; t < count; ++t) {
       float(&of)[Count][kPanelRows] = sums.of[t];
       __m512 sum[Count];
 #pragma GCC unroll 2
       for (int p = 0; p < Count; ++p) sum[p] = _mm512_load_ps(of[p]);
-      operands.add(q, *scale, *q_sum, sum);
+      operands.add(q, *scale, *x_seed, sum);
 #pragma GCC unroll 2
       for (int p = 0; p < Count; ++p) _mm512_store_ps(of[p], sum[p]);
       q += op.x.row_step * kBlock;
       scale += op.x.row_step;
-      q_sum += op.x.row_step;
+      x_seed += op.x.row_step;
     }
     for (int p = 0; p < Count; ++p) superblock[p] += side;
   }

@@ -1,3 +1,5 @@
+#include <bit>
+
 #include "matmul_q.h"
 
 namespace cria::cpu::avx512 {
@@ -5,7 +7,7 @@ namespace {
 
 struct Q4 {
   using Superblock = Q4Superblock;
-  static constexpr std::uint32_t kZero = kQ4Zero;
+  static constexpr int kSeedShift = std::countr_zero<std::uint32_t>(kQ4Zero / -kSeed);
   static constexpr auto kByHalves = avx2::matmul_q4;
 
   [[gnu::always_inline]] static void words(const std::uint8_t (&quants)[4][kLine], __m512i (&word)[kWords]) {

@@ -105,18 +105,19 @@ void quantize_group(const float* x, const QuantRows& out, std::size_t at, std::s
   }
 
   const __m512i sum = _mm512_castps_si512(fold_quarters(sums, add_integers));
+  const __m512i seed = _mm512_mullo_epi32(sum, _mm512_set1_epi32(kSeed));
   const __m512i square = _mm512_castps_si512(fold_quarters(squares, add_integers));
   const __m512 refit = _mm512_div_ps(fold_quarters(products, add_floats), _mm512_cvtepi32_ps(square));
   const __m512 scale = _mm512_mask_mul_ps(block.scale, _mm512_test_epi32_mask(square, square), block.scale, refit);
   if (step == 1) {
     _mm512_storeu_ps(out.scales + at, scale);
-    _mm512_storeu_si512(out.sums + at, sum);
+    _mm512_storeu_si512(out.seeds + at, seed);
     return;
   }
   alignas(64) float scales[kGroup];
   alignas(64) std::int32_t integers[kGroup];
   _mm512_store_ps(scales, scale);
-  _mm512_store_si512(integers, sum);
+  _mm512_store_si512(integers, seed);
   scatter_scales(scales, integers, out, at, step);
 }
 

@@ -20,7 +20,7 @@ static float row_sum(const MatmulQ& op, std::size_t row, std::size_t token) {
     const auto& superblock = panel[b / kSuperblockBlocks];
     const std::size_t side = b % kSuperblockBlocks;
     const std::int32_t dot = Format::dot(superblock.quants[side], lane, op.x.block(token, b));
-    const std::int32_t product = dot - Format::kZero * op.x.sums[op.x.at(token, b)];
+    const std::int32_t product = dot + Format::kZero / -kSeed * op.x.seeds[op.x.at(token, b)];
     const float scale = half_to_float(superblock.scale[side][lane]) * op.x.scales[op.x.at(token, b)];
     sum = std::fma(static_cast<float>(product), scale, sum);
   }

@@ -17,18 +17,18 @@ float largest(const float* x) {
   return std::bit_cast<float>(bits);
 }
 
-void quantize_block(const float* x, std::int8_t* quants, float* scale, std::int32_t* sum) {
+void quantize_block(const float* x, std::int8_t* quants, float* scale, std::int32_t* seed) {
   const BlockScale block = block_scale(largest(x));
   float products[kLanes] = {};
   std::int32_t squares = 0;
-  *sum = 0;
+  *seed = 0;
   for (std::size_t k = 0; k < kBlock; ++k) {
     const float y = block.inverse == 0.0f ? 0.0f : x[k] * block.inverse;
     const float q = std::nearbyint(y);
     quants[k] = static_cast<std::int8_t>(q);
     products[k % kLanes] = std::fma(y, q, products[k % kLanes]);
     squares += quants[k] * quants[k];
-    *sum += quants[k];
+    *seed += kSeed * quants[k];
   }
   *scale = squares == 0 ? block.scale : block.scale * (sum_lanes(products) / static_cast<float>(squares));
 }
@@ -43,7 +43,7 @@ void quantize(const Quantize& op, std::size_t begin, std::size_t end) {
       float x[kBlock] = {};
       std::copy(op.x + row * op.x_stride + first, op.x + row * op.x_stride + last, x);
       const std::size_t at = out.at(row, b);
-      quantize_block(x, out.block(row, b), &out.scales[at], &out.sums[at]);
+      quantize_block(x, out.block(row, b), &out.scales[at], &out.seeds[at]);
     }
   }
 }
