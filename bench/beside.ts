@@ -5,6 +5,7 @@ import { join } from "node:path";
 
 import { Device } from "../lib/device.js";
 import { outOfRange } from "../lib/errors.js";
+import { isPacked } from "../lib/weights/model-file.js";
 import { writeGguf } from "./gguf-file.js";
 import { betterOf, limitsOf } from "./limits.js";
 import { alternate, peerResults, ratios } from "./peers/alternate.js";
@@ -35,6 +36,9 @@ export async function measureBeside(
   if (openPeer !== undefined && withDefaults(options).sequences !== 1) {
     throw outOfRange("sequences", "1 beside a peer", options.sequences);
   }
+  if (openPeer !== undefined && options.model !== undefined && (await isPacked(options.model))) {
+    throw outOfRange("model", "a GGUF file beside a peer, which reads no packed one", options.model);
+  }
   const measure = (path: string, files: TokensOptions) =>
     openPeer === undefined ? measureTokens(files) : measureWith(openPeer, path, files);
 
@@ -51,7 +55,7 @@ async function measureWith(openPeer: OpenPeer, path: string, options: TokensOpti
   await using peer = await openPeer(workOf(bench, path, options));
   await bench.warmUp();
   const before = await limitsOf(bench.device);
-  const [measured, beside] = await alternate([bench, peer] as const, rounds);
+  const [measured, beside] = await alternate([bench, peer] as const, rounds, options.signal);
   const limits = betterOf(before, await limitsOf(bench.device));
   const ours = bench.results(measured, limits);
   const theirs = peerResults(ours, peer, beside, (await stat(path)).size);

@@ -127,6 +127,7 @@ function measureModel(args: BenchArguments, io: Io): Work {
 function measureEachOp(args: BenchArguments, io: Io): Work {
   const wanted = opsWanted(args);
   return async (show) => {
+    io.catchInterrupts();
     using progress = new Progress(io.stderr, "measuring");
     const shown = (text: string) => {
       progress.clear();
@@ -135,6 +136,7 @@ function measureEachOp(args: BenchArguments, io: Io): Work {
     shown(opTitles());
     const { limits, results } = await measureOps({
       ...wanted,
+      signal: io.signal,
       onProgress: (done, total) => progress.update(done, total),
       onResult: (result) => shown(opText(result)),
     });

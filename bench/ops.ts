@@ -5,6 +5,7 @@
 import { performance } from "node:perf_hooks";
 
 import { Device, type Isa } from "../lib/device.js";
+import { aborted } from "../lib/errors.js";
 import { betterOf, limitsOf, readGBs } from "./limits.js";
 import { ops } from "./ops/index.js";
 import { amountOf, leastSeconds, type Operands, type Problem, type Repeated, readBound } from "./ops/op.js";
@@ -21,6 +22,8 @@ export interface OpsOptions {
   isas: readonly Isa[];
   /** Ascending. */
   threads: readonly number[];
+  /** Stops it between two runs; ERR_CRIA_ABORTED is then thrown. */
+  signal?: AbortSignal;
   /** Called as measurements are done. */
   onProgress?: (done: number, total: number) => void;
   /** Called with each result. */
@@ -44,8 +47,8 @@ const limitsHold = 30e3;
 
 /** Measures ops, each against limits measured shortly before. The report's are those of the last device, its best. */
 export async function measureOps(options: OpsOptions): Promise<{ limits: Limits; results: Result[] }> {
-  const { onProgress = () => undefined, onResult = () => undefined } = options;
-  const runners = options.isas.flatMap((isa) => options.threads.map((threads) => new Runner(isa, threads)));
+  const { onProgress = () => undefined, onResult = () => undefined, signal } = options;
+  const runners = options.isas.flatMap((isa) => options.threads.map((threads) => new Runner(isa, threads, signal)));
   const problems = options.ops.flatMap((name) =>
     options.shapes.flatMap((shape) => ops[name]!.problems(shape, options.tokens).map((problem) => ({ name, problem }))),
   );
@@ -91,9 +94,16 @@ class Runner {
   best: Limits | undefined;
   #latest: Limits | undefined;
   #measured = Number.NEGATIVE_INFINITY;
+  readonly #signal: AbortSignal | undefined;
 
-  constructor(isa: Isa, threads: number) {
+  constructor(isa: Isa, threads: number, signal: AbortSignal | undefined) {
     this.device = new Device({ device: "cpu", isa, threads });
+    this.#signal = signal;
+  }
+
+  /** @throws CriaError ERR_CRIA_ABORTED where the signal says so */
+  check(): void {
+    if (this.#signal?.aborted) throw aborted("the measuring", this.#signal);
   }
 
   /** Those of the last half minute. */
@@ -151,10 +161,10 @@ async function timeAndLimit(problem: Problem, operands: Operands, runner: Runner
   const limits = await runner.limits();
   const expected = leastSeconds(problem.work, isa, limits);
   if (!readBound(problem.work, isa, limits)) {
-    return { seconds: await secondsOf(device, problem, operands, expected), least: expected };
+    return { seconds: await secondsOf(runner, problem, operands, expected), least: expected };
   }
   const before = await readGBs(device);
-  const seconds = await secondsOf(device, problem, operands, expected);
+  const seconds = await secondsOf(runner, problem, operands, expected);
   const around = { ...limits, readGBs: best([...before, ...(await readGBs(device))]) };
   runner.best = betterOf(runner.best!, around);
   return { seconds, least: leastSeconds(problem.work, isa, around) };
@@ -162,11 +172,12 @@ async function timeAndLimit(problem: Problem, operands: Operands, runner: Runner
 
 /** Seconds of one op, of each run. */
 async function secondsOf(
-  device: Device,
+  runner: Runner,
   { tokens }: Problem,
   operands: Operands,
   least: number | null,
 ): Promise<number[]> {
+  const { device } = runner;
   const count = await countOf(device, tokens, operands, least);
   using repeated = operands.repeated(device, tokens, count);
   await repeated.run(); // takes the memory that it works in
@@ -174,6 +185,7 @@ async function secondsOf(
   const samples: number[] = [];
   const started = performance.now();
   for (let elapsed = 0; elapsed < (samples.length < runs ? seconds.most : seconds.least); ) {
+    runner.check();
     samples.push((await secondsOfRun(repeated)) / count);
     elapsed = (performance.now() - started) / 1e3;
   }

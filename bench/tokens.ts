@@ -14,7 +14,7 @@ import { loadIndexed, type ModelOptions } from "../lib/model.js";
 import type { Runtime } from "../lib/runtime.js";
 import { argmax } from "../lib/sampler.js";
 import { tokenizerOf } from "../lib/text/tokenizer.js";
-import { readLlama } from "../lib/weights/llama-gguf.js";
+import { readModel } from "../lib/weights/model-file.js";
 import { type LlamaConfig, type TensorInfo, type WeightType, weightBytes } from "../lib/weights/source.js";
 import { batchOf, fillCache } from "./cache.js";
 import { betterOf, limitsOf, multiplierOf, peakOf, readGBs } from "./limits.js";
@@ -60,7 +60,7 @@ export async function measureTokens(options: TokensOptions): Promise<{ limits: L
   const { device } = bench;
   await bench.warmUp();
   const before = await limitsOf(device);
-  const [measured] = await alternate([bench] as const, rounds);
+  const [measured] = await alternate([bench] as const, rounds, options.signal);
   const limits = betterOf(before, await limitsOf(device));
   return { limits, results: bench.results(measured, limits) };
 }
@@ -81,6 +81,7 @@ interface Opened {
 export class TokensBench implements Disposable {
   readonly #opened: Opened;
   readonly #options: Required<Pick<TokensOptions, "prompt" | "gen" | "context" | "sequences">>;
+  readonly #signal: AbortSignal | undefined;
   /** The blocks of each sequence that is decoded. */
   readonly #tables: number[][];
 
@@ -88,6 +89,7 @@ export class TokensBench implements Disposable {
   private constructor(opened: Opened, options: TokensOptions) {
     this.#opened = opened;
     this.#options = withDefaults(options);
+    this.#signal = options.signal;
     const { context, gen, sequences } = this.#options;
     const blocks = Math.ceil((context + gen) / blockTokens);
     this.#tables = Array.from({ length: sequences }, () => opened.runtime.pool.allocate(blocks));
@@ -137,7 +139,7 @@ export class TokensBench implements Disposable {
     using sequence = runtime.sequence();
     const tokens = Int32Array.from({ length: count }, (_, i) => scattered(i, runtime.config));
     const started = performance.now();
-    await sequence.forward(tokens, "last");
+    await sequence.forward(tokens, "last", this.#signal);
     return performance.now() - started;
   }
 
@@ -154,6 +156,7 @@ export class TokensBench implements Disposable {
       const logits = await runtime.program.run(
         runtime.pool.cache,
         batchOf(parts, (row) => tokens[row]!, rows),
+        this.#signal,
       );
       tokens = rows.map((row) => argmax(logits.subarray(row * vocab, (row + 1) * vocab)));
     }
@@ -271,7 +274,7 @@ export const scattered = (i: number, { vocab }: LlamaConfig) => (i * 7919 + 1) %
 
 async function load(path: string, options: TokensOptions): Promise<Opened> {
   const started = performance.now();
-  const index = await readLlama(path);
+  const index = await readModel(path);
   const model = await loadIndexed(index, tokenizerOf(path, index.vocabulary), options, started);
   return {
     name: options.name ?? path,

@@ -45,6 +45,10 @@ export class CriaFileError extends CriaError {
   }
 }
 
+/** The error of work that a signal stopped. `work`: "the loading" */
+export const aborted = (work: string, signal: AbortSignal): CriaError =>
+  new CriaError("ERR_CRIA_ABORTED", `${work} was cancelled`, { cause: signal.reason });
+
 /** An argument as an error message shows it: strings quoted, long ones cut, objects by their class. */
 export function show(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value);

@@ -1,6 +1,6 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import type { Device } from "./device.js";
-import { CriaError } from "./errors.js";
+import { aborted, CriaError } from "./errors.js";
 import {
   type CacheHandle,
   type CacheShape,
@@ -112,7 +112,7 @@ export class Program {
     if (this.#resultWidth === undefined)
       throw new CriaError("ERR_CRIA_STATE", "program: was run before it was finished");
     if (signal === undefined) return native.programRun(this.#handle, cache, batch, this.#resultWidth, undefined);
-    if (signal.aborted) throw aborted(signal);
+    if (signal.aborted) throw aborted("the run", signal);
 
     const cancel = native.cancelCreate();
     const abort = () => native.cancelTrigger(cancel);
@@ -120,7 +120,7 @@ export class Program {
     try {
       return await native.programRun(this.#handle, cache, batch, this.#resultWidth, cancel);
     } catch (error) {
-      if ((error as CriaError).code === "ERR_CRIA_ABORTED") throw aborted(signal);
+      if ((error as CriaError).code === "ERR_CRIA_ABORTED") throw aborted("the run", signal);
       throw error;
     } finally {
       signal.removeEventListener("abort", abort);
@@ -137,6 +137,3 @@ export class Program {
     this.dispose();
   }
 }
-
-const aborted = (signal: AbortSignal) =>
-  new CriaError("ERR_CRIA_ABORTED", "the run was cancelled", { cause: signal.reason });

@@ -1,6 +1,7 @@
 /** Cria and a peer measured in turn, A B A B: what disturbs a shared machine then disturbs both. */
 import { performance } from "node:perf_hooks";
 
+import { aborted } from "../../lib/errors.js";
 import type { Ratio, Result } from "../schema.js";
 import { median, spread } from "../statistics.js";
 import type { Contender, Peer, Rates } from "./peer.js";
@@ -12,15 +13,23 @@ export interface Rounds {
   seconds: number;
 }
 
-/** Has each contender run a round, again and again, only one of them at a time. Returns the rounds of each. */
+/**
+ * Has each contender run a round, again and again, only one of them at a time. Returns the rounds of each.
+ *
+ * @throws CriaError ERR_CRIA_ABORTED when `signal` stops it, between two rounds
+ */
 export async function alternate<Each extends readonly Contender[]>(
   contenders: Each,
   { least, most, seconds }: Rounds,
+  signal?: AbortSignal,
 ): Promise<{ -readonly [I in keyof Each]: Awaited<ReturnType<Each[I]["round"]>>[] }> {
   const rounds: Rates[][] = contenders.map(() => []);
   const until = performance.now() + seconds * 1e3;
   for (let done = 0; done < least || (done < most && performance.now() < until); done++) {
-    for (const [i, contender] of contenders.entries()) rounds[i]!.push(await contender.round());
+    for (const [i, contender] of contenders.entries()) {
+      if (signal?.aborted) throw aborted("the measuring", signal);
+      rounds[i]!.push(await contender.round());
+    }
   }
   return rounds as { -readonly [I in keyof Each]: Awaited<ReturnType<Each[I]["round"]>>[] };
 }

@@ -7,7 +7,7 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join, resolve } from "node:path";
 
-import { CriaError } from "../../lib/errors.js";
+import { aborted, CriaError } from "../../lib/errors.js";
 import { packageRoot, packageRootOf } from "../../lib/package.js";
 import type { Loaded, Reply, Request } from "./node-llama-cpp-child.js";
 import type { OpenPeer, Rates } from "./peer.js";
@@ -20,7 +20,7 @@ export function findNodeLlamaCpp(folder: string): OpenPeer {
   const module = resolveFrom(resolve(folder));
   const { version } = JSON.parse(readFileSync(join(packageRootOf(dirname(module)), "package.json"), "utf8"));
   return async ({ signal, tokens, ...work }) => {
-    const child = new Child(signal);
+    const child = new Child(program, signal);
     try {
       const loaded = await child.ask<Loaded>({ module, ...work, tokens: [...tokens] });
       return {
@@ -51,11 +51,16 @@ function resolveFrom(folder: string): string {
 }
 
 /** The other process: one question at a time. */
-class Child {
+export class Child {
   readonly #process: ChildProcess;
   #complaints = "";
+  /** Why there are no more answers. */
+  #failure: CriaError | undefined;
+  /** Takes the answer to the question that was asked. */
+  #asked: { resolve: (answer: never) => void; reject: (error: CriaError) => void } | undefined;
 
-  constructor(signal: AbortSignal | undefined) {
+  /** @param program of Node.js, which answers each message that it gets with a {@link Reply} */
+  constructor(program: string, signal: AbortSignal | undefined) {
     this.#process = fork(program, {
       execArgv: [],
       stdio: ["ignore", "ignore", "pipe", "ipc"],
@@ -64,23 +69,42 @@ class Child {
     this.#process.stderr!.setEncoding("utf8").on("data", (text: string) => {
       this.#complaints = (this.#complaints + text).slice(-2000);
     });
+    // For as long as it lives: an error of it that nobody listens for would end this process too.
+    this.#process
+      .on("error", (error) => {
+        const stopped = signal?.aborted === true;
+        this.#end(stopped ? aborted("the peer", signal) : this.#failed(`cannot be reached: ${error.message}`));
+      })
+      .on("close", (code, by) => this.#end(this.#failed(`ended with ${code ?? by}`)))
+      .on("message", (reply: Reply) => this.#settle(reply));
   }
 
+  /** @throws CriaError ERR_CRIA_FILE where it fails or has ended, ERR_CRIA_ABORTED where the signal ended it */
   ask<Answer>(request: Request): Promise<Answer> {
     return new Promise((resolve, reject) => {
-      const fail = (problem: string) => {
-        const said = this.#complaints.trim();
-        reject(new CriaError("ERR_CRIA_UNSUPPORTED", `peer: node-llama-cpp ${problem}${said && `: ${said}`}`));
-      };
-      const ended = (code: number | null) => fail(`ended with ${code ?? "a signal"}`);
-      this.#process.once("error", (error) => fail(`cannot be run: ${error.message}`)).once("close", ended);
-      this.#process.once("message", (reply: Reply) => {
-        this.#process.removeListener("close", ended).removeAllListeners("error");
-        if ("error" in reply) fail(`failed: ${reply.error}`);
-        else resolve(reply.answer as Answer);
-      });
+      if (this.#failure !== undefined) return reject(this.#failure);
+      this.#asked = { resolve, reject };
       this.#process.send(request);
     });
+  }
+
+  #settle(reply: Reply): void {
+    const asked = this.#asked;
+    this.#asked = undefined;
+    if ("error" in reply) asked?.reject(this.#failed(`failed: ${reply.error}`));
+    else asked?.resolve(reply.answer as never);
+  }
+
+  /** The first reason is the one: what follows it, follows from it. */
+  #end(failure: CriaError): void {
+    this.#failure ??= failure;
+    this.#asked?.reject(this.#failure);
+    this.#asked = undefined;
+  }
+
+  #failed(problem: string): CriaError {
+    const said = this.#complaints.trim();
+    return new CriaError("ERR_CRIA_FILE", `peer: node-llama-cpp ${problem}${said && `: ${said}`}`);
   }
 
   /** Waits until the process has gone. */

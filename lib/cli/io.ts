@@ -76,7 +76,7 @@ export async function readText(path: string): Promise<string> {
 /** Redrawn at most this often, in milliseconds: more is not seen, and costs the work that it tells of. */
 const redrawMs = 100;
 
-/** Shows how far a work has come, as "LABEL 42 %" on one line that goes away at the end. Only people at a terminal see it. */
+/** Shows how far a work has come, as "LABEL 42 %" on one line that goes away when it is done. Only people at a terminal see it. */
 export class Progress implements Disposable {
   readonly #output: Output;
   readonly #label: string;
@@ -88,7 +88,11 @@ export class Progress implements Disposable {
   }
 
   update(done: number, total: number): void {
-    if (!this.#output.isTTY || performance.now() - this.#drawn < redrawMs) return;
+    if (done >= total) this.clear();
+    else if (this.#output.isTTY && performance.now() - this.#drawn >= redrawMs) this.#draw(done, total);
+  }
+
+  #draw(done: number, total: number): void {
     this.#drawn = performance.now();
     this.#output.write(`\r${this.#label} ${Math.floor((100 * done) / total)} %`);
   }

@@ -34,7 +34,8 @@ export function sourceOf(model: ModelFile): WeightSource & Disposable {
   return { ...fileSource(model.tensors), [Symbol.dispose]: () => undefined };
 }
 
-async function isPacked(path: string): Promise<boolean> {
+/** Whether a file is one that `cria pack` made. @throws CriaFileError where it cannot be read */
+export async function isPacked(path: string): Promise<boolean> {
   if (typeof path !== "string") throw wrongType("path", "a string", path);
   return await readFrom(path, undefined, (fd) => {
     const first = Buffer.alloc(magic.length);

@@ -1,6 +1,6 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import type { Device } from "../device.js";
-import { CriaError, CriaFileError } from "../errors.js";
+import { aborted, CriaError, CriaFileError } from "../errors.js";
 import { type DeviceHandle, native, type TensorHandle } from "../native.js";
 import type { FileTensor, TensorInfo } from "./source.js";
 import { weightBytes } from "./source.js";
@@ -156,8 +156,8 @@ export class WeightStore implements TensorStore<TensorHandle> {
   }
 
   #check(): void {
-    if (!this.#options.signal?.aborted) return;
-    throw new CriaError("ERR_CRIA_ABORTED", "the loading was cancelled", { cause: this.#options.signal.reason });
+    const { signal } = this.#options;
+    if (signal?.aborted) throw aborted("the loading", signal);
   }
 
   #advance(part: TensorInfo): void {

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { describe, expect, it, vi } from "vitest";
 
 import type { Report } from "../../bench/schema.js";
+import { packModel } from "../../lib/pack.js";
 import { tinyModel } from "../../lib/tiny.js";
 import { readLlama } from "../../lib/weights/llama-gguf.js";
 import { cria } from "../cli/run.js";
@@ -82,6 +83,15 @@ describe("bench --peer", () => {
     const { code, stdout, stderr } = await cria(["bench", ...argv, ...short]);
     expect({ code, stdout }).toEqual({ code: exitCode, stdout: "" });
     expect(stderr).toContain(message);
+  });
+
+  it("a packed file is refused", async () => {
+    await using folder = await temporaryFolder();
+    const [peer, model] = [`llama-bench:${await standIn(folder.path)}`, join(folder.path, "tiny.cria")];
+    await packModel(tinyModel, model);
+    const { code, stderr } = await cria(["bench", "--model", model, "--peer", peer, ...short]);
+    expect(code).toBe(2);
+    expect(stderr).toContain("cria bench: --model: must be a GGUF file beside a peer, which reads no packed one, not ");
   });
 
   it("one sequence at a time", async () => {

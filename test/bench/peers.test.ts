@@ -1,8 +1,9 @@
 import { chmod, mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
 
 import { alternate, peerResults, ratios } from "../../bench/peers/alternate.js";
+import { Child } from "../../bench/peers/node-llama-cpp.js";
 import { findPeer, type PeerWork } from "../../bench/peers/peer.js";
 import type { Result } from "../../bench/schema.js";
 import { needFiles, packageFile } from "../support/data.js";
@@ -157,10 +158,74 @@ describe("node-llama-cpp", () => {
     await using folder = await temporaryFolder();
     await installed(folder.path);
     const open = await findPeer("node-llama-cpp", folder.path);
+    const end = vi.spyOn(Child.prototype, "end");
+    onTestFinished(() => end.mockRestore());
     await expect(open({ ...work, model: "other.gguf" })).rejects.toMatchObject({
-      code: "ERR_CRIA_UNSUPPORTED",
+      code: "ERR_CRIA_FILE",
       message: "peer: node-llama-cpp failed: cannot load other.gguf",
     });
+    expect(end).toHaveBeenCalledOnce(); // which waits until it has gone, as is tested below
+  });
+});
+
+/** A program that answers as node-llama-cpp's does: with its process, after a question. */
+async function answering(folder: string): Promise<string> {
+  const path = join(folder, "child.mjs");
+  await writeFile(path, `process.on("message", () => process.send({ answer: process.pid }));`);
+  return path;
+}
+
+/** Whether there is a process of that id. */
+function lives(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+}
+
+describe("a peer's process", () => {
+  it("that a signal ends between two questions fails the next one, and nothing else", async () => {
+    await using folder = await temporaryFolder();
+    const controller = new AbortController();
+    const child = new Child(await answering(folder.path), controller.signal);
+    const pid = await child.ask<number>("round");
+    controller.abort();
+    await vi.waitUntil(() => !lives(pid));
+    await expect(child.ask("round")).rejects.toMatchObject({ code: "ERR_CRIA_ABORTED" });
+    await child.end();
+  });
+
+  it("that is killed between two questions fails the next one", async () => {
+    await using folder = await temporaryFolder();
+    const child = new Child(await answering(folder.path), undefined);
+    const pid = await child.ask<number>("round");
+    process.kill(pid, "SIGKILL");
+    await vi.waitUntil(() => !lives(pid));
+    await expect(child.ask("round")).rejects.toMatchObject({
+      code: "ERR_CRIA_FILE",
+      message: expect.stringMatching(/^peer: node-llama-cpp (ended with SIGKILL|cannot be reached)/),
+    });
+    await child.end();
+  });
+
+  it("that is killed while it is asked fails that question", async () => {
+    await using folder = await temporaryFolder();
+    const child = new Child(await answering(folder.path), undefined);
+    const pid = await child.ask<number>("round");
+    process.kill(pid, "SIGSTOP");
+    const asked = child.ask("round");
+    process.kill(pid, "SIGKILL");
+    await expect(asked).rejects.toMatchObject({ message: "peer: node-llama-cpp ended with SIGKILL" });
+  });
+
+  it("is gone when it was ended", async () => {
+    await using folder = await temporaryFolder();
+    const child = new Child(await answering(folder.path), undefined);
+    const pid = await child.ask<number>("round");
+    expect(lives(pid)).toBe(true);
+    await child.end();
+    expect(lives(pid)).toBe(false);
   });
 });
 
@@ -187,6 +252,18 @@ describe("alternate", () => {
     expect(order).toEqual([...turn, ...turn]);
     expect(a).toEqual([1, 1].map((rate) => ({ prefill: rate, decode: rate })));
     expect(b).toHaveLength(2);
+  });
+
+  it("ends between two rounds where a signal says so", async () => {
+    const controller = new AbortController();
+    let rounds = 0;
+    const round = async () => {
+      if (++rounds === 2) controller.abort();
+      return { prefill: 1, decode: 1 };
+    };
+    const asked = alternate([{ round }, { round }], { least: 3, most: 3, seconds: 1 }, controller.signal);
+    await expect(asked).rejects.toMatchObject({ code: "ERR_CRIA_ABORTED" });
+    expect(rounds).toBe(2);
   });
 
   it("runs no more rounds than the most", async () => {

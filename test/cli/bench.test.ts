@@ -7,20 +7,11 @@ import { native } from "../../lib/native.js";
 import { tinyModel } from "../../lib/tiny.js";
 import { weightBytes } from "../../lib/weights/source.js";
 import { sampleReport } from "../support/bench-report.js";
+import { readRate, skipLimits } from "../support/bench.js";
 import { llamaFile, temporaryFolder } from "../support/gguf-writer.js";
 import { cria } from "./run.js";
 
 const short = ["--prompt", "5", "--gen", "3", "--threads", "1"];
-
-/** Measuring the limits takes a while, and half a gigabyte: here memory is said to give this many bytes a second. */
-const rate = 2 ** 29;
-function skipLimits(): void {
-  const spy = vi.spyOn(native, "measureLimit");
-  spy.mockImplementation(async (_device, limit, samples) => {
-    return new Float64Array(samples).fill(limit === "read" ? rate : 2 ** 50);
-  });
-  onTestFinished(() => spy.mockRestore());
-}
 
 describe("bench", () => {
   it("--json FILE: a report for people, and in the file one for machines", async () => {
@@ -34,7 +25,7 @@ describe("bench", () => {
     expect(report).toMatchObject({
       version: 1,
       command: expect.stringContaining("--gen 3"),
-      limits: { readGBs: rate / 1e9 },
+      limits: { readGBs: readRate / 1e9 },
     });
     expect(report.results.map(({ name, by, threads, unit }) => ({ name, by, threads, unit }))).toEqual([
       { name: "prefill", by: "cria", threads: 1, unit: "tok/s" },
@@ -63,7 +54,7 @@ describe("bench", () => {
       // Rows are padded to whole steps of 64 columns: the 96 of ffn_down to 128.
       const padding = weightBytes("q8_0", 64, 32);
       const bytesPerToken = matrices + padding + vectors + cached * (5 + (1 + 2 + 3) / 3);
-      expect(decode.limit).toBeCloseTo(rate / bytesPerToken, 6);
+      expect(decode.limit).toBeCloseTo(readRate / bytesPerToken, 6);
     },
   );
 
@@ -104,6 +95,30 @@ describe("bench", () => {
     const { code, stdout } = await cria(["bench", "--ops", "rmsnorm", ...few, "--json", "-"]);
     expect(code).toBe(0);
     expect((JSON.parse(stdout) as Report).results.map(({ name }) => name)).toEqual(["rmsnorm/stories15m.dim/1"]);
+  });
+
+  it.for([
+    [["--model", tinyModel, ...short]],
+    [["--ops", "add", "--shapes", "stories15m", "--tokens", "1", "--threads", "1", "--isa", "scalar"]],
+  ])("%j: Ctrl-C ends it while it measures", async ([argv]) => {
+    skipLimits();
+    const controller = new AbortController();
+    const measured = vi.mocked(native.measureLimit);
+    const said = measured.getMockImplementation()!;
+    // By then everything is loaded.
+    measured.mockImplementation((...args) => {
+      controller.abort({ exitCode: 130 });
+      return said(...args);
+    });
+    const { code, stdout } = await cria(["bench", ...argv!], { signal: controller.signal });
+    expect(code).toBe(130);
+    expect(stdout).not.toMatch(/^decode/m);
+  });
+
+  it("the loading is told of until everything is loaded", async () => {
+    skipLimits();
+    const { stderr } = await cria(["bench", "--model", tinyModel, ...short], { isTTY: true });
+    expect(stderr).toMatch(/^(\rloading \d+ %)+\r.\[K$/);
   });
 
   it("--json: a file that cannot be written is found before anything is measured", async () => {

@@ -1,27 +1,36 @@
-import { readdir, stat } from "node:fs/promises";
+import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 
+import type { Report } from "../../bench/schema.js";
 import { tinyModel } from "../../lib/tiny.js";
+import { skipLimits } from "../support/bench.js";
 import { temporaryFolder } from "../support/gguf-writer.js";
 import { cria, criaJson } from "./run.js";
 
 describe("pack", () => {
   it("writes a file that every command takes in the GGUF's place", async () => {
     await using folder = await temporaryFolder();
-    const out = join(folder.path, "tiny.cria");
+    const [out, logits] = [join(folder.path, "tiny.cria"), join(folder.path, "logits")];
     expect(await criaJson("pack", tinyModel, out)).toEqual({ path: tinyModel, out, bytes: (await stat(out)).size });
 
     for (const argv of [
       ["tokenize", "--text", "Once upon a time"],
       ["generate", "--prompt", "Once", "--max-tokens", "20", "--temperature", "0"],
       ["perplexity", "--file", "package.json", "--context", "64", "--json"],
+      ["logits", "--tokens", "1,428,436", "--out", logits, "--json"],
     ]) {
       const [command, ...rest] = argv as [string, ...string[]];
       const packed = await cria([command, out, ...rest]);
       expect(packed.code, packed.stderr).toBe(0);
+      const written = await readFile(logits).catch(() => undefined);
       expect(packed.stdout).toBe((await cria([command, tinyModel, ...rest])).stdout);
+      expect(await readFile(logits).catch(() => undefined)).toEqual(written);
     }
+    skipLimits();
+    const few = ["--prompt", "5", "--gen", "3", "--threads", "1"];
+    const { results } = await criaJson<Report>("bench", "--model", out, ...few);
+    expect(results.map(({ name, at }) => [name, at?.model])).toContainEqual(["decode", out]);
     const [packed, gguf] = [await criaJson<object>("inspect", out), await criaJson<object>("inspect", tinyModel)];
     expect(packed).toEqual({ ...gguf, path: out, format: expect.stringMatching(/^packed v1, layout \d+$/) });
   });
