@@ -1,5 +1,5 @@
 /** Cria beside a peer, on the same weights: those of a file, or random ones that are written to one. */
-import { mkdtemp, rm, stat } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -13,7 +13,7 @@ import type { OpenPeer, PeerWork } from "./peers/peer.js";
 import type { Report } from "./schema.js";
 import { shapeOf } from "./shapes.js";
 import { randomWeights } from "./synthetic.js";
-import { measureTokens, scattered, TokensBench, type TokensOptions, withDefaults } from "./tokens.js";
+import { limitsBeside, measureTokens, scattered, TokensBench, type TokensOptions, withDefaults } from "./tokens.js";
 
 /** More than cria alone is given, for a ratio has the noise of both. */
 const rounds = { least: 5, most: 9, seconds: 60 };
@@ -56,9 +56,9 @@ async function measureWith(openPeer: OpenPeer, path: string, options: TokensOpti
   await bench.warmUp();
   const before = await limitsOf(bench.device);
   const [measured, beside] = await alternate([bench, peer] as const, rounds, options.signal);
-  const limits = betterOf(before, await limitsOf(bench.device));
+  const limits = limitsBeside(betterOf(before, await limitsOf(bench.device)), measured);
   const ours = bench.results(measured, limits);
-  const theirs = peerResults(ours, peer, beside, (await stat(path)).size);
+  const theirs = peerResults(ours, peer, beside, bench.modelBytes);
   return { limits, results: [...ours, ...theirs], ratios: ratios(ours, theirs) };
 }
 

@@ -39,6 +39,12 @@ export function betterOf(a: Limits, b: Limits): Limits {
   return Object.fromEntries(Object.keys(a).map((name) => [name, better(name as keyof Limits)])) as unknown as Limits;
 }
 
+/** The limits of a run in which memory was read at these rates too, in GB/s. */
+export const withReads = (limits: Limits, rates: readonly number[]): Limits => ({
+  ...limits,
+  readGBs: best([limits.readGBs, ...rates]),
+});
+
 /** What a product's operations are done with: int8's by the instruction that the kernels have for them, floats' by fma. */
 export type Multiplier = "int8" | "fma";
 

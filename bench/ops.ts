@@ -137,7 +137,7 @@ async function measure(name: string, problem: Problem, operands: Operands, runne
     share: limit === null ? null : value / limit,
     spread: spread(rates),
     samples: rates.length,
-    model: work.model,
+    model: `${work.model}; the error is of a cut of the shape`,
     micros: median(seconds) * 1e6,
     error,
     bytes: work.bytes,

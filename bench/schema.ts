@@ -68,7 +68,7 @@ export interface Result {
   /** What one run of the op must move to and from memory, and calculate, at the least. */
   bytes?: number;
   operations?: number;
-  /** Largest difference from the scalar kernel: 0, for the bits are the same. NaN, where there is one, is null in JSON. */
+  /** Largest difference from the scalar kernel, of a cut of the shape: 0, for the bits are the same. NaN, where there is one, is null in JSON. */
   error?: number;
   /** Where it was read: { context: 2048 }, { sequences: 8 }, { format: "q4_0" }, { shape: "7b" }. */
   at?: Readonly<Record<string, string | number>>;

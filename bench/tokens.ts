@@ -17,7 +17,7 @@ import { tokenizerOf } from "../lib/text/tokenizer.js";
 import { readModel } from "../lib/weights/model-file.js";
 import { type LlamaConfig, type TensorInfo, type WeightType, weightBytes } from "../lib/weights/source.js";
 import { batchOf, fillCache } from "./cache.js";
-import { betterOf, limitsOf, multiplierOf, peakOf, readGBs } from "./limits.js";
+import { betterOf, limitsOf, multiplierOf, peakOf, readGBs, withReads } from "./limits.js";
 import { alternate } from "./peers/alternate.js";
 import type { Limits, Result } from "./schema.js";
 import { shapeOf } from "./shapes.js";
@@ -61,9 +61,16 @@ export async function measureTokens(options: TokensOptions): Promise<{ limits: L
   await bench.warmUp();
   const before = await limitsOf(device);
   const [measured] = await alternate([bench] as const, rounds, options.signal);
-  const limits = betterOf(before, await limitsOf(device));
+  const limits = limitsBeside(betterOf(before, await limitsOf(device)), measured);
   return { limits, results: bench.results(measured, limits) };
 }
+
+/** The limits of a run, in whose rounds memory was read too. */
+export const limitsBeside = (limits: Limits, rounds: readonly Round[]): Limits =>
+  withReads(
+    limits,
+    rounds.map((round) => round.readGBs),
+  );
 
 interface Opened {
   name: string;
@@ -72,6 +79,8 @@ interface Opened {
   format: WeightType;
   /** Bytes of weights that one step reads. */
   weightBytes: number;
+  /** Bytes of all its weights. */
+  modelBytes: number;
   /** Of a file, with the resident memory after it over the weights' bytes. */
   loaded?: { seconds: number; resident: number };
   dispose: () => void;
@@ -116,6 +125,11 @@ export class TokensBench implements Disposable {
 
   get config(): LlamaConfig {
     return this.#opened.runtime.config;
+  }
+
+  /** Of its weights. */
+  get modelBytes(): number {
+    return this.#opened.modelBytes;
   }
 
   /** Touches the memory and wakes the threads. */
@@ -172,21 +186,27 @@ export class TokensBench implements Disposable {
     const at = { model: name, format };
     const prefill = measured.map((round) => round.prefill);
     const decode = measured.map((round) => round.decode);
+    const read = median(measured.map((round) => round.readGBs));
     const results: Result[] = [
       {
         name: "prefill",
         ...common,
-        ...judged(prefill, this.prefillLimit(limits)),
+        ...judged(prefill, this.prefillLimit(read, limits)),
         unit: "tok/s",
-        model: "2 · weights operations a token; of the output, and of the last layer past its keys and values, once",
+        model:
+          "2 · weights operations a token; of the output, and of the last layer past its keys and values, once; the " +
+          `weights, ${gigabytes(this.#opened.weightBytes)}, read once`,
         at: { ...at, prompt },
       },
       {
         name: "decode",
         ...common,
-        ...judged(decode, this.decodeLimit(median(measured.map((round) => round.readGBs)), limits)),
+        ...judged(decode, this.decodeLimit(read, limits)),
         unit: "tok/s",
-        model: `weights, ${(this.#opened.weightBytes / 1e9).toFixed(3)} GB, and keys and values, ${(this.#cacheBytes / 1e6).toFixed(1)} MB a sequence, read once a step`,
+        model:
+          `weights, ${gigabytes(this.#opened.weightBytes)}, and keys and values, ${(this.#cacheBytes / 1e6).toFixed(1)} MB a ` +
+          `sequence, read once a step, at ${read.toFixed(1)} GB/s: the median over the rounds of the best plain read ` +
+          "just before and after each",
         at: { ...at, context, gen, sequences },
       },
     ];
@@ -206,13 +226,14 @@ export class TokensBench implements Disposable {
     return results;
   }
 
-  /** Tokens a second at the peak of the instruction that multiplies. */
-  prefillLimit(limits: Limits): number | null {
+  /** Tokens a second at the peak of the instruction that multiplies; or at the bandwidth, of a short prompt. */
+  prefillLimit(readGBs: number, limits: Limits): number | null {
     const peak = this.#peak(limits);
     if (peak === null) return null;
     const { prompt } = this.#options;
     const { config } = this.#opened.runtime;
-    return (peak * 1e9 * prompt) / promptOperations(config, prompt);
+    const memory = (readGBs * 1e9 * prompt) / this.#opened.weightBytes;
+    return Math.min(memory, (peak * 1e9 * prompt) / promptOperations(config, prompt));
   }
 
   /** Tokens a second, of all sequences, at the bandwidth; or at the peak, where many sequences share the weights. */
@@ -269,6 +290,8 @@ const judged = (samples: readonly number[], limit: number | null) => {
   return { value, limit, share, spread: spread(samples), samples: samples.length };
 };
 
+const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(3)} GB`;
+
 /** A token for each i: by a prime's steps, so that no two neighbours are alike. */
 export const scattered = (i: number, { vocab }: LlamaConfig) => (i * 7919 + 1) % vocab;
 
@@ -281,6 +304,7 @@ async function load(path: string, options: TokensOptions): Promise<Opened> {
     runtime: model.runtime,
     format: mainFormat(index.tensors.values()),
     weightBytes: model.weightBytesPerToken,
+    modelBytes: model.weightBytes,
     loaded: { seconds: model.loadMs / 1e3, resident: process.memoryUsage.rss() / model.weightBytes },
     dispose: () => model.dispose(),
   };
@@ -296,6 +320,7 @@ async function make(options: TokensOptions): Promise<Opened> {
     runtime,
     format,
     weightBytes: weightBytesPerToken(store),
+    modelBytes: store.bytes,
     dispose: () => {
       runtime.dispose();
       store.dispose();

@@ -121,6 +121,25 @@ export function programOf(
   };
 }
 
+/** The value that `record`'s ops leave, of all tokens of a batch. They use no cache. */
+export async function resultOf(
+  device: Device,
+  record: (program: Program) => Value,
+  batch: NativeBatch,
+): Promise<Float32Array> {
+  using program = new Program(device, noCache);
+  const value = record(program);
+  const result = program.value("outputs", value.width);
+  program.select(value, result);
+  program.finish(result);
+  const cache = native.cacheCreate(device.handle, noCache, noBlocks.length);
+  try {
+    return await program.run(cache, { ...batch, outputs: Int32Array.from(batch.tokens, (_, row) => row) });
+  } finally {
+    native.free(cache);
+  }
+}
+
 /** A batch of tokens for ops that use no cache. */
 export function uncachedBatch(tokens: number): NativeBatch {
   return batchOf([{ length: tokens, past: 0, blocks: noBlocks }], (row) => row, []);

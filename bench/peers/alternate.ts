@@ -38,18 +38,18 @@ export async function alternate<Each extends readonly Contender[]>(
  * A peer's results: as cria's of the same run, against the same limits.
  *
  * @param ours cria's
- * @param fileBytes of the model, which the peer's resident memory is judged by
+ * @param modelBytes of the weights, over which the resident memory of both is told
  */
 export function peerResults(
   ours: readonly Result[],
   { by, isa, loaded }: Omit<Peer, keyof Contender>,
   rounds: readonly Rates[],
-  fileBytes: number,
+  modelBytes: number,
 ): Result[] {
   const samples: Readonly<Record<string, readonly number[]>> = {
     prefill: rounds.map(({ prefill }) => prefill),
     decode: rounds.map(({ decode }) => decode),
-    ...(loaded && { load: [loaded.seconds], resident: [loaded.residentBytes / fileBytes] }),
+    ...(loaded && { load: [loaded.seconds], resident: [loaded.residentBytes / modelBytes] }),
   };
   return ours.flatMap((result) => {
     const theirs = samples[result.name];

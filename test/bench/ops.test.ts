@@ -5,6 +5,7 @@ import { packedBytes } from "../../bench/ops/matmul.js";
 import { leastSeconds, readBound } from "../../bench/ops/op.js";
 import { largestError, measureOps } from "../../bench/ops.js";
 import type { Limits, Result } from "../../bench/schema.js";
+import { shapes } from "../../bench/shapes.js";
 import { Device } from "../../lib/device.js";
 import { native } from "../../lib/native.js";
 import { available } from "../support/isas.js";
@@ -105,9 +106,38 @@ describe("an op's error", () => {
 });
 
 describe("measuring ops", () => {
-  it.each(Object.keys(ops))("%s is as right as the scalar kernel, at every model's shape", async (name) => {
+  it.each(Object.keys(ops))("%s has work, and a name of its own, at every model's shapes", (name) => {
+    for (const model of Object.keys(shapes)) {
+      const problems = ops[name]!.problems(model, [1, 128, 512]);
+      expect(problems.length).toBeGreaterThanOrEqual(3);
+      const names = problems.map(({ shape, tokens, format }) => `${shape}/${tokens}/${format}`);
+      expect(new Set(names).size).toBe(names.length);
+      for (const { shape, work } of problems) {
+        expect(shape.startsWith(`${model}.`)).toBe(true);
+        expect(Number.isSafeInteger(work.bytes) && work.bytes > 0).toBe(true);
+        expect(Number.isSafeInteger(work.operations) && work.operations >= 0).toBe(true);
+        expect(leastSeconds(work, "avx512", limits)).toBeGreaterThan(0);
+      }
+    }
+  });
+
+  it.each([
+    ["qkv", 192, "programMatmul"],
+    ["out", 192, "programMatmulAdd"],
+    ["gate_up", 96, "programMatmulSwiglu"],
+    ["down", 192, "programMatmulAdd"],
+    ["output", 192, "programMatmul"],
+  ] as const)("%s is cut to several blocks of tokens, and run as the model runs it", async (matrix, width, fused) => {
+    const problem = ops.matmul_q4!.problems("7b", [512]).find(({ shape }) => shape === `7b.${matrix}`)!;
+    const spy = vi.spyOn(native, fused);
+    onTestFinished(() => spy.mockRestore());
+    expect(await problem.result({ threads: 1 })).toHaveLength(257 * width);
+    expect(spy).toHaveBeenCalledOnce();
+  });
+
+  it.each(Object.keys(ops))("%s is as right as the scalar kernel, at shapes of 7B and 70B", async (name) => {
     for (const model of ["7b", "70b"]) {
-      for (const problem of ops[name]!.problems(model, [1, 128])) {
+      for (const problem of ops[name]!.problems(model, [1, 257])) {
         const expected = await problem.result({ isa: "scalar", threads: 1 });
         expect(expected.length).toBeGreaterThan(0);
         expect(expected.some((value) => value !== 0)).toBe(true);

@@ -57,11 +57,32 @@ describe("tokens per second", () => {
     }
   });
 
-  it.runIf(available.includes("avx2"))("of a prompt is held against the peak", async () => {
-    skipLimits();
-    const { results } = await measureTokens({ ...options, isa: "avx2" });
-    expect(results[0]!.limit).toBeCloseTo((3 * rate) / promptOperations(shapes.stories15m!, 3), 6);
-    expect(results[0]!.share).toBeCloseTo(results[0]!.value / results[0]!.limit!, 12);
+  it.runIf(available.includes("avx2"))(
+    "of a prompt is held against the peak, or reading the weights once",
+    async () => {
+      skipLimits();
+      const { results } = await measureTokens({ ...options, isa: "avx2", prompt: 12 });
+      expect(results[0]!.limit).toBeCloseTo((12 * rate) / promptOperations(shapes.stories15m!, 12), 6);
+      const { results: short } = await measureTokens({ ...options, isa: "avx2" });
+      expect(short[0]!.limit).toBeCloseTo((3 * rate) / bytes, 6);
+      expect(results[0]!.share).toBeCloseTo(results[0]!.value / results[0]!.limit!, 12);
+    },
+  );
+
+  it("of decoding is held against what its model names, and all that was read is in the limits", async () => {
+    let reads = 0;
+    const spy = vi.spyOn(native, "measureLimit");
+    spy.mockImplementation(async (_device, limit, samples) => {
+      const burst = limit === "read" && ++reads === 3; // of a round: the first is the limits'
+      return new Float64Array(samples).fill(burst ? 4 * rate : rate);
+    });
+    onTestFinished(() => spy.mockRestore());
+    const { limits, results } = await measureTokens({ ...options, isa: available.at(-1)! });
+    expect(limits.readGBs).toBe((4 * rate) / 1e9);
+    const decode = results[1]!;
+    expect(decode.model).toContain("once a step, at 1.1 GB/s: the median over the rounds");
+    const cached = 4.5 * 2 * 6 * 288 * 2; // 3 tokens, and on average one and a half since
+    expect(decode.limit! * (bytes + cached)).toBeCloseTo(rate, -1);
   });
 
   it("come round by round, for what is measured in between", async () => {
