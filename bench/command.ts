@@ -1,9 +1,12 @@
+import { tmpdir } from "node:os";
+
 import { type Arguments, given, UsageError } from "../lib/cli/arguments.js";
 import { command } from "../lib/cli/command.js";
-import { type Io, openOutput, Progress } from "../lib/cli/io.js";
+import { type Io, Progress } from "../lib/cli/io.js";
 import { loadWith, runningOptions } from "../lib/cli/running.js";
 import { isas } from "../lib/device.js";
 import { CriaError, integer, outOfRange } from "../lib/errors.js";
+import { Replacement } from "../lib/files.js";
 import { type WeightType, weightFormats } from "../lib/weights/source.js";
 import { measureBeside } from "./beside.js";
 import { compare, compareText } from "./compare.js";
@@ -51,26 +54,60 @@ const options = {
   json: { value: "FILE|-", alone: "-", help: "write JSON to a file, or instead of the report to the standard output" },
 } as const;
 
+type Option = keyof typeof options;
+
+/** Which options make sense only beside another, and which only without it. The others stand with all. */
+const conditions: readonly { options: readonly Option[]; must: "only stand with" | "not stand with"; other: Option }[] =
+  [
+    { options: ["shapes", "tokens"], must: "only stand with", other: "ops" },
+    {
+      options: ["shape", "format", "model", "prompt", "gen", "context", "sequences"],
+      must: "not stand with",
+      other: "ops",
+    },
+    { options: ["peer", "peer-dir", "write-gguf", "device", "cache"], must: "not stand with", other: "ops" },
+    { options: ["shape", "format"], must: "not stand with", other: "model" },
+    { options: ["peer-dir"], must: "only stand with", other: "peer" },
+    {
+      options: ["ops", "shape", "format", "model", "prompt", "gen", "context", "sequences", "peer", "write-gguf"],
+      must: "not stand with",
+      other: "from",
+    },
+    { options: ["threads", "isa", "device", "cache"], must: "not stand with", other: "from" },
+  ];
+
+/** @throws UsageError for an option that would be without effect */
+function checkConditions(args: BenchArguments): void {
+  const given = (option: Option) => args.text(option) !== undefined;
+  for (const { options, must, other } of conditions) {
+    const stray = given(other) === (must === "only stand with") ? undefined : options.find(given);
+    if (stray !== undefined) throw new UsageError(`--${stray}: must ${must} --${other}`);
+  }
+}
+
 export const bench = command({
   name: "bench",
   about:
     "Measures tokens per second, of a prompt and of a text that follows one, and the share of what the machine can do at\n" +
-    "best that they come to. Without --model, random weights are made in memory. With --ops, measures single ops.",
+    "best that they come to. Without --model, random weights are made in memory; with --peer, which needs a file, in one\n" +
+    `under ${tmpdir()} that is removed in the end, unless --write-gguf names one that stays. With --ops, measures single ops.`,
   options,
   async run(args, io) {
+    checkConditions(args);
     const work = await workOf(args, io);
     const oldPath = args.text("compare");
-    // These, and those of --from, before a file is opened to be written, for it may be the same.
     const old = oldPath === undefined ? undefined : await readReport(oldPath);
     const path = args.text("json");
     // Before the measuring, for a file that cannot be written should not cost a minute.
-    await using file = path === undefined || path === "-" ? undefined : await openOutput(path);
+    await using file = path === undefined || path === "-" ? undefined : await Replacement.open(path);
     const pagePath = args.text("report");
-    await using page = pagePath === undefined ? undefined : await openOutput(pagePath);
+    await using page = pagePath === undefined ? undefined : await Replacement.open(pagePath);
     const report = await work(path === "-" ? () => undefined : (text) => io.stdout.write(text));
     const json = `${JSON.stringify(report, null, 2)}\n`;
-    await file?.writeFile(json);
-    await page?.writeFile(writePage(report));
+    await file?.file.writeFile(json);
+    await file?.finish();
+    await page?.file.writeFile(writePage(report));
+    await page?.finish();
     if (path === "-") io.stdout.write(json);
     if (old !== undefined) {
       // JSON stands alone.
@@ -89,7 +126,7 @@ function requirePassed({ results }: Report): void {
   throw new CriaError("ERR_CRIA_INTERNAL", `ops: must give the scalar kernel's bits, but these did not: ${list}`);
 }
 
-type BenchArguments = Arguments<keyof typeof options>;
+type BenchArguments = Arguments<Option>;
 
 /** A kind of measurement, its options checked: it shows what people read, and returns what machines do. */
 type Work = (show: (text: string) => void) => Promise<Report>;

@@ -6,7 +6,7 @@ import { type FileHandle, rm } from "node:fs/promises";
 
 import { openOutput } from "../lib/cli/io.js";
 import type { Device } from "../lib/device.js";
-import { CriaFileError } from "../lib/errors.js";
+import { unwritten, writeAll } from "../lib/files.js";
 import { loadLlama } from "../lib/llama.js";
 import { checkMemory } from "../lib/model.js";
 import { native, type TensorHandle } from "../lib/native.js";
@@ -59,19 +59,12 @@ export async function writeGguf(
   };
   using store = new WeightStore(device, { tensors: source.tensors, pack }, options);
   try {
-    await file.write(header, 0, header.length, 0);
+    await writeAll(file, header, 0);
     await loadLlama(config, store);
   } catch (error) {
     if ((await file.stat()).isFile()) await rm(path, { force: true });
-    throw unwritten(path, error);
+    throw (error as NodeJS.ErrnoException).syscall === undefined ? error : unwritten(path, error);
   }
-}
-
-/** An error of the file system with the file's name; any other as it is. */
-function unwritten(path: string, error: unknown): unknown {
-  const { syscall, message } = error as NodeJS.ErrnoException;
-  if (syscall === undefined) return error;
-  return new CriaFileError(path, undefined, `cannot be written: ${message}`, "ERR_CRIA_FILE", { cause: error });
 }
 
 /** The bytes up to the first tensor's, and where each tensor's begin. */
@@ -135,6 +128,6 @@ async function writeRows(
     const count = Math.min(slice, rows - done);
     const bytes = buffer.subarray(0, count * rowBytes);
     native.tensorUnpack(from, row + done, count, bytes);
-    await file.write(bytes, 0, bytes.length, place + done * rowBytes);
+    await writeAll(file, bytes, place + done * rowBytes);
   }
 }

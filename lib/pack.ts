@@ -1,13 +1,12 @@
-import { randomUUID } from "node:crypto";
-import { type FileHandle, open, rename, stat, unlink } from "node:fs/promises";
+import { type FileHandle, stat } from "node:fs/promises";
 
 import { Device, type DeviceOptions } from "./device.js";
 import { CriaError, CriaFileError } from "./errors.js";
+import { Replacement, unwritten, writeAll } from "./files.js";
 import { native } from "./native.js";
 import { readGguf, readGgufKeys } from "./weights/gguf.js";
 import type { LlamaGguf } from "./weights/llama-gguf.js";
 import { readModel } from "./weights/model-file.js";
-import { reason } from "./weights/open.js";
 import { encodePacked, type PlacedTensor, planPacked } from "./weights/packed.js";
 import { fileSource, type LoadOptions, WeightStore } from "./weights/store.js";
 
@@ -30,24 +29,20 @@ export async function packModel(
   if ("packed" in model) throw new CriaFileError(path, undefined, "must be a GGUF file, not packed already");
   await checkOut(out, path);
   const header = encodePacked(await readGgufKeys(path), await planPacked(model.config, model.tensors));
-  using device = new Device(options);
-
-  const partial = `${out}.${randomUUID()}.partial`;
+  // The layout is the CPU's.
+  using device = new Device({ ...options, device: "cpu" });
+  await using replacement = await Replacement.open(out);
   try {
-    await using file = await open(partial, "wx");
-    const writer = new ChunkWriter(file);
+    const writer = new ChunkWriter(replacement.file);
     await writer.write(header.bytes.length, (at, into) => header.bytes.copy(into, 0, at));
     for (const tensor of header.tensors) {
       await writeTensor(writer, tensor, device, model, options.signal);
       options.onProgress?.(tensor.offset + tensor.bytes, header.size);
     }
     await writer.end();
-    await file.sync();
-    await rename(partial, out);
+    await replacement.finish();
   } catch (error) {
-    await unlink(partial).catch(() => undefined);
-    if (error instanceof CriaError) throw error;
-    throw new CriaFileError(out, undefined, `cannot be written: ${reason(error)}`, "ERR_CRIA_FILE", { cause: error });
+    throw error instanceof CriaError ? error : unwritten(out, error);
   }
   return { bytes: header.size };
 }
@@ -113,8 +108,6 @@ class ChunkWriter {
 
   /** Writes the first `length` bytes of the chunk, which end at the position. */
   async #flush(length: number): Promise<void> {
-    for (let done = 0; done < length; ) {
-      done += (await this.#file.write(this.#chunk, done, length - done, this.position - length + done)).bytesWritten;
-    }
+    await writeAll(this.#file, this.#chunk.subarray(0, length), this.position - length);
   }
 }

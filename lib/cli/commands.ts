@@ -18,7 +18,10 @@ const commands: Readonly<Record<string, { summary: string; load: () => Promise<C
     summary: "write a model in the kernels' layout, to load at once",
     load: async () => (await import("./pack.js")).pack,
   },
-  bench: { summary: "tokens per second", load: async () => (await import("./bench.js")).bench },
+  bench: {
+    summary: "tokens per second, or single ops, and their share of the machine's limits",
+    load: async () => (await import("./bench.js")).bench,
+  },
 };
 
 const exitCodes = { done: 0, failed: 1, usage: 2 } as const;

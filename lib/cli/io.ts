@@ -1,6 +1,7 @@
 import { type FileHandle, open, readFile } from "node:fs/promises";
 
 import { CriaFileError } from "../errors.js";
+import { unwritten } from "../files.js";
 
 /** Where text goes: a process's stream, or a test's. */
 export interface Output {
@@ -58,8 +59,7 @@ export async function openOutput(path: string): Promise<FileHandle> {
   try {
     return await open(path, "w");
   } catch (cause) {
-    const problem = `cannot be written: ${(cause as Error).message}`;
-    throw new CriaFileError(path, undefined, problem, "ERR_CRIA_FILE", { cause });
+    throw unwritten(path, cause);
   }
 }
 

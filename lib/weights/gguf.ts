@@ -1,6 +1,5 @@
-import { readSync } from "node:fs";
-
 import { CriaFileError, wrongType } from "../errors.js";
+import { readAll } from "../files.js";
 import { type GgufHeader, type GgufTensorHeader, readHeader } from "./gguf-header.js";
 import { GgufMetadata } from "./gguf-metadata.js";
 import { readFrom } from "./open.js";
@@ -111,7 +110,8 @@ export async function readGgufKeys(path: string): Promise<Buffer> {
   const first = partPaths(path)[0]!;
   return await readFrom(first, undefined, (fd, size) => {
     const keys = Buffer.alloc(readHeader(fd, first, size).keysEnd);
-    readSync(fd, keys, 0, keys.length, 0);
+    const got = readAll(fd, keys, 0);
+    if (got < keys.length) throw new CriaFileError(first, undefined, `must not end at ${got} while it is read`);
     keys.writeBigUInt64LE(0n, tensorCountAt);
     return keys;
   });

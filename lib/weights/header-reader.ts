@@ -1,6 +1,5 @@
-import { readSync } from "node:fs";
-
 import { CriaFileError } from "../errors.js";
+import { readAll } from "../files.js";
 
 export const numberArrays = {
   u8: Uint8Array,
@@ -94,13 +93,10 @@ export class HeaderReader {
   /** Synchronous: a header is short, most often one read, and parsing it takes longer. */
   private readTo(end: number): void {
     const grown = Buffer.alloc(end);
-    let filled = this.bytes.copy(grown);
-    while (filled < end) {
-      const got = readSync(this.fd, grown, filled, end - filled, filled);
-      if (got === 0)
-        throw this.error(`the file must keep its ${this.size} bytes while it is read, not end at ${filled}`);
-      filled += got;
-    }
+    const had = this.bytes.copy(grown);
+    const filled = had + readAll(this.fd, grown.subarray(had), had);
+    if (filled < end)
+      throw this.error(`the file must keep its ${this.size} bytes while it is read, not end at ${filled}`);
     this.bytes = grown;
   }
 }

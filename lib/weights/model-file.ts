@@ -1,6 +1,5 @@
-import { readSync } from "node:fs";
-
 import { wrongType } from "../errors.js";
+import { readAll } from "../files.js";
 import { type LlamaGguf, readLlama, readLlamaVocabulary } from "./llama-gguf.js";
 import { readFrom } from "./open.js";
 import { magic, type PackedModel, packedSource, readPacked } from "./packed.js";
@@ -39,7 +38,7 @@ export async function isPacked(path: string): Promise<boolean> {
   if (typeof path !== "string") throw wrongType("path", "a string", path);
   return await readFrom(path, undefined, (fd) => {
     const first = Buffer.alloc(magic.length);
-    readSync(fd, first, 0, first.length, 0);
+    readAll(fd, first, 0);
     return first.toString("latin1") === magic;
   });
 }

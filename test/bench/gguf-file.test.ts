@@ -98,11 +98,11 @@ describe("writeGguf", () => {
   it("names a file that cannot be written", async () => {
     await expect(written("/absent/model.gguf", "q4_0")).rejects.toMatchObject({
       code: "ERR_CRIA_FILE",
-      message: expect.stringMatching(/^\/absent\/model\.gguf: cannot be written: ENOENT/),
+      message: expect.stringMatching(/^\/absent\/model\.gguf: cannot be written: no such file or directory$/),
     });
     await expect(written("/dev/full", "q4_0")).rejects.toMatchObject({
       code: "ERR_CRIA_FILE",
-      message: expect.stringMatching(/^\/dev\/full: cannot be written: ENOSPC/),
+      message: expect.stringMatching(/^\/dev\/full: cannot be written: no space left on device$/),
     });
   });
 });

@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 
@@ -121,11 +121,30 @@ describe("bench", () => {
     expect(stderr).toMatch(/^(\rloading \d+ %)+\r.\[K$/);
   });
 
+  it("--json: a run that ends early leaves the old file, and nothing beside it", async () => {
+    skipLimits();
+    await using folder = await temporaryFolder();
+    const file = join(folder.path, "bench.json");
+    writeFileSync(file, "old");
+    const signal = AbortSignal.abort({ exitCode: 130 });
+    expect((await cria(["bench", "--model", tinyModel, ...short, "--json", file], { signal })).code).toBe(130);
+    expect(readdirSync(folder.path)).toEqual(["bench.json"]);
+    expect(readFileSync(file, "utf8")).toBe("old");
+  });
+
+  it("--json: what is no file stays what it is", async () => {
+    skipLimits();
+    expect((await cria(["bench", "--model", tinyModel, ...short, "--json", "/dev/null"])).code).toBe(0);
+    expect(statSync("/dev/null").isCharacterDevice()).toBe(true);
+  });
+
   it("--json: a file that cannot be written is found before anything is measured", async () => {
     const open = vi.spyOn(native, "deviceOpen");
     onTestFinished(() => open.mockRestore());
     const { code, stdout, stderr } = await cria(["bench", "--json", "/absent/bench.json"]);
-    expect(stderr).toMatch(/^cria: \/absent\/bench\.json: cannot be written: ENOENT: .* \(ERR_CRIA_FILE\)\n$/);
+    expect(stderr).toMatch(
+      /^cria: \/absent\/bench\.json: cannot be written: no such file or directory \(ERR_CRIA_FILE\)\n$/,
+    );
     expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
     expect(open).not.toHaveBeenCalled();
   });

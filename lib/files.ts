@@ -1,0 +1,72 @@
+/// <reference lib="esnext.disposable" preserve="true" />
+import { randomUUID } from "node:crypto";
+import { readSync } from "node:fs";
+import { type FileHandle, open, realpath, rename, stat, unlink } from "node:fs/promises";
+
+import { CriaFileError } from "./errors.js";
+import { reason } from "./weights/open.js";
+
+/** Reads until `into` is full, or to the file's end. Returns the bytes read. */
+export function readAll(fd: number, into: Uint8Array, position: number): number {
+  for (let done = 0; ; ) {
+    const got = done === into.length ? 0 : readSync(fd, into, done, into.length - done, position + done);
+    if (got === 0) return done;
+    done += got;
+  }
+}
+
+/** Writes all of `bytes`, which the system may take in parts. */
+export async function writeAll(file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
+  for (let done = 0; done < bytes.length; ) {
+    done += (await file.write(bytes, done, bytes.length - done, position + done)).bytesWritten;
+  }
+}
+
+/**
+ * A file that takes its name only when it is whole and on the disk: until then it stands beside, and what the name was
+ * before stays. What is no regular file, such as a pipe, is written as it is.
+ */
+export class Replacement implements AsyncDisposable {
+  readonly file: FileHandle;
+  readonly #path: string;
+  /** Its name until it is whole. */
+  #partial: string | undefined;
+
+  private constructor(file: FileHandle, path: string, partial: string | undefined) {
+    this.file = file;
+    this.#path = path;
+    this.#partial = partial;
+  }
+
+  /** @throws CriaFileError where there can be no such file */
+  static async open(path: string): Promise<Replacement> {
+    try {
+      const existing = await stat(path).catch(() => undefined);
+      if (existing !== undefined && !existing.isFile()) return new Replacement(await open(path, "w"), path, undefined);
+      // A link stays one, to the new file.
+      const target = existing === undefined ? path : await realpath(path);
+      const partial = `${target}.${randomUUID()}.partial`;
+      return new Replacement(await open(partial, "wx"), target, partial);
+    } catch (cause) {
+      throw unwritten(path, cause);
+    }
+  }
+
+  /** Gives it its name. */
+  async finish(): Promise<void> {
+    if (this.#partial === undefined) return;
+    await this.file.sync();
+    await rename(this.#partial, this.#path);
+    this.#partial = undefined;
+  }
+
+  /** Closes it, and removes what was not finished. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.file.close();
+    if (this.#partial !== undefined) await unlink(this.#partial).catch(() => undefined);
+  }
+}
+
+/** What the system had against writing a file, with its name. */
+export const unwritten = (path: string, cause: unknown): CriaFileError =>
+  new CriaFileError(path, undefined, `cannot be written: ${reason(cause)}`, "ERR_CRIA_FILE", { cause });
