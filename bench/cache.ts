@@ -2,6 +2,7 @@ import type { Device } from "../lib/device.js";
 import { blockTokens } from "../lib/kv-pool.js";
 import { type CacheHandle, type CacheShape, type NativeBatch, native, type RopeOptions } from "../lib/native.js";
 import { Program } from "../lib/program.js";
+import { Cleanup } from "./cleanup.js";
 
 /** A sequence's part of a batch: `length` new tokens after `past` in the cache, and the blocks of them all. */
 export interface Part {
@@ -42,7 +43,8 @@ export async function fillCache(
   blocks: readonly number[],
 ): Promise<void> {
   const width = 3 * shape.kvHeads * shape.headDim;
-  const table = native.matrixCreate(device.handle, "f32", chunk, width);
+  using made = new Cleanup();
+  const table = made.handle(native.matrixCreate(device.handle, "f32", chunk, width));
   await device.queue(() => native.tensorFillRandom(table, 1, 1));
   const options: RopeOptions = {
     heads: shape.kvHeads,
@@ -68,5 +70,4 @@ export async function fillCache(
       batchOf([part], (row) => row, []),
     );
   }
-  native.free(table);
 }

@@ -2,7 +2,7 @@
  * What stands in a GGUF file, as bytes: keys and their values, the headers of tensors, a made-up vocabulary. The format is
  * that of lib/weights/gguf-header.ts, which reads it.
  */
-import { pieceTypes, type WeightType } from "../lib/weights/source.js";
+import { pieceTypes, type WeightType, weightFormats } from "../lib/weights/source.js";
 
 /** Ids of GGUF's value types. */
 export const valueTypes = {
@@ -20,9 +20,6 @@ export const valueTypes = {
   i64: 11,
   f64: 12,
 } as const;
-
-/** Ids of the weight types that cria reads. */
-export const weightTypes: Record<WeightType, number> = { f32: 0, f16: 1, q4_0: 2, q8_0: 8, bf16: 30 };
 
 /** A key's value: its type's id and its bytes. */
 export interface Value {
@@ -49,18 +46,14 @@ const encoders: Record<ScalarType, (x: never) => Buffer> = {
 
 export const encode = (type: ScalarType, x: unknown): Buffer => encoders[type](x as never);
 
-const scalar =
+/** Values of a type. */
+export const scalar =
   <T>(type: ScalarType) =>
   (x: T): Value => ({ type: valueTypes[type], bytes: encode(type, x) });
 
-export const u8 = scalar<number>("u8");
-export const u16 = scalar<number>("u16");
 export const u32 = scalar<number>("u32");
 export const i32 = scalar<number>("i32");
-export const u64 = scalar<number | bigint>("u64");
 export const f32 = scalar<number>("f32");
-export const f64 = scalar<number>("f64");
-export const bool = scalar<boolean | number>("bool");
 export const string = scalar<string>("string");
 
 /** An array of `element`; `count` is what the file says of its length, the truth unless given. */
@@ -68,9 +61,6 @@ export function array(element: ScalarType, values: readonly unknown[], count: nu
   const bytes = [encode("u32", valueTypes[element]), encode("u64", count), ...values.map((x) => encode(element, x))];
   return { type: valueTypes.array, bytes: Buffer.concat(bytes) };
 }
-
-/** A value of bytes as they are, for types that do not exist and values that end early. */
-export const raw = (type: number, bytes: Uint8Array): Value => ({ type, bytes });
 
 /** A key with its value. */
 export const encodeKey = (key: string, { type, bytes }: Value): Buffer =>
@@ -87,7 +77,7 @@ export function encodeTensorHeader(
     encode("string", name),
     encode("u32", shape.length),
     ...shape.map((n) => encode("u64", n)),
-    encode("u32", typeof type === "number" ? type : weightTypes[type]),
+    encode("u32", typeof type === "number" ? type : weightFormats[type].id),
     encode("u64", offset),
   ]);
 }

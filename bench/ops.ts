@@ -6,6 +6,7 @@ import { performance } from "node:perf_hooks";
 
 import { Device, type Isa } from "../lib/device.js";
 import { aborted } from "../lib/errors.js";
+import { Cleanup } from "./cleanup.js";
 import { betterOf, limitsOf, readGBs } from "./limits.js";
 import { ops } from "./ops/index.js";
 import { amountOf, leastSeconds, type Operands, type Problem, type Repeated, readBound } from "./ops/op.js";
@@ -48,7 +49,10 @@ const limitsHold = 30e3;
 /** Measures ops, each against limits measured shortly before. The report's are those of the last device, its best. */
 export async function measureOps(options: OpsOptions): Promise<{ limits: Limits; results: Result[] }> {
   const { onProgress = () => undefined, onResult = () => undefined, signal } = options;
-  const runners = options.isas.flatMap((isa) => options.threads.map((threads) => new Runner(isa, threads, signal)));
+  using made = new Cleanup();
+  const runners = options.isas.flatMap((isa) =>
+    options.threads.map((threads) => made.use(new Runner(isa, threads, signal))),
+  );
   const problems = options.ops.flatMap((name) =>
     options.shapes.flatMap((shape) => ops[name]!.problems(shape, options.tokens).map((problem) => ({ name, problem }))),
   );
@@ -66,9 +70,7 @@ export async function measureOps(options: OpsOptions): Promise<{ limits: Limits;
       }
     }
   }
-  const limits = runners.at(-1)!.best!;
-  for (const { device } of runners) device.dispose();
-  return { limits, results };
+  return { limits: runners.at(-1)!.best!, results };
 }
 
 interface Named {
@@ -88,7 +90,7 @@ function together(problems: readonly Named[]): Named[][] {
 }
 
 /** A device, and what it can do at most. */
-class Runner {
+class Runner implements Disposable {
   readonly device: Device;
   /** Of all that was measured. */
   best: Limits | undefined;
@@ -104,6 +106,10 @@ class Runner {
   /** @throws CriaError ERR_CRIA_ABORTED where the signal says so */
   check(): void {
     if (this.#signal?.aborted) throw aborted("the measuring", this.#signal);
+  }
+
+  [Symbol.dispose](): void {
+    this.device.dispose();
   }
 
   /** Those of the last half minute. */

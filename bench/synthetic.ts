@@ -6,6 +6,7 @@ import { Runtime, type RuntimeOptions } from "../lib/runtime.js";
 import { typedLlamaTensors } from "../lib/weights/llama-tensors.js";
 import type { LlamaConfig, WeightType } from "../lib/weights/source.js";
 import { type LoadOptions, type WeightSource, WeightStore } from "../lib/weights/store.js";
+import { Cleanup } from "./cleanup.js";
 
 /**
  * Random weights for a LLaMA of a shape, every matrix of one type: the speed of real ones, and none of their sense.
@@ -30,7 +31,10 @@ export async function syntheticModel(
 ): Promise<{ runtime: Runtime; store: WeightStore }> {
   const source = randomWeights(config, type, tied);
   checkMemory("random weights", { config, tensors: source.tensors }, device, options);
-  const store = new WeightStore(device, source, options);
+  using made = new Cleanup();
+  const store = made.use(new WeightStore(device, source, options));
   const weights = await loadLlama(config, store);
-  return { runtime: new Runtime(device, config, weights, options), store };
+  const runtime = new Runtime(device, config, weights, options);
+  made.move();
+  return { runtime, store };
 }

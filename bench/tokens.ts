@@ -17,6 +17,7 @@ import { tokenizerOf } from "../lib/text/tokenizer.js";
 import { readModel } from "../lib/weights/model-file.js";
 import { type LlamaConfig, type TensorInfo, type WeightType, weightBytes } from "../lib/weights/source.js";
 import { batchOf, fillCache } from "./cache.js";
+import { Cleanup } from "./cleanup.js";
 import { betterOf, limitsOf, multiplierOf, peakOf, readGBs, withReads } from "./limits.js";
 import { alternate } from "./peers/alternate.js";
 import type { Limits, Result } from "./schema.js";
@@ -112,10 +113,13 @@ export class TokensBench implements Disposable {
     const contextLength = whole(prompt) + sequences * whole(context + gen);
     // A cache for many sequences exceeds what a model was trained for, and needs no warning.
     const wanted = { ...options, contextLength, onWarning: () => undefined };
+    using made = new Cleanup();
     const opened = options.model === undefined ? await make(wanted) : await load(options.model, wanted);
+    made.defer(opened.dispose);
     const bench = new TokensBench(opened, options);
     const { device, pool } = opened.runtime;
     await fillCache(device, pool.cache, pool.shape, bench.#tables.flat());
+    made.move();
     return bench;
   }
 
@@ -312,20 +316,19 @@ async function load(path: string, options: TokensOptions): Promise<Opened> {
 
 async function make(options: TokensOptions): Promise<Opened> {
   const { shape, format } = options;
-  const device = new Device(options);
+  using made = new Cleanup();
+  const device = made.use(new Device(options));
   const { config, tied } = shapeOf(shape);
   const { runtime, store } = await syntheticModel(device, config, format, { ...options, tied });
+  made.use(store);
+  made.use(runtime);
   return {
     name: options.name ?? shape,
     runtime,
     format,
     weightBytes: weightBytesPerToken(store),
     modelBytes: store.bytes,
-    dispose: () => {
-      runtime.dispose();
-      store.dispose();
-      device.dispose();
-    },
+    dispose: made.move(),
   };
 }
 

@@ -6,6 +6,7 @@ import { attention } from "../../lib/kernels.js";
 import { blockTokens } from "../../lib/kv-pool.js";
 import { type CacheShape, native } from "../../lib/native.js";
 import { batchOf, fillCache } from "../cache.js";
+import { Cleanup } from "../cleanup.js";
 import { rotationBytes } from "../machine.js";
 import { shapes } from "../shapes.js";
 import { filled, type Op, type Operands, type Problem, programOf, randomTable } from "./op.js";
@@ -25,8 +26,8 @@ export const attentionOp: Op = {
 /** Key and query pairs of `tokens` tokens after `context`: a token sees itself and all before it. */
 export const pairs = (context: number, tokens: number): number => tokens * context + (tokens * (tokens + 1)) / 2;
 
-/** Layers at most, for short contexts: those of a model. */
-const mostLayers = 32;
+/** Layers at most, for short contexts: of one token, whose blocks have room for 16, they take a quarter of a gigabyte. */
+const mostLayers = 1024;
 
 function problem(model: string, name: string, context: number, tokens: number): Problem {
   const { heads, kvHeads, headDim } = shapes[model]!;
@@ -47,15 +48,18 @@ function problem(model: string, name: string, context: number, tokens: number): 
     work: {
       bytes: layerBytes,
       operations: 4 * heads * headDim * pairs(context, tokens),
-      model: "4 · heads · headDim operations a query and key; keys and values read once, in f16",
+      model:
+        "4 · heads · headDim operations a query and key; keys and values read once, in f16; those of few tokens from caches",
       unit: "GFLOP/s",
       memory: "readGBs",
       by: "fma",
     },
     operands: async (device): Promise<Operands> => {
-      const cache = native.cacheCreate(device.handle, shape, blocks.length);
+      using made = new Cleanup();
+      const cache = made.handle(native.cacheCreate(device.handle, shape, blocks.length));
       await fillCache(device, cache, shape, blocks);
-      const table = await randomTable(device, (heads + 2 * kvHeads) * headDim);
+      const table = made.handle(await randomTable(device, (heads + 2 * kvHeads) * headDim));
+      const dispose = made.move();
       return {
         repeated: (runner, _, times) =>
           programOf(
@@ -68,9 +72,7 @@ function problem(model: string, name: string, context: number, tokens: number): 
             batch,
             { shape, cache },
           ),
-        [Symbol.dispose]: () => {
-          for (const handle of [cache, table]) native.free(handle);
-        },
+        [Symbol.dispose]: dispose,
       };
     },
     result: async (execution) => {

@@ -5,6 +5,7 @@ import { blockTokens } from "../../lib/kv-pool.js";
 import { type CacheHandle, type CacheShape, type NativeBatch, native, type TensorHandle } from "../../lib/native.js";
 import { Program, type Value } from "../../lib/program.js";
 import { batchOf } from "../cache.js";
+import { Cleanup } from "../cleanup.js";
 import { type Multiplier, peakOf } from "../limits.js";
 import type { Limits } from "../schema.js";
 
@@ -96,8 +97,10 @@ export async function randomMatrix(
   cols: number,
   seed = 1,
 ): Promise<TensorHandle> {
-  const matrix = native.matrixCreate(device.handle, type, rows, cols);
+  using made = new Cleanup();
+  const matrix = made.handle(native.matrixCreate(device.handle, type, rows, cols));
   await device.queue(() => native.tensorFillRandom(matrix, seed, 1 / Math.sqrt(cols)));
+  made.move();
   return matrix;
 }
 

@@ -4,9 +4,10 @@
  */
 import type { Device } from "../../lib/device.js";
 import type { Execution } from "../../lib/kernels.js";
-import { native, type TensorHandle } from "../../lib/native.js";
+import type { TensorHandle } from "../../lib/native.js";
 import type { Program, Value } from "../../lib/program.js";
 import type { LlamaConfig } from "../../lib/weights/source.js";
+import { Cleanup } from "../cleanup.js";
 import { shapes } from "../shapes.js";
 import { filled, moved, type Op, type Operands, programOf, randomTable, uncachedBatch } from "./op.js";
 
@@ -42,8 +43,11 @@ export function rowOp(op: RowOp): Op {
           tokens: count,
           work: moved(op.bytes * width * count, op.model),
           operands: async (device): Promise<Operands> => {
-            const table = await randomTable(device, op.inputWidth(width));
+            using made = new Cleanup();
+            const table = made.handle(await randomTable(device, op.inputWidth(width)));
             const weights = await op.weights?.(device, width);
+            if (weights !== undefined) made.handle(weights);
+            const dispose = made.move();
             return {
               repeated: (runner, _, times) =>
                 programOf(
@@ -55,10 +59,7 @@ export function rowOp(op: RowOp): Op {
                   },
                   uncachedBatch(count),
                 ),
-              [Symbol.dispose]: () => {
-                native.free(table);
-                if (weights !== undefined) native.free(weights);
-              },
+              [Symbol.dispose]: dispose,
             };
           },
           result: async (execution) => op.result(Math.min(count, cutRows), width, execution),

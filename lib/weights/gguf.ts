@@ -22,14 +22,12 @@ export interface Gguf {
   readonly tensors: ReadonlyMap<string, GgufTensor>;
 }
 
-/** The types of ggml.h that cria reads, by id. */
-export const weightTypes: ReadonlyMap<number, WeightType> = new Map([
-  [0, "f32"],
-  [1, "f16"],
-  [2, "q4_0"],
-  [8, "q8_0"],
-  [30, "bf16"],
-]);
+/** The types of ggml.h that cria reads, by id, in the order of these. */
+export const weightTypes: ReadonlyMap<number, WeightType> = new Map(
+  (Object.keys(weightFormats) as WeightType[])
+    .map((type): [number, WeightType] => [weightFormats[type].id, type])
+    .sort(([a], [b]) => a - b),
+);
 
 /** The other types of ggml.h, by id, with those that it has dropped. */
 // biome-ignore format: a table

@@ -146,11 +146,10 @@ export function encodePacked(keys: Uint8Array, plan: readonly PackedTensor[]): P
 }
 
 function encodeIndex(tensors: readonly PlacedTensor[]): Buffer {
-  const ids = new Map([...weightTypes].map(([id, type]) => [type, id]));
   return Buffer.concat(
     tensors.flatMap(({ kind, names, type, rows, cols, offset, bytes }) => [
       u32(kinds.indexOf(kind)),
-      u32(ids.get(type)!),
+      u32(weightFormats[type].id),
       u32(names.length),
       ...names.flatMap((name) => [u64(Buffer.byteLength(name)), Buffer.from(name)]),
       ...[rows, cols, offset, bytes].map(u64),

@@ -1,13 +1,13 @@
 /** The weight types that the kernels multiply by, under GGML's names. */
 export type WeightType = "f32" | "f16" | "bf16" | "q8_0" | "q4_0";
 
-/** Weights that share a scale, and the bytes they take in a file (GGML's blocks). */
-export const weightFormats: Readonly<Record<WeightType, { block: number; blockBytes: number }>> = {
-  f32: { block: 1, blockBytes: 4 },
-  f16: { block: 1, blockBytes: 2 },
-  bf16: { block: 1, blockBytes: 2 },
-  q8_0: { block: 32, blockBytes: 34 },
-  q4_0: { block: 32, blockBytes: 18 },
+/** GGML's id of a type, the weights that share a scale, and the bytes that these take in a file (GGML's blocks). */
+export const weightFormats: Readonly<Record<WeightType, { id: number; block: number; blockBytes: number }>> = {
+  f32: { id: 0, block: 1, blockBytes: 4 },
+  f16: { id: 1, block: 1, blockBytes: 2 },
+  bf16: { id: 30, block: 1, blockBytes: 2 },
+  q8_0: { id: 8, block: 32, blockBytes: 34 },
+  q4_0: { id: 2, block: 32, blockBytes: 18 },
 };
 
 /** Bytes of `rows` rows of `cols` weights in a file. */
@@ -77,7 +77,7 @@ export interface Vocabulary {
 /** A model's index: all that is read of a file before its weights are. */
 export interface ModelIndex {
   readonly path: string;
-  /** "GGUF v3", or "packed", for people. */
+  /** "GGUF v3", or "packed v1, layout 3", for people. */
   readonly format: string;
   readonly name: string | undefined;
   readonly config: LlamaConfig;

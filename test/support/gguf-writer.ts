@@ -9,8 +9,8 @@ import {
   f32,
   i32,
   padding,
+  scalar,
   string,
-  u16,
   u32,
   type Value,
   vocabularyKeys,
@@ -19,6 +19,15 @@ import { llamaTensors } from "../../lib/weights/llama-tensors.js";
 import { type WeightType, weightBytes } from "../../lib/weights/source.js";
 
 export * from "../../bench/gguf-values.js";
+
+export const u8 = scalar<number>("u8");
+export const u16 = scalar<number>("u16");
+export const u64 = scalar<number | bigint>("u64");
+export const f64 = scalar<number>("f64");
+export const bool = scalar<boolean | number>("bool");
+
+/** A value of bytes as they are, for types that do not exist and values that end early. */
+export const raw = (type: number, bytes: Uint8Array): Value => ({ type, bytes });
 
 /** Builds GGUF files for tests: sound ones, and by the options so marked, damaged ones. */
 export interface GgufFile {

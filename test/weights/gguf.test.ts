@@ -6,7 +6,7 @@ import { describe, expect, test } from "vitest";
 
 import { type Gguf, readGguf } from "../../lib/weights/gguf.js";
 import type { GgufValue } from "../../lib/weights/gguf-header.js";
-import type { WeightType } from "../../lib/weights/source.js";
+import { type WeightType, weightFormats } from "../../lib/weights/source.js";
 import { dataFile, needFiles, packageFile } from "../support/data.js";
 import {
   array,
@@ -27,7 +27,6 @@ import {
   u32,
   u64,
   valueTypes,
-  weightTypes,
 } from "../support/gguf-writer.js";
 
 /** Two small tensors and a key: the least that can be spoiled in every way. */
@@ -81,7 +80,7 @@ async function expectSameAsLibrary(path: string): Promise<void> {
   expect(Object.fromEntries([...ours.metadata.entries].map(([key, value]) => [key, plain(value)]))).toEqual(entries);
   expect(ours.version).toBe(version);
   expect(
-    [...ours.tensors.values()].map(({ name, shape, type, offset }) => [name, shape, weightTypes[type], offset]),
+    [...ours.tensors.values()].map(({ name, shape, type, offset }) => [name, shape, weightFormats[type].id, offset]),
   ).toEqual(tensorInfos.map((it) => [it.name, it.shape.map(Number), it.dtype, Number(tensorDataOffset + it.offset)]));
 }
 
