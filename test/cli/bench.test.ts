@@ -6,8 +6,8 @@ import type { Report } from "../../bench/schema.js";
 import { native } from "../../lib/native.js";
 import { tinyModel } from "../../lib/tiny.js";
 import { weightBytes } from "../../lib/weights/source.js";
-import { sampleReport } from "../support/bench-report.js";
 import { readRate, skipLimits } from "../support/bench.js";
+import { sampleReport } from "../support/bench-report.js";
 import { llamaFile, temporaryFolder } from "../support/gguf-writer.js";
 import { cria } from "./run.js";
 
