@@ -46,8 +46,8 @@ void norm_quantize(const NormQuantize& op, std::size_t begin, std::size_t end) {
   }
 }
 
-// Steps that read and write less are one thread's: to hand one to another and back costs about two microseconds, in
-// which a core reads some 64 KiB.
+// Steps that read and write less are one thread's: handing them over and back would cost what it saves. Shared from 40
+// KiB a step on, two threads took 480 us over a token of 15M parameters where one took 245; from 128 KiB on 233.
 constexpr std::size_t kShareBytes = 128 << 10;
 
 // A kernel and its operands.

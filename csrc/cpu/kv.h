@@ -8,7 +8,7 @@
 //
 // In the backend's own caches K and V of a head's block stand side by side, and a head's blocks follow one another in
 // groups of 32, so that a sequence whose blocks are neighbours is read in streams of 512 keys (256 KiB in f16 at 128
-// dimensions) and not in pieces of 4 KiB, which memory gives at three quarters of its speed:
+// dimensions) and not in pieces of 4 KiB, which memory gives at four fifths of its speed:
 //
 //     arena   [group of 32 blocks][kv_head][block of the group][K, V]
 //

@@ -33,8 +33,8 @@ struct Stream {
 constexpr std::size_t kPrefetchBytes = 9216;
 
 // For more, whose work on a superblock takes some 6 ns a token in either instruction set: a superblock that is asked
-// for when 40 tokens' work lies before it has 250 ns to come. At 4 tokens, as a share of the read bandwidth: 16 tokens
-// ahead 80 %, 32 to 48 97 %.
+// for when 40 tokens' work lies before it has 250 ns to come. On Zen 5, one thread, at 4
+// tokens: 27 GB/s 16 tokens ahead, 33 to 35 at 32 to 48.
 constexpr std::size_t kPrefetchTokens = 40;
 static inline std::size_t prefetch_superblocks(std::size_t tokens) { return 1 + kPrefetchTokens / tokens; }
 
