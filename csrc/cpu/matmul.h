@@ -74,6 +74,27 @@ static inline void for_token_blocks(std::size_t tokens, std::size_t most, const 
   }
 }
 
+// A float product's kernel for some panels and, from `token` on, some tokens.
+template <int Panels>
+using FloatTile = void (*)(const MatmulF& op, const std::size_t (&panel)[Panels], std::size_t token);
+
+// Units [begin, end) by the tiles for 1 to `most` tokens. Panels outermost: one of f16 weights and 4096 columns is 128
+// KiB, which stays in L2 while the tokens pass.
+template <std::size_t most>
+static inline void run_float_tiles(const MatmulF& op, std::size_t begin, std::size_t end,
+                                   const FloatTile<2> (&pairs)[most + 1], const FloatTile<1> (&singles)[most + 1]) {
+  const auto pair = [&](std::size_t first, std::size_t second) {
+    for_token_blocks(op.tokens, most, [&](std::size_t token, std::size_t count) {
+      pairs[count](op, {first, second}, token);
+    });
+  };
+  const auto single = [&](std::size_t panel) {
+    for_token_blocks(op.tokens, most,
+                     [&](std::size_t token, std::size_t count) { singles[count](op, {panel}, token); });
+  };
+  for_panels(op.weights, op.out.finish, begin, end, pair, single);
+}
+
 // Units [begin, end) of the weights, for all tokens.
 namespace scalar {
 void matmul_q4(const MatmulQ&, std::size_t begin, std::size_t end);

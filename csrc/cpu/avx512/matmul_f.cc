@@ -74,30 +74,19 @@ void tile(const MatmulF& op, const std::size_t (&panel)[Count], std::size_t toke
 
 // By tokens.
 template <class Format, int Count>
-constexpr void (*kTiles[kMostTokens + 1])(const MatmulF&, const std::size_t (&)[Count], std::size_t) = {
-    nullptr,
-    tile<Format, Count, 1>,
-    tile<Format, Count, 2>,
-    tile<Format, Count, 3>,
-    tile<Format, Count, 4>,
-    tile<Format, Count, 5>,
-    tile<Format, Count, 6>,
-    tile<Format, Count, 7>,
-    tile<Format, Count, 8>};
+constexpr FloatTile<Count> kTiles[kMostTokens + 1] = {nullptr,
+                                                      tile<Format, Count, 1>,
+                                                      tile<Format, Count, 2>,
+                                                      tile<Format, Count, 3>,
+                                                      tile<Format, Count, 4>,
+                                                      tile<Format, Count, 5>,
+                                                      tile<Format, Count, 6>,
+                                                      tile<Format, Count, 7>,
+                                                      tile<Format, Count, 8>};
 
-// Panels outermost: a panel of f16 weights and 4096 columns is 128 KiB, which stays in L2 while the tokens pass.
 template <class Format>
 void matmul(const MatmulF& op, std::size_t begin, std::size_t end) {
-  const auto pair = [&](std::size_t first, std::size_t second) {
-    for_token_blocks(op.tokens, kMostTokens, [&](std::size_t token, std::size_t count) {
-      kTiles<Format, 2>[count](op, {first, second}, token);
-    });
-  };
-  const auto single = [&](std::size_t panel) {
-    for_token_blocks(op.tokens, kMostTokens,
-                     [&](std::size_t token, std::size_t count) { kTiles<Format, 1>[count](op, {panel}, token); });
-  };
-  for_panels(op.weights, op.out.finish, begin, end, pair, single);
+  run_float_tiles<kMostTokens>(op, begin, end, kTiles<Format, 2>, kTiles<Format, 1>);
 }
 
 }  // namespace
