@@ -92,11 +92,18 @@ template <class Format, int Tokens>
                                                       __m256 (&sum)[Tokens][kHalves]) {
   using Superblock = typename Format::Superblock;
   const Stream<Superblock> stream(op.weights, panel, next);
+  // Of a superblock's lines, an odd number, the first is asked for ahead of its first block, and then one every few
+  // words. All at once fill the core's queue of misses and hold up the words in hand: 3 to 4 % of the bandwidth.
+  constexpr std::size_t kBlockLines = sizeof(Superblock) / kLine / kSuperblockBlocks;
+  constexpr std::size_t kLineWords = kWords / kBlockLines;
+  static_assert(kWords % kBlockLines == 0 && kBlockLines * kSuperblockBlocks + 1 == sizeof(Superblock) / kLine);
 #pragma GCC unroll 2
   for (int t = 0; t < Tokens; ++t) sum[t][0] = sum[t][1] = _mm256_setzero_ps();
   for (std::size_t b = 0; b < op.weights.cols / kBlock; ++b) {
     const std::size_t s = b / kSuperblockBlocks, side = b % kSuperblockBlocks;
-    if (side == 0) stream.prefetch(s + kPrefetchBytes / sizeof(Superblock));
+    const char* ahead = stream.superblock(s + kPrefetchBytes / sizeof(Superblock));
+    if (side == 0) _mm_prefetch(ahead, _MM_HINT_T0);
+    ahead += (1 + side * kBlockLines) * kLine;
 
     const auto& quants = stream.here[s].quants[side];
     const std::size_t at = op.x.at(0, b), step = op.x.row_step;
@@ -104,6 +111,7 @@ template <class Format, int Tokens>
     __m256i plane_sum[Format::kPlanes][Tokens][kHalves] = {};
 #pragma GCC unroll 8
     for (int g = 0; g < kWords; ++g) {
+      if (g % kLineWords == 0) _mm_prefetch(ahead + g / kLineWords * kLine, _MM_HINT_T0);
 #pragma GCC unroll 2
       for (std::size_t h = 0; h < kHalves; ++h) {
 #pragma GCC unroll 2
