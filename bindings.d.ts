@@ -99,6 +99,17 @@ export interface CacheShape {
 }
 export function cacheCreate(device: DeviceHandle, shape: CacheShape, blocks: number): CacheHandle;
 export function cacheBytes(cache: CacheHandle): number;
+/** Fills `out` with the bytes of the blocks when it is done: it must not be detached or resized until then. */
+export function cacheRead(cache: CacheHandle, blocks: Int32Array, out: Uint8Array): Promise<void>;
+export function cacheWrite(cache: CacheHandle, blocks: Int32Array, bytes: Uint8Array): Promise<void>;
+/** `rope` may be undefined where `shift` is 0. */
+export function cacheMove(
+  cache: CacheHandle,
+  from: Int32Array,
+  to: Int32Array,
+  shift: number,
+  rope: RopeOptions | undefined,
+): Promise<void>;
 
 /** cria_batch: see cria.h for what each array holds. Empty where a kernel needs none. */
 export interface NativeBatch {

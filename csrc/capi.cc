@@ -140,6 +140,12 @@ void require_array(const void* data, std::size_t count, const char* name) {
   if (count > 0) require_pointer(data, name);
 }
 
+void check_block_bytes(const cria::Cache& cache, std::size_t count, const void* data, std::size_t bytes) {
+  const std::size_t expected = cria::checked_product({count, cache.block_bytes()});
+  require(bytes == expected, "bytes", std::to_string(expected) + " for that many blocks", bytes);
+  require_array(data, count, "data");
+}
+
 cria_program* recording(cria_program* program) {
   require_pointer(program, "program");
   return program;
@@ -326,6 +332,33 @@ cria_status cria_cache_create(cria_device* device, const cria_cache_options* opt
 
 size_t cria_cache_bytes(const cria_cache* cache) { return cache == nullptr ? 0 : cache->cache->bytes(); }
 void cria_cache_free(cria_cache* cache) { delete cache; }
+size_t cria_cache_block_bytes(const cria_cache* cache) { return cache == nullptr ? 0 : cache->cache->block_bytes(); }
+
+cria_status cria_cache_read(cria_cache* cache, size_t count, const int32_t* blocks, void* data, size_t bytes) {
+  return guarded([&] {
+    require_pointer(cache, "cache");
+    const auto checked = cria::check_blocks(*cache->cache, count, blocks, false);
+    check_block_bytes(*cache->cache, count, data, bytes);
+    cache->backend->read_blocks(*cache->cache, checked, static_cast<std::uint8_t*>(data));
+  });
+}
+
+cria_status cria_cache_write(cria_cache* cache, size_t count, const int32_t* blocks, const void* data, size_t bytes) {
+  return guarded([&] {
+    require_pointer(cache, "cache");
+    const auto checked = cria::check_blocks(*cache->cache, count, blocks, true);
+    check_block_bytes(*cache->cache, count, data, bytes);
+    cache->backend->write_blocks(*cache->cache, checked, static_cast<const std::uint8_t*>(data));
+  });
+}
+
+cria_status cria_cache_move(cria_cache* cache, size_t count, const int32_t* from, const int32_t* to, int32_t shift,
+                            const cria_rope_options* rope) {
+  return guarded([&] {
+    require_pointer(cache, "cache");
+    cache->backend->move_slots(*cache->cache, cria::check_move(*cache->cache, count, from, to, shift, rope));
+  });
+}
 
 // Programs
 

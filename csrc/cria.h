@@ -187,6 +187,41 @@ CRIA_API cria_status cria_cache_create(cria_device* device, const cria_cache_opt
 CRIA_API size_t cria_cache_bytes(const cria_cache* cache);
 CRIA_API void cria_cache_free(cria_cache* cache);
 
+typedef struct cria_rope_options {
+  uint32_t struct_size;
+  size_t heads;      /* of q, a multiple of the cache's kv_heads; those of k and v, and head_dim, are the cache's */
+  size_t rotary_dim; /* even, at least 2, at most head_dim */
+  int32_t halves;    /* pairs are 0: (2i, 2i + 1), as Meta and GGUF store them; 1: (i, i + rotary_dim / 2) */
+  double theta;      /* above 0; 10000 in LLaMA */
+  double scale;      /* above 0; positions are divided by it; 1 for none */
+} cria_rope_options;
+
+/* What follows works on the cache as a run does, on the device's pool, and takes its turn with the runs. */
+
+/* The bytes of one block, K and V of all layers. 0 for null. */
+CRIA_API size_t cria_cache_block_bytes(const cria_cache* cache);
+
+/* Copies `count` blocks, of all layers, to `data`; `bytes`, the size of `data`, must be theirs. Blocks stand one after
+ * another, in the order given; in a block its layers, in a layer its kv heads, of a head K [head_dim][16] and then V
+ * [16][head_dim], in the cache's type. This order is the same on every device. Places that no run has written hold
+ * whatever was there before. */
+CRIA_API cria_status cria_cache_read(cria_cache* cache, size_t count, const int32_t* blocks, void* data, size_t bytes);
+
+/* The inverse of cria_cache_read. No block may be named twice. */
+CRIA_API cria_status cria_cache_write(cria_cache* cache, size_t count, const int32_t* blocks, const void* data,
+                                      size_t bytes);
+
+/* Copies key and value of slot from[i] to slot to[i], over all layers and heads, for each i below `count`. A slot is a
+ * block times 16, plus the token's place in it. No slot is written twice, and none is read after it was written: to[i]
+ * may be from[j] where j <= i, as it is where tokens move towards the beginning of their sequence in ascending order.
+ *
+ * Where `shift` is not 0 the keys are turned by as many positions, which may be below 0: RoPE of k at position p,
+ * turned by s, is that at p + s. `rope`, whose `heads` is ignored, must then be what the keys were turned with; they
+ * are rounded to the cache's type once more. Values, and keys where `shift` is 0, are copied bit for bit; `rope` may
+ * then be null. */
+CRIA_API cria_status cria_cache_move(cria_cache* cache, size_t count, const int32_t* from, const int32_t* to,
+                                     int32_t shift, const cria_rope_options* rope);
+
 /* ---- Batches -------------------------------------------------------------------------------------------------------
  */
 
@@ -239,14 +274,6 @@ CRIA_API cria_status cria_program_matmul_add(cria_program* program, cria_value x
  * cria_program_swiglu. weight has twice as many rows as out is wide. */
 CRIA_API cria_status cria_program_matmul_swiglu(cria_program* program, cria_value x, const cria_tensor* weight,
                                                 cria_value out);
-typedef struct cria_rope_options {
-  uint32_t struct_size;
-  size_t heads;      /* of q, a multiple of the cache's kv_heads; those of k and v, and head_dim, are the cache's */
-  size_t rotary_dim; /* even, at least 2, at most head_dim */
-  int32_t halves;    /* pairs are 0: (2i, 2i + 1), as Meta and GGUF store them; 1: (i, i + rotary_dim / 2) */
-  double theta;      /* above 0; 10000 in LLaMA */
-  double scale;      /* above 0; positions are divided by it; 1 for none */
-} cria_rope_options;
 /* Turns q and k of qkv, a value of (heads + 2 kv_heads) head_dim, and writes k and v to a layer of the cache. */
 CRIA_API cria_status cria_program_rope(cria_program* program, cria_value qkv, size_t layer,
                                        const cria_rope_options* options);

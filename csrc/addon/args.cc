@@ -39,11 +39,6 @@ Napi::Error wrong_type(const Napi::Value& value, const char* name, const std::st
   return type_error(value.Env(), std::string(name) + ": must be " + expected + ", not " + show(value));
 }
 
-std::vector<std::int32_t> copy_field(const Napi::Object& object, const char* field, const char* name) {
-  const auto array = get_array<std::int32_t>(object.Get(field), name);
-  return {array.data, array.data + array.length};
-}
-
 }  // namespace
 
 std::pair<void*, std::size_t> typed_array(const Napi::Value& value, napi_typedarray_type type, const char* kind,
@@ -116,6 +111,11 @@ const char* name_of(std::int32_t value, std::span<const Named> names) {
   return "";
 }
 
+std::vector<std::int32_t> copy_int32s(const Napi::Value& value, const char* name) {
+  const auto array = get_array<std::int32_t>(value, name);
+  return {array.data, array.data + array.length};
+}
+
 void require_length(Napi::Env env, const char* name, std::size_t actual, std::size_t expected) {
   if (actual == expected) return;
   throw range_error(
@@ -131,13 +131,13 @@ void require_apart(Napi::Env env, const char* out, const void* out_data, std::si
 
 BatchCopy::BatchCopy(const Napi::Value& value) {
   const Napi::Object object = get_object(value, "batch");
-  tokens_ = copy_field(object, "tokens", "batch.tokens");
-  positions_ = copy_field(object, "positions", "batch.positions");
-  lengths_ = copy_field(object, "lengths", "batch.lengths");
-  pasts_ = copy_field(object, "pasts", "batch.pasts");
-  block_counts_ = copy_field(object, "blockCounts", "batch.blockCounts");
-  blocks_ = copy_field(object, "blocks", "batch.blocks");
-  outputs_ = copy_field(object, "outputs", "batch.outputs");
+  tokens_ = copy_int32s(object.Get("tokens"), "batch.tokens");
+  positions_ = copy_int32s(object.Get("positions"), "batch.positions");
+  lengths_ = copy_int32s(object.Get("lengths"), "batch.lengths");
+  pasts_ = copy_int32s(object.Get("pasts"), "batch.pasts");
+  block_counts_ = copy_int32s(object.Get("blockCounts"), "batch.blockCounts");
+  blocks_ = copy_int32s(object.Get("blocks"), "batch.blocks");
+  outputs_ = copy_int32s(object.Get("outputs"), "batch.outputs");
 
   // The longest of the two counts the tokens: a kernel may need only one of them, and what it needs must be that long.
   const std::size_t count = std::max(tokens_.size(), positions_.size());
@@ -164,14 +164,14 @@ BatchCopy::BatchCopy(const Napi::Value& value) {
             .outputs = data(outputs_)};
 }
 
-cria_rope_options get_rope_options(const Napi::Value& value, const char* name) {
-  const Napi::Object object = get_object(value, name);
+cria_rope_options get_rope_options(const Napi::Value& value, const std::string& name) {
+  const Napi::Object object = get_object(value, name.c_str());
   return {.struct_size = sizeof(cria_rope_options),
-          .heads = get_size(object.Get("heads"), "options.heads"),
-          .rotary_dim = get_size(object.Get("rotaryDim"), "options.rotaryDim"),
-          .halves = get_boolean(object.Get("halves"), "options.halves"),
-          .theta = get_number(object.Get("theta"), "options.theta"),
-          .scale = get_number(object.Get("scale"), "options.scale")};
+          .heads = get_size(object.Get("heads"), (name + ".heads").c_str()),
+          .rotary_dim = get_size(object.Get("rotaryDim"), (name + ".rotaryDim").c_str()),
+          .halves = get_boolean(object.Get("halves"), (name + ".halves").c_str()),
+          .theta = get_number(object.Get("theta"), (name + ".theta").c_str()),
+          .scale = get_number(object.Get("scale"), (name + ".scale").c_str())};
 }
 
 cria_cache_options get_cache_shape(const Napi::Value& value, const char* name) {

@@ -52,6 +52,9 @@ Array<T> get_array(const Napi::Value& value, const char* name) {
   return {name, static_cast<T*>(data), length};
 }
 
+// A copy of an Int32Array, for work that outlives the call.
+std::vector<std::int32_t> copy_int32s(const Napi::Value& value, const char* name);
+
 // An integer from `min` to 2^53 - 1.
 std::size_t get_size(const Napi::Value& value, const char* name, std::size_t min = 0);
 std::int32_t get_int32(const Napi::Value& value, const char* name);
@@ -105,7 +108,7 @@ class BatchCopy {
   cria_batch batch_;
 };
 
-cria_rope_options get_rope_options(const Napi::Value& value, const char* name);
+cria_rope_options get_rope_options(const Napi::Value& value, const std::string& name);
 cria_cache_options get_cache_shape(const Napi::Value& value, const char* name);
 
 }  // namespace cria::addon

@@ -35,6 +35,11 @@ class Backend {
   // `result` has a row for each output. Where `cancel`, which may be null, is set, it returns early.
   virtual void run(const Program& program, Cache& cache, const Batch& batch, const Cancel* cancel, float* result) = 0;
 
+  // Of blocks of a cache, in the order that cria_cache_read gives: their bytes, and the inverse.
+  virtual void read_blocks(const Cache& cache, std::span<const std::int32_t> blocks, std::uint8_t* out) = 0;
+  virtual void write_blocks(Cache& cache, std::span<const std::int32_t> blocks, const std::uint8_t* bytes) = 0;
+  virtual void move_slots(Cache& cache, const CacheMove& move) = 0;
+
   // What it does at most, in bytes or operations a second, measured once for each of `rates`.
   virtual void measure_limit(cria_limit limit, std::span<double> rates) = 0;
 

@@ -3,24 +3,11 @@
 #include <algorithm>
 #include <string>
 
+#include "checked.h"
 #include "error.h"
 
 namespace cria {
 namespace {
-
-std::span<const std::int32_t> checked_array(const std::int32_t* data, std::size_t count, const char* name) {
-  if (count > 0) require_pointer(data, name);
-  return {data, count};
-}
-
-// "NAME[INDEX]: must be from 0 to LIMIT - 1, not VALUE" for each value outside.
-void check_range(std::span<const std::int32_t> values, std::size_t limit, const char* name) {
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    if (values[i] >= 0 && static_cast<std::size_t>(values[i]) < limit) continue;
-    throw Error(CRIA_ERROR_ARGUMENT, std::string(name) + "[" + std::to_string(i) + "]: must be from 0 to " +
-                                         std::to_string(limit) + " - 1, not " + std::to_string(values[i]));
-  }
-}
 
 // A block that two tokens' keys are written to at once would hold either, by chance; one that is read meanwhile too.
 void check_written_once(const std::vector<Sequence>& sequences, std::span<const std::int32_t> tables) {

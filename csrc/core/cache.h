@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <span>
 
 #include "../cria.h"
 
@@ -25,6 +27,24 @@ class Cache {
   const std::size_t blocks;  // of CRIA_KV_BLOCK tokens, in each layer
 
   virtual std::size_t bytes() const = 0;
+  // Of one block, K and V of all layers.
+  virtual std::size_t block_bytes() const = 0;
 };
+
+// Slots to be moved: every slot is in the cache, none is written twice, and none is read after it was written.
+struct CacheMove {
+  std::span<const std::int32_t> from, to;  // of the same length
+  std::int32_t shift;                      // of the keys, in positions
+  const cria_rope_options* rope;           // null where shift is 0
+};
+
+// Throws CRIA_ERROR_ARGUMENT where they are not such slots, or `rope` does not fit the cache.
+CacheMove check_move(const Cache& cache, std::size_t count, const std::int32_t* from, const std::int32_t* to,
+                     std::int32_t shift, const cria_rope_options* rope);
+
+// The blocks; throws CRIA_ERROR_ARGUMENT where one is not the cache's, or where they are `distinct` and one comes
+// twice.
+std::span<const std::int32_t> check_blocks(const Cache& cache, std::size_t count, const std::int32_t* blocks,
+                                           bool distinct);
 
 }  // namespace cria

@@ -15,15 +15,22 @@ void check_heads(std::size_t heads, std::size_t kv_heads) {
           "a multiple of kv_heads " + std::to_string(kv_heads) + ", below 2^31", heads);
 }
 
+void check_rotation(const cria_rope_options* options, std::size_t head_dim, const std::string& name) {
+  require_pointer(options, name.c_str());
+  const auto check = [&](bool ok, const char* field, const std::string& expected, auto actual) {
+    require(ok, (name + "." + field).c_str(), expected, actual);
+  };
+  check(options->struct_size >= sizeof(cria_rope_options), "struct_size",
+        "at least " + std::to_string(sizeof(cria_rope_options)), options->struct_size);
+  check(options->rotary_dim >= 2 && options->rotary_dim % 2 == 0 && options->rotary_dim <= head_dim, "rotary_dim",
+        "even, from 2 to head_dim " + std::to_string(head_dim), options->rotary_dim);
+  check(std::isfinite(options->theta) && options->theta > 0, "theta", "above 0", options->theta);
+  check(std::isfinite(options->scale) && options->scale > 0, "scale", "above 0", options->scale);
+}
+
 void check_rope(const cria_rope_options* options, std::size_t kv_heads, std::size_t head_dim) {
-  require_pointer(options, "options");
-  require(options->struct_size >= sizeof(cria_rope_options), "options.struct_size",
-          "at least " + std::to_string(sizeof(cria_rope_options)), options->struct_size);
+  check_rotation(options, head_dim, "options");
   check_heads(options->heads, kv_heads);
-  require(options->rotary_dim >= 2 && options->rotary_dim % 2 == 0 && options->rotary_dim <= head_dim,
-          "options.rotary_dim", "even, from 2 to head_dim " + std::to_string(head_dim), options->rotary_dim);
-  require(std::isfinite(options->theta) && options->theta > 0, "options.theta", "above 0", options->theta);
-  require(std::isfinite(options->scale) && options->scale > 0, "options.scale", "above 0", options->scale);
 }
 
 const Value& Program::checked(cria_value value, const char* name) const {

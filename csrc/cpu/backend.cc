@@ -8,6 +8,7 @@
 #include "../core/checked.h"
 #include "cache.h"
 #include "executor.h"
+#include "kv_move.h"
 #include "limits.h"
 #include "machine.h"
 #include "plan.h"
@@ -70,6 +71,57 @@ std::shared_ptr<Cache> CpuBackend::cache(const CacheShape& shape, std::size_t bl
 
 void CpuBackend::run(const Program& program, Cache& cache, const Batch& batch, const Cancel* cancel, float* result) {
   execute(kernels_, threads_, program, static_cast<const KvCache&>(cache), batch, cancel, result);
+}
+
+// copy(stored, bytes, place) for K and V of each head of each layer of the blocks, in the order of cria_cache_read.
+template <class Byte, class Copy>
+void CpuBackend::each_head(const KvCache& cache, std::span<const std::int32_t> blocks, Byte* data,
+                           const Copy& copy) const {
+  const std::size_t layers = cache.shape.layers, heads = cache.shape.kv_heads;
+  const std::size_t bytes = kv_head_bytes(cache.shape.type, cache.shape.head_dim);
+  const auto copy_layers = [&](std::size_t begin, std::size_t end) {
+    for (std::size_t unit = begin; unit < end; ++unit) {
+      const KvLayer layer = cache.layer(unit % layers);
+      const auto block = static_cast<std::size_t>(blocks[unit / layers]);
+      for (std::size_t head = 0; head < heads; ++head) {
+        Byte* place = data + (unit * heads + head) * 2 * bytes;
+        copy(layer.k_head(block, head), bytes, place);
+        copy(layer.v_head(block, head), bytes, place + bytes);
+      }
+    }
+  };
+  // As a run of the pool it takes its turn with the programs.
+  Pool::instance().parallel_for(blocks.size() * layers, grain(4 * heads * bytes), threads_, copy_layers);
+}
+
+void CpuBackend::read_blocks(const Cache& cache, std::span<const std::int32_t> blocks, std::uint8_t* out) {
+  each_head(static_cast<const KvCache&>(cache), blocks, out,
+            [](const std::uint8_t* stored, std::size_t size, std::uint8_t* copy) { std::memcpy(copy, stored, size); });
+}
+
+void CpuBackend::write_blocks(Cache& cache, std::span<const std::int32_t> blocks, const std::uint8_t* bytes) {
+  each_head(static_cast<const KvCache&>(cache), blocks, bytes,
+            [](std::uint8_t* stored, std::size_t size, const std::uint8_t* copy) { std::memcpy(stored, copy, size); });
+}
+
+void CpuBackend::move_slots(Cache& cache, const CacheMove& move) {
+  const auto& [type, layers, kv_heads, head_dim] = cache.shape;
+  std::vector<KvLayer> arenas;
+  for (std::size_t i = 0; i < layers; ++i) arenas.push_back(static_cast<const KvCache&>(cache).layer(i));
+  const std::vector<KvRun> runs = kv_runs(move.from, move.to);
+  KvMove operands{.layers = arenas.data(), .kv_heads = kv_heads, .runs = runs.data(), .run_count = runs.size()};
+  std::vector<float> cosine, sine;
+  if (move.rope != nullptr) {
+    operands.rotary_dim = move.rope->rotary_dim;
+    operands.halves = move.rope->halves != 0;
+    cosine.resize(operands.rotary_dim / 2);
+    sine.resize(operands.rotary_dim / 2);
+    rope_table(&move.shift, 1, operands.rotary_dim, move.rope->theta, move.rope->scale, cosine.data(), sine.data());
+    operands.cosine = cosine.data();
+    operands.sine = sine.data();
+  }
+  // A run reads and writes the lines of a block's keys and values, whole or in part.
+  run_kernel(kernels_.kv_move, operands, layers * kv_heads, 4 * runs.size() * kv_head_bytes(type, head_dim));
 }
 
 void CpuBackend::measure_limit(cria_limit limit, std::span<double> rates) {

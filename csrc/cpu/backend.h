@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../core/backend.h"
+#include "cache.h"
 #include "kernels.h"
 
 namespace cria::cpu {
@@ -21,6 +22,9 @@ class CpuBackend final : public Backend {
   std::shared_ptr<Tensor> vector(cria_type type, std::size_t size) override;
   std::shared_ptr<Cache> cache(const CacheShape& shape, std::size_t blocks) override;
   void run(const Program& program, Cache& cache, const Batch& batch, const Cancel* cancel, float* result) override;
+  void read_blocks(const Cache& cache, std::span<const std::int32_t> blocks, std::uint8_t* out) override;
+  void write_blocks(Cache& cache, std::span<const std::int32_t> blocks, const std::uint8_t* bytes) override;
+  void move_slots(Cache& cache, const CacheMove& move) override;
   void measure_limit(cria_limit limit, std::span<double> rates) override;
 
   void rmsnorm(std::size_t rows, std::size_t dim, const float* x, const float* weight, float eps, float* out) override;
@@ -38,6 +42,9 @@ class CpuBackend final : public Backend {
   template <class Operands>
   void run_kernel(void (*kernel)(const Operands&, std::size_t, std::size_t), const Operands& operands,
                   std::size_t units, std::size_t unit_bytes) const;
+
+  template <class Byte, class Copy>
+  void each_head(const KvCache& cache, std::span<const std::int32_t> blocks, Byte* bytes, const Copy& copy) const;
 
   const Kernels& kernels_;
   const unsigned threads_;

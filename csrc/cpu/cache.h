@@ -21,6 +21,7 @@ class KvCache final : public Cache {
     return {k, k + head_bytes_, shape.type, shape.kv_heads, shape.head_dim, blocks, kGroupBits, 2 * head_bytes_};
   }
   std::size_t bytes() const override { return memory_.bytes(); }
+  std::size_t block_bytes() const override { return shape.layers * (layer_bytes_ / blocks); }
 
  private:
   static constexpr unsigned kGroupBits = 5;

@@ -5,6 +5,7 @@
 #include "add.h"
 #include "attention.h"
 #include "embed.h"
+#include "kv_move.h"
 #include "matmul.h"
 #include "quantize.h"
 #include "rmsnorm.h"
@@ -22,6 +23,7 @@ struct Kernels {
   void (*matmul_q8)(const MatmulQ&, std::size_t, std::size_t);
   void (*matmul_f)(const MatmulF&, std::size_t, std::size_t);
   void (*rope)(const Rope&, std::size_t, std::size_t);
+  void (*kv_move)(const KvMove&, std::size_t, std::size_t);
   void (*attention)(const Attention&, std::size_t, std::size_t);
   void (*attention_merge)(const Attention&, std::size_t, std::size_t);
   void (*swiglu)(const SwiGlu&, std::size_t, std::size_t);

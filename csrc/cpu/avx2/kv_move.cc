@@ -1,0 +1,25 @@
+#include <immintrin.h>
+
+#include "../kv_move_runs.h"
+
+namespace cria::cpu::avx2 {
+namespace {
+
+void widen(const std::uint16_t* in, float* out) {
+  for (std::size_t i = 0; i < kKvBlock; i += 8) {
+    _mm256_store_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(in + i))));
+  }
+}
+
+void narrow(const float* in, std::uint16_t* out) {
+  for (std::size_t i = 0; i < kKvBlock; i += 8) {
+    const __m128i half = _mm256_cvtps_ph(_mm256_load_ps(in + i), _MM_FROUND_TO_NEAREST_INT);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), half);
+  }
+}
+
+}  // namespace
+
+void kv_move(const KvMove& op, std::size_t begin, std::size_t end) { move_units(op, begin, end, widen, narrow); }
+
+}  // namespace cria::cpu::avx2

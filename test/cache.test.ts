@@ -1,0 +1,455 @@
+import fc from "fast-check";
+import { describe, expect, onTestFinished, test } from "vitest";
+
+import { type Execution, type KvLayer, rope } from "../lib/kernels.js";
+import { blockBytes, blockTokens } from "../lib/kv-pool.js";
+import { type CacheHandle, type CacheShape, type DeviceHandle, native, type RopeOptions } from "../lib/native.js";
+import { Xoshiro128 } from "../lib/random.js";
+import { type Random, random } from "./support/arbitraries.js";
+import { expectSameBits } from "./support/compare.js";
+import { fromHalf } from "./support/half.js";
+import { executions, scalar } from "./support/isas.js";
+import { cacheTypes, headDims, kvLayer, randomKv, shuffled } from "./support/kv.js";
+
+/** A cache's values, as f32 numbers or as the bits of f16, in the order of cacheRead. */
+type Values = Float32Array | Uint16Array;
+
+const iota = (count: number) => Int32Array.from({ length: count }, (_, i) => i);
+
+const seeded = (seed: number): Random => {
+  const generator = Xoshiro128.fromSeed(seed);
+  return () => generator.next();
+};
+
+function openDevice({ isa = "scalar", threads = 1 }: Execution = scalar): DeviceHandle {
+  const device = native.deviceOpen("cpu", isa, threads);
+  onTestFinished(() => native.free(device));
+  return device;
+}
+
+/** A native cache, all of whose blocks are read and written together. */
+class Cache implements Disposable {
+  readonly handle: CacheHandle;
+
+  constructor(
+    device: DeviceHandle,
+    readonly shape: CacheShape,
+    readonly blocks: number,
+  ) {
+    this.handle = native.cacheCreate(device, shape, blocks);
+  }
+
+  async read(blocks: Int32Array = iota(this.blocks)): Promise<Values> {
+    const bytes = new Uint8Array(blocks.length * blockBytes(this.shape));
+    await native.cacheRead(this.handle, blocks, bytes);
+    return this.shape.type === "f32" ? new Float32Array(bytes.buffer) : new Uint16Array(bytes.buffer);
+  }
+
+  async write(values: Values, blocks: Int32Array = iota(this.blocks)): Promise<void> {
+    await native.cacheWrite(this.handle, blocks, new Uint8Array(values.buffer));
+  }
+
+  /** Fills it with values that are nearly all different, and returns them. */
+  async fill(next: Random): Promise<Values> {
+    const values = await this.read();
+    for (let i = 0; i < values.length; i++) values[i] = randomKv(this.shape.type, next);
+    await this.write(values);
+    return values;
+  }
+
+  [Symbol.dispose](): void {
+    native.free(this.handle);
+  }
+}
+
+/** Where a slot's key and value stand among a cache's values: for each layer and head, by dimension. */
+function placesOf({ layers, kvHeads, headDim }: CacheShape, slot: number): { keys: number[]; values: number[] }[] {
+  const [block, place] = [Math.floor(slot / blockTokens), slot % blockTokens];
+  return Array.from({ length: layers * kvHeads }, (_, i) => {
+    const base = (block * layers * kvHeads + i) * 2 * headDim * blockTokens;
+    return {
+      keys: Array.from({ length: headDim }, (_, d) => base + d * blockTokens + place),
+      values: Array.from({ length: headDim }, (_, d) => base + headDim * blockTokens + place * headDim + d),
+    };
+  });
+}
+
+/** The values with those of each slot copied, one after another. */
+function copied(shape: CacheShape, before: Values, from: Int32Array, to: Int32Array): Values {
+  const after = before.slice();
+  from.forEach((slot, i) => {
+    const target = placesOf(shape, to[i]!);
+    for (const [part, { keys, values }] of placesOf(shape, slot).entries()) {
+      for (const [d, at] of keys.entries()) after[target[part]!.keys[d]!] = after[at]!;
+      for (const [d, at] of values.entries()) after[target[part]!.values[d]!] = after[at]!;
+    }
+  });
+  return after;
+}
+
+const shapes: fc.Arbitrary<CacheShape> = fc.record({
+  type: cacheTypes,
+  layers: fc.constantFrom(1, 2, 3),
+  kvHeads: fc.constantFrom(1, 2, 5),
+  headDim: headDims,
+});
+
+/** Blocks of a cache: mostly few, or so many that they are in two of the arena's groups of 32. */
+const blockCounts = fc.oneof(
+  { weight: 4, arbitrary: fc.integer({ min: 1, max: 6 }) },
+  fc.integer({ min: 33, max: 40 }),
+);
+
+/** A sequence's slots, by its tokens, in blocks in random order. */
+function slotsOf(tokens: number, blocks: number, next: Random): Int32Array {
+  const table = shuffled(blocks, next);
+  return Int32Array.from({ length: tokens }, (_, i) => table[i >> 4]! * blockTokens + (i % blockTokens));
+}
+
+/** Moves in any order of any slots that are allowed: none is written twice, or read after it was written. */
+function anyMoves(blocks: number, next: Random): { from: Int32Array; to: Int32Array } {
+  const slots = blocks * blockTokens;
+  const to = Int32Array.from(shuffled(slots, next).slice(0, next() % Math.min(slots, 100)));
+  const written = new Set<number>();
+  const from = to.map((target) => {
+    let slot = next() % slots;
+    while (written.has(slot)) slot = next() % slots;
+    written.add(target);
+    return slot;
+  });
+  return { from, to };
+}
+
+/** The moves that a sequence needs that lost the tokens [at, at + removed). */
+function slideDown(slots: Int32Array, at: number, removed: number): { from: Int32Array; to: Int32Array } {
+  return { from: slots.slice(at + removed), to: slots.slice(at, slots.length - removed) };
+}
+
+describe("cacheRead and cacheWrite", () => {
+  test.each(executions)(
+    "$isa with $threads threads: what was written comes back, and nothing else",
+    async (execution) => {
+      await fc.assert(
+        fc.asyncProperty(shapes, blockCounts, random, async (shape, blocks, next) => {
+          using cache = new Cache(openDevice(execution), shape, blocks);
+          const before = await cache.fill(next);
+          expectSameBits(await cache.read(), before);
+
+          const some = Int32Array.from(shuffled(blocks, next).slice(0, 1 + (next() % blocks)));
+          const size = before.length / blocks;
+          const fresh = before.slice(0, some.length * size).map(() => randomKv(shape.type, next));
+          await cache.write(fresh, some);
+          const after = before.slice();
+          for (const [i, block] of some.entries()) after.set(fresh.subarray(i * size, (i + 1) * size), block * size);
+          expectSameBits(await cache.read(), after);
+          expectSameBits(await cache.read(some), fresh);
+        }),
+        { numRuns: 20 },
+      );
+    },
+  );
+
+  test("a block may be read twice, and no block at all", async () => {
+    using cache = new Cache(openDevice(), { type: "f32", layers: 2, kvHeads: 1, headDim: 8 }, 2);
+    const all = await cache.fill(seeded(1));
+    const half = all.length / 2;
+    const twice = await cache.read(Int32Array.of(1, 1));
+    expectSameBits(twice.subarray(0, half), all.subarray(half));
+    expectSameBits(twice.subarray(half), all.subarray(half));
+    expect(await cache.read(new Int32Array(0))).toHaveLength(0);
+  });
+
+  test("the order is that of the documentation: what a program writes is where it says", async () => {
+    await fc.assert(
+      fc.asyncProperty(shapes, blockCounts, random, async (shape, blocks, next) => {
+        const written = await writeAt(shape, blocks, { positions: iota(blocks * blockTokens), next });
+        expectSameBits(await written.cache.read(), inOrder(shape, written.layers));
+        written.cache[Symbol.dispose]();
+      }),
+      { numRuns: 20 },
+    );
+  });
+
+  test("refuse what does not fit", async () => {
+    using cache = new Cache(openDevice(), { type: "f16", layers: 1, kvHeads: 1, headDim: 8 }, 4);
+    const bytes = (blocks: number) => new Uint8Array(512 * blocks);
+    for (const copy of [native.cacheRead, native.cacheWrite]) {
+      const refused = (blocks: Int32Array, array: Uint8Array) =>
+        expect((async () => copy(cache.handle, blocks, array))()).rejects;
+      const name = copy === native.cacheRead ? "out" : "bytes";
+      await refused(Int32Array.of(0, 4), bytes(2)).toMatchObject({
+        name: "RangeError",
+        code: "ERR_CRIA_ARGUMENT",
+        message: "blocks[1]: must be from 0 to 4 - 1, not 4",
+      });
+      await refused(Int32Array.of(-1), bytes(1)).toMatchObject({
+        message: "blocks[0]: must be from 0 to 4 - 1, not -1",
+      });
+      await refused(Int32Array.of(1), bytes(2)).toMatchObject({
+        name: "RangeError",
+        message: `${name}: its length must be 512, not 1024`,
+      });
+      await refused(Int32Array.of(1), bytes(0)).toMatchObject({
+        message: `${name}: its length must be 512, not 0`,
+      });
+    }
+    await expect(native.cacheWrite(cache.handle, Int32Array.of(2, 1, 2), bytes(3))).rejects.toMatchObject({
+      message: "blocks: must name each block once, not 2 twice",
+    });
+  });
+
+  test("an array that is detached meanwhile is not written to", async () => {
+    using cache = new Cache(openDevice(), { type: "f16", layers: 1, kvHeads: 1, headDim: 8 }, 1);
+    const out = new Uint8Array(512);
+    const reading = native.cacheRead(cache.handle, Int32Array.of(0), out);
+    structuredClone(out, { transfer: [out.buffer as ArrayBuffer] });
+    await expect(reading).rejects.toMatchObject({ name: "TypeError", message: "out: must not be detached" });
+  });
+});
+
+const turns: fc.Arbitrary<Omit<RopeOptions, "rotaryDim"> & { share: number }> = fc.record({
+  heads: fc.constant(0),
+  halves: fc.boolean(),
+  theta: fc.constantFrom(10_000, 500_000),
+  scale: fc.constantFrom(1, 4),
+  share: fc.double({ min: 0, max: 1, noNaN: true }),
+});
+
+const turnOf = ({ share, ...turn }: { share: number } & Omit<RopeOptions, "rotaryDim">, { headDim }: CacheShape) => ({
+  ...turn,
+  rotaryDim: 2 + 2 * Math.floor((share * (headDim - 2)) / 2),
+});
+
+describe("cacheMove", () => {
+  test.each(executions)("$isa with $threads threads copies slots bit for bit, in any order", async (execution) => {
+    await fc.assert(
+      fc.asyncProperty(shapes, blockCounts, random, async (shape, blocks, next) => {
+        using cache = new Cache(openDevice(execution), shape, blocks);
+        const before = await cache.fill(next);
+        const { from, to } = anyMoves(blocks, next);
+        await native.cacheMove(cache.handle, from, to, 0, undefined);
+        expectSameBits(await cache.read(), copied(shape, before, from, to));
+      }),
+      { numRuns: 30 },
+    );
+  });
+
+  test.each(executions)("$isa with $threads threads copies whole blocks, and slides tokens down", async (execution) => {
+    await fc.assert(
+      fc.asyncProperty(shapes, blockCounts, random, async (shape, blocks, next) => {
+        using cache = new Cache(openDevice(execution), shape, blocks);
+        let expected = await cache.fill(next);
+        const slots = slotsOf(1 + (next() % (blocks * blockTokens)), blocks, next);
+        const at = next() % slots.length;
+        const removed = next() % (slots.length - at);
+        const moves = [slideDown(slots, at, removed)];
+        if (blocks > 1)
+          moves.push({ from: iota(blockTokens), to: iota(blockTokens).map((slot) => slot + blockTokens) });
+        for (const { from, to } of moves) {
+          await native.cacheMove(cache.handle, from, to, 0, undefined);
+          expected = copied(shape, expected, from, to);
+        }
+        expectSameBits(await cache.read(), expected);
+      }),
+      { numRuns: 20 },
+    );
+  });
+
+  test("turns keys to where they would have been written, and leaves values as they are", async () => {
+    await fc.assert(
+      fc.asyncProperty(shapes, turns, fc.integer({ min: 1, max: 40 }), random, async (shape, turn, removed, next) => {
+        const tokens = 64;
+        const options = turnOf(turn, shape);
+        const blocks = tokens / blockTokens;
+        const seed = next();
+        const write = (shift: number) => {
+          const positions = iota(tokens).map((i) => i + 100 + shift);
+          return writeAt(shape, blocks, { positions, next: seeded(seed), turn: options });
+        };
+        const [moved, direct] = [await write(0), await write(-removed)];
+        const table = iota(tokens);
+        await native.cacheMove(moved.cache.handle, table, table, -removed, options);
+        const [actual, expected] = [await moved.cache.read(), await direct.cache.read()];
+        for (const slot of table) expectTurned(shape, slot, actual, expected);
+        moved.cache[Symbol.dispose]();
+        direct.cache[Symbol.dispose]();
+      }),
+      { numRuns: 40 },
+    );
+  });
+
+  test("turns slots on their way, those of the dimensions that turn alone", async () => {
+    await fc.assert(
+      fc.asyncProperty(shapes, blockCounts, turns, random, async (shape, blocks, turn, next) => {
+        using cache = new Cache(openDevice(), shape, blocks);
+        const before = await cache.fill(next);
+        const { from, to } = anyMoves(blocks, next);
+        const options = turnOf(turn, shape);
+        await native.cacheMove(cache.handle, from, to, 7, options);
+        const moved = await cache.read();
+
+        // The same in two steps: copies, and a turn of each in its place.
+        await cache.write(before);
+        await native.cacheMove(cache.handle, from, to, 0, undefined);
+        await native.cacheMove(cache.handle, to, to, 7, options);
+        expectSameBits(moved, await cache.read());
+        const copies = copied(shape, before, from, to);
+        for (const slot of to) {
+          for (const { keys, values } of placesOf(shape, slot)) {
+            expectSameAt([...keys.slice(options.rotaryDim), ...values], moved, copies);
+          }
+        }
+      }),
+      { numRuns: 20 },
+    );
+  });
+
+  test.each(executions)("$isa with $threads threads gives the scalar kernel's bits", async (execution) => {
+    await fc.assert(
+      fc.asyncProperty(shapes, blockCounts, turns, random, async (shape, blocks, turn, next) => {
+        using cache = new Cache(openDevice(execution), shape, blocks);
+        using specified = new Cache(openDevice(), shape, blocks);
+        await specified.write(await cache.fill(next));
+        const shift = 1 - (next() % 5000);
+        for (const { from, to } of [
+          anyMoves(blocks, next),
+          slideDown(slotsOf(blocks * blockTokens, blocks, next), 3, 5),
+        ]) {
+          for (const { handle } of [cache, specified]) {
+            await native.cacheMove(handle, from, to, shift, turnOf(turn, shape));
+          }
+        }
+        expectSameBits(await cache.read(), await specified.read());
+      }),
+      { numRuns: 30 },
+    );
+  });
+
+  test("refuses slots that are none, that come twice, or that were written before they are read", async () => {
+    using cache = new Cache(openDevice(), { type: "f32", layers: 1, kvHeads: 1, headDim: 8 }, 2);
+    const options = { heads: 0, rotaryDim: 8, halves: false, theta: 10_000, scale: 1 };
+    const refused = (from: number[], to: number[], shift = 0, rope: unknown = undefined) =>
+      expect(
+        (async () =>
+          native.cacheMove(cache.handle, Int32Array.from(from), Int32Array.from(to), shift, rope as RopeOptions))(),
+      ).rejects;
+    const before = await cache.fill(seeded(1));
+    await refused([1], [1, 2]).toMatchObject({ message: "to: its length must be 1, not 2" });
+    await refused([1, 32], [2, 3]).toMatchObject({
+      name: "RangeError",
+      code: "ERR_CRIA_ARGUMENT",
+      message: "from[1]: must be from 0 to 32 - 1, not 32",
+    });
+    await refused([1], [-1]).toMatchObject({ message: "to[0]: must be from 0 to 32 - 1, not -1" });
+    await refused([1, 2], [3, 3]).toMatchObject({ message: "to: must name each slot once, not 3 twice" });
+    await refused([0, 1], [1, 2]).toMatchObject({
+      message: "from: must name no slot that was moved to before, not 1, to which move 0 goes, for move 1",
+    });
+    await refused([1], [0], -1).toMatchObject({ name: "TypeError", message: "rope: must be an object, not undefined" });
+    await refused([1], [0], 0.5, options).toMatchObject({ message: "shift: must be a 32-bit integer, not 0.5" });
+    const wrong = (changes: object, message: string) =>
+      refused([1], [0], -1, { ...options, ...changes }).toMatchObject({ name: "RangeError", message });
+    await wrong({ rotaryDim: 10 }, "rope.rotaryDim: must be even, from 2 to headDim 8, not 10");
+    await wrong({ rotaryDim: 3 }, "rope.rotaryDim: must be even, from 2 to headDim 8, not 3");
+    await wrong({ theta: 0 }, "rope.theta: must be above 0, not 0");
+    await wrong({ scale: Number.NaN }, "rope.scale: must be above 0, not nan");
+    expectSameBits(await cache.read(), before);
+    await native.cacheMove(cache.handle, Int32Array.of(1, 2), Int32Array.of(0, 1), 0, undefined); // the order that slides
+  });
+});
+
+/** Fails unless both hold the same there. An expect for each would take most of the tests' time. */
+function expectSameAt(places: readonly number[], actual: Values, expected: Values): void {
+  const wrong = places.find((at) => !Object.is(actual[at], expected[at]));
+  if (wrong !== undefined) expect.fail(`at ${wrong}: ${actual[wrong]}, not ${expected[wrong]}`);
+}
+
+/** Fails unless a slot's values are the same, and its keys to what rounding them twice costs. */
+function expectTurned(shape: CacheShape, slot: number, actual: Values, expected: Values): void {
+  const widen = shape.type === "f32" ? (x: number) => x : fromHalf;
+  for (const { keys, values } of placesOf(shape, slot)) {
+    expectSameAt(values, actual, expected);
+    // A turn adds two products, each no larger than the key. In f32 its angle's sine and cosine, and the three angles'
+    // difference, are as uncertain: 8 half units of 2^-24. In f16 it is the rounding before the turn and the one after.
+    const size = Math.hypot(...keys.map((at) => widen(expected[at]!)));
+    const unit = shape.type === "f32" ? 8 * 2 ** -24 : 2.5 * 2 ** -11;
+    for (const at of keys) {
+      const error = Math.abs(widen(actual[at]!) - widen(expected[at]!));
+      if (!(error <= unit * size + 2 ** -24)) {
+        expect.fail(`slot ${slot}, at ${at}: ${widen(actual[at]!)}, not ${widen(expected[at]!)}, of a key of ${size}`);
+      }
+    }
+  }
+}
+
+/**
+ * A cache to which a program wrote random keys and values at the positions, token i in slot i, and the layers to which
+ * the kernel wrote the same.
+ */
+async function writeAt(
+  shape: CacheShape,
+  blocks: number,
+  { positions, next, turn }: { positions: Int32Array; next: Random; turn?: RopeOptions },
+): Promise<{ cache: Cache; layers: KvLayer[] }> {
+  const { type, layers: count, kvHeads, headDim } = shape;
+  const options = { ...(turn ?? { rotaryDim: headDim, halves: false, theta: 10_000, scale: 1 }), heads: kvHeads };
+  const tokens = positions.length;
+  const width = 3 * kvHeads * headDim;
+  const draw = () => Float32Array.from({ length: tokens * width }, () => next() / 2 ** 31 - 1);
+  const rows = Array.from({ length: count }, draw);
+  const device = openDevice();
+
+  const program = native.programCreate(device, shape);
+  const qkv = native.programValue(program, "tokens", width);
+  const result = native.programValue(program, "outputs", width);
+  for (const [layer, { buffer }] of rows.entries()) {
+    const table = native.matrixCreate(device, "f32", tokens, width);
+    native.tensorPack(table, 0, tokens, new Uint8Array(buffer));
+    native.programEmbed(program, table, qkv);
+    native.programRope(program, qkv, layer, options);
+    native.free(table);
+  }
+  native.programSelect(program, qkv, result);
+  native.programFinish(program, result);
+
+  const cache = new Cache(device, shape, blocks);
+  const batch = {
+    tokens: iota(tokens),
+    positions,
+    lengths: Int32Array.of(tokens),
+    pasts: Int32Array.of(0),
+    blockCounts: Int32Array.of(blocks),
+    blocks: iota(blocks),
+    outputs: new Int32Array(0),
+  };
+  await native.programRun(program, cache.handle, batch, width, undefined);
+  native.free(program);
+
+  const layers = Array.from({ length: count }, () => kvLayer({ type, blocks, kvHeads, headDim }, () => 0));
+  const sequences = [{ length: tokens, past: 0, blocks: [...iota(blocks)] }];
+  const { heads, rotaryDim, halves, theta, scale } = options;
+  const pairing = halves ? "halves" : "adjacent";
+  for (const [i, layer] of layers.entries()) {
+    rope({ qkv: rows[i]!, positions, sequences, cache: layer, heads, rotaryDim, pairing, theta, scale, ...scalar });
+  }
+  return { cache, layers };
+}
+
+/** Layers as cacheRead gives them. */
+function inOrder({ kvHeads, headDim }: CacheShape, layers: readonly KvLayer[]): Values {
+  const size = headDim * blockTokens;
+  const { blocks, k } = layers[0]!;
+  const values = new (k.constructor as new (length: number) => Values)(2 * k.length * layers.length);
+  let at = 0;
+  for (let block = 0; block < blocks; block++) {
+    for (const { k, v } of layers) {
+      for (let head = block * kvHeads; head < (block + 1) * kvHeads; head++) {
+        for (const part of [k, v]) {
+          values.set(part.subarray(head * size, (head + 1) * size), at);
+          at += size;
+        }
+      }
+    }
+  }
+  return values;
+}
