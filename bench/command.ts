@@ -20,6 +20,7 @@ import { findPeer } from "./peers/peer.js";
 import { machineText, modelsText, opText, opTitles, reportText } from "./report.js";
 import { readReport } from "./report-file.js";
 import type { Report } from "./schema.js";
+import { measureServing } from "./serving.js";
 import { shapes } from "./shapes.js";
 import type { TokensOptions } from "./tokens.js";
 
@@ -38,6 +39,7 @@ const options = {
   prompt: { value: "N", help: "tokens of the prompt; 128 by default" },
   gen: { value: "N", help: "tokens generated; 64 by default" },
   context: { value: "N", help: "tokens before those; as many as the prompt's by default" },
+  serving: { help: "measure what many sequences at once come to: batches, known prefixes, waiting, the pool" },
   sequences: { value: "N", help: "sequences that are generated together; 1 by default" },
   peer: { value: "PEER", help: "measured in turn, on the same weights: node-llama-cpp, or llama-bench:PATH" },
   "peer-dir": { value: "DIR", help: "where node-llama-cpp is installed; the current folder, or one above, by default" },
@@ -66,10 +68,27 @@ const conditions: readonly { options: readonly Option[]; must: "only stand with"
       other: "ops",
     },
     { options: ["peer", "peer-dir", "write-gguf", "device", "cache"], must: "not stand with", other: "ops" },
+    {
+      options: ["ops", "prompt", "gen", "context", "sequences", "peer", "write-gguf"],
+      must: "not stand with",
+      other: "serving",
+    },
     { options: ["shape", "format"], must: "not stand with", other: "model" },
     { options: ["peer-dir"], must: "only stand with", other: "peer" },
     {
-      options: ["ops", "shape", "format", "model", "prompt", "gen", "context", "sequences", "peer", "write-gguf"],
+      options: [
+        "ops",
+        "serving",
+        "shape",
+        "format",
+        "model",
+        "prompt",
+        "gen",
+        "context",
+        "sequences",
+        "peer",
+        "write-gguf",
+      ],
       must: "not stand with",
       other: "from",
     },
@@ -134,6 +153,7 @@ type Work = (show: (text: string) => void) => Promise<Report>;
 async function workOf(args: BenchArguments, io: Io): Promise<Work> {
   const from = args.text("from");
   if (from !== undefined) return await readEach(from, args);
+  if (args.flag("serving")) return measureServed(args, io);
   return args.text("ops") === undefined ? measureModel(args, io) : measureEachOp(args, io);
 }
 
@@ -156,6 +176,18 @@ function measureModel(args: BenchArguments, io: Io): Work {
       measureBeside(peer, args.text("write-gguf"), { ...running, ...wanted }),
     );
     const report = { ...reportOf(args.argv, limits, results), ...(ratios && { ratios }) };
+    show(reportText(report));
+    return report;
+  };
+}
+
+function measureServed(args: BenchArguments, io: Io): Work {
+  const { shape, format, model } = tokensWanted(args);
+  return async (show) => {
+    const { limits, results } = await loadWith(args, io, (running) =>
+      measureServing({ ...running, shape, format, ...given({ model }) }),
+    );
+    const report = reportOf(args.argv, limits, results);
     show(reportText(report));
     return report;
   };

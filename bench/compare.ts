@@ -65,7 +65,7 @@ function change(old: Result, now: Result): Change {
   return { result: now, old: old.value, ratio, gain, verdict: counts ? (gain > 1 ? "faster" : "slower") : "noise" };
 }
 
-const lessIsBetter = ({ unit }: Result) => unit === "s" || unit === "x";
+const lessIsBetter = ({ unit }: Result) => ["s", "µs", "x"].includes(unit);
 
 /** What people read: a line for each, and one for all. */
 export function compareText(path: string, old: Report, { changes, onlyOld, onlyNew }: Comparison): string {

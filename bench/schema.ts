@@ -53,7 +53,7 @@ export interface Result {
   threads: number;
   /** The median. */
   value: number;
-  unit: "tok/s" | "GB/s" | "GOP/s" | "GFLOP/s" | "s" | "x";
+  unit: "tok/s" | "GB/s" | "GOP/s" | "GFLOP/s" | "s" | "µs" | "x";
   /** What the machine allows at most, in the same unit and on as many threads; null where no limit was measured. */
   limit: number | null;
   /** value / limit. */

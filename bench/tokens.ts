@@ -73,7 +73,7 @@ export const limitsBeside = (limits: Limits, rounds: readonly Round[]): Limits =
     rounds.map((round) => round.readGBs),
   );
 
-interface Opened {
+export interface Opened {
   name: string;
   runtime: Runtime;
   /** That most of the weights have. */
@@ -94,6 +94,7 @@ export class TokensBench implements Disposable {
   readonly #signal: AbortSignal | undefined;
   /** The blocks of each sequence that is decoded. */
   readonly #tables: number[][];
+  #prompts = 0;
 
   /** Use {@link open}. */
   private constructor(opened: Opened, options: TokensOptions) {
@@ -114,7 +115,7 @@ export class TokensBench implements Disposable {
     // A cache for many sequences exceeds what a model was trained for, and needs no warning.
     const wanted = { ...options, contextLength, onWarning: () => undefined };
     using made = new Cleanup();
-    const opened = options.model === undefined ? await make(wanted) : await load(options.model, wanted);
+    const opened = await openModel(wanted);
     made.defer(opened.dispose);
     const bench = new TokensBench(opened, options);
     const { device, pool } = opened.runtime;
@@ -155,9 +156,11 @@ export class TokensBench implements Disposable {
   async #prefill(count: number): Promise<number> {
     const { runtime } = this.#opened;
     using sequence = runtime.sequence();
-    const tokens = Int32Array.from({ length: count }, (_, i) => scattered(i, runtime.config));
+    // Another prompt each time: the prefix cache would know the last one's blocks.
+    const first = this.#prompts++;
+    const tokens = Int32Array.from({ length: count }, (_, i) => scattered(first + i, runtime.config));
     const started = performance.now();
-    await sequence.forward(tokens, "last", this.#signal);
+    await sequence.forward(tokens, "last", { signal: this.#signal });
     return performance.now() - started;
   }
 
@@ -299,7 +302,14 @@ const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(3)} GB`;
 /** A token for each i: by a prime's steps, so that no two neighbours are alike. */
 export const scattered = (i: number, { vocab }: LlamaConfig) => (i * 7919 + 1) % vocab;
 
-async function load(path: string, options: TokensOptions): Promise<Opened> {
+/** What decides which model is measured. */
+export type ModelWanted = Pick<TokensOptions, "model" | "name" | "shape" | "format"> & ModelOptions;
+
+/** Loads or makes it. */
+export const openModel = (options: ModelWanted): Promise<Opened> =>
+  options.model === undefined ? make(options) : load(options.model, options);
+
+async function load(path: string, options: ModelWanted): Promise<Opened> {
   const started = performance.now();
   const index = await readModel(path);
   const model = await loadIndexed(index, tokenizerOf(path, index.vocabulary), options, started);
@@ -314,7 +324,7 @@ async function load(path: string, options: TokensOptions): Promise<Opened> {
   };
 }
 
-async function make(options: TokensOptions): Promise<Opened> {
+async function make(options: ModelWanted): Promise<Opened> {
   const { shape, format } = options;
   using made = new Cleanup();
   const device = made.use(new Device(options));

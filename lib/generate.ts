@@ -104,7 +104,7 @@ export class Generation implements AsyncIterable<string> {
     const watcher = new StopWatcher(this.#stops);
     const tokens: number[] = [];
     const [prefill, decode] = [new Stopwatch(), new Stopwatch()];
-    const next = async (read: Int32Array) => this.#choose(await sequence.forward(read, "last", signal), read);
+    const next = async (read: Int32Array) => this.#choose(await sequence.forward(read, "last", { signal }), read);
     let text = "";
     let finishReason: FinishReason | undefined;
 

@@ -9,11 +9,14 @@ export {
 } from "./device.js";
 export { CriaError, CriaFileError, type ErrorCode } from "./errors.js";
 export type { FinishReason, GenerateOptions, Generation, GenerationResult, Timings } from "./generate.js";
-export type { KvPool, KvSequence } from "./kv-pool.js";
+export type { KvPool, KvPoolStatistics } from "./kv-pool.js";
+export type { KvSequence } from "./kv-sequence.js";
 export { loadModel, type Model, type ModelOptions } from "./model.js";
 export { type CacheShape, type NativeBatch, Program, type RopeOptions, type Value } from "./program.js";
-export type { Runtime, RuntimeOptions, Sequence } from "./runtime.js";
+export type { Runtime, RuntimeOptions } from "./runtime.js";
 export { Sampler, type SamplerOptions } from "./sampler.js";
+export type { Scheduler } from "./scheduler.js";
+export type { ForwardOptions, Sequence, Wanted } from "./sequence.js";
 export type { TokenDecoder } from "./text/decoder.js";
 export { Tokenizer } from "./text/tokenizer.js";
 export { tinyModel } from "./tiny.js";

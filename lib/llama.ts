@@ -59,6 +59,11 @@ export function llamaCache({ layers, kvHeads, headDim }: LlamaConfig, type: Cach
   return { type, layers, kvHeads, headDim };
 }
 
+/** The positions' turns of queries and keys. */
+export function llamaRope({ heads, rope }: LlamaConfig): RopeOptions {
+  return { heads, rotaryDim: rope.dim, halves: rope.pairing === "halves", theta: rope.theta, scale: rope.scale };
+}
+
 /**
  * The forward pass's values: the floats of each, for every token of a batch or for every output asked for. Gate and up
  * have one only where their types differ.
@@ -79,14 +84,7 @@ export function llamaValues({ dim, heads, kvHeads, headDim, ffn, vocab }: LlamaC
 /** The forward pass: token ids to logits. Past the last block's keys and values, only wanted tokens go on. */
 export function recordLlama(device: Device, config: LlamaConfig, weights: LlamaWeights, cache: CacheShape): Program {
   const { heads, eps } = config;
-  const rope: RopeOptions = {
-    heads,
-    rotaryDim: config.rope.dim,
-    halves: config.rope.pairing === "halves",
-    theta: config.rope.theta,
-    scale: config.rope.scale,
-  };
-
+  const rope = llamaRope(config);
   const program = new Program(device, cache);
   const widths = llamaValues(config);
   const tokens = valuesOf(program, "tokens", widths.tokens);

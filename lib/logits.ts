@@ -1,4 +1,5 @@
-import { chunkTokens, type Sequence } from "./runtime.js";
+import { chunkTokens } from "./scheduler.js";
+import type { Sequence } from "./sequence.js";
 
 /**
  * The logits after each of the tokens that follow in a sequence, a chunk of tokens at a time: those of all tokens of a
@@ -13,6 +14,6 @@ export async function* logitsInChunks(
   signal?: AbortSignal,
 ): AsyncGenerator<Float32Array> {
   for (let from = 0; from < tokens.length; from += chunkTokens) {
-    yield await sequence.forward(tokens.subarray(from, from + chunkTokens), "all", signal);
+    yield await sequence.forward(tokens.subarray(from, from + chunkTokens), "all", { signal });
   }
 }

@@ -5,7 +5,7 @@
 import { beforeAll, describe, test } from "vitest";
 
 import { Device, type DeviceOptions } from "../lib/device.js";
-import { KvSequence } from "../lib/kv-pool.js";
+import { KvSequence } from "../lib/kv-sequence.js";
 import { loadLlama } from "../lib/llama.js";
 import { Xoshiro128 } from "../lib/random.js";
 import { Runtime } from "../lib/runtime.js";

@@ -39,6 +39,9 @@ function thrown(call: () => unknown): unknown {
   return expect.fail("nothing was thrown");
 }
 
+/** Until the step that takes what waits by now has begun. */
+const runBegins = () => new Promise<void>((resolve) => setImmediate(() => setImmediate(resolve)));
+
 const allFree = ({ runtime: { pool } }: Model) => pool.freeBlocks === pool.blocks;
 
 let model: Model;
@@ -329,6 +332,7 @@ describe("sequences", () => {
     const it = await load({ isa: "scalar", threads: 1, contextLength: 512 });
     const sequence = it.sequence();
     const reading = sequence.forward(new Int32Array(200).fill(300), "last");
+    await runBegins();
     sequence.dispose();
     expect(allFree(it)).toBe(false);
     await reading;

@@ -1,6 +1,6 @@
 import { llamaValues } from "../llama.js";
 import { cacheBytes } from "../model.js";
-import { chunkTokens } from "../runtime.js";
+import { chunkTokens } from "../scheduler.js";
 import { readModel } from "../weights/model-file.js";
 import { type LlamaConfig, type ModelIndex, type TensorInfo, type WeightType, weightBytes } from "../weights/source.js";
 import { columns, command } from "./command.js";

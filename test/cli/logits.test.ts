@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { describe, expect, it, type TestContext } from "vitest";
 
 import { loadModel } from "../../lib/model.js";
-import { chunkTokens } from "../../lib/runtime.js";
+import { chunkTokens } from "../../lib/scheduler.js";
 import { tinyModel } from "../../lib/tiny.js";
 import { dataFile, needFiles } from "../support/data.js";
 import { nmse } from "../support/float64.js";

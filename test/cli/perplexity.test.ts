@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 
 import { loadModel } from "../../lib/model.js";
-import { chunkTokens } from "../../lib/runtime.js";
+import { chunkTokens } from "../../lib/scheduler.js";
 import { tinyModel } from "../../lib/tiny.js";
 import { dataFile, needFiles } from "../support/data.js";
 import { temporaryFolder } from "../support/gguf-writer.js";

@@ -1,0 +1,182 @@
+/// <reference lib="esnext.disposable" preserve="true" />
+import { CriaError, integer, outOfRange, wrongType } from "./errors.js";
+import { KvSequence } from "./kv-sequence.js";
+import type { Runtime } from "./runtime.js";
+import type { Priority } from "./scheduler.js";
+
+/** The tokens after which logits are wanted. */
+export type Wanted = "all" | "last" | "none";
+
+export interface ForwardOptions {
+  /** Stops the reading within an op. */
+  signal?: AbortSignal | undefined;
+  /** Among sequences that wait for their turn the higher goes first. Default: 0. */
+  priority?: Priority | undefined;
+  /** Called after each chunk with the tokens read so far, those found in the prefix cache among them, and all there are. */
+  onProgress?: ((read: number, total: number) => void) | undefined;
+}
+
+/** A sequence of tokens that the model has read, and whose keys and values the cache holds. */
+export class Sequence {
+  readonly #runtime: Runtime;
+  readonly #kv: KvSequence;
+  #tokens: Int32Array<ArrayBufferLike> = new Int32Array(64);
+  #length = 0;
+  #busy = false;
+  #disposed = false;
+
+  /** {@link Runtime.sequence} makes it. */
+  constructor(runtime: Runtime, kv: KvSequence = new KvSequence(runtime.pool)) {
+    this.#runtime = runtime;
+    this.#kv = kv;
+    runtime.scheduler.enter(this);
+  }
+
+  /** Tokens that the model has read. */
+  get length(): number {
+    return this.#length;
+  }
+
+  /** Those tokens; what a removed range held is not among them. The view is valid until more are read. */
+  get tokens(): Int32Array {
+    return this.#tokens.subarray(0, this.#length);
+  }
+
+  /** Whether tokens are being read, or wait to be. */
+  get busy(): boolean {
+    return this.#busy;
+  }
+
+  /** Its place in the cache, for the scheduler. */
+  get kv(): KvSequence {
+    return this.#kv;
+  }
+
+  /**
+   * Reads the tokens that follow, together with whatever other sequences of the runtime read at the same time: what
+   * comes out is, bit for bit, what comes out alone.
+   *
+   * Of an empty sequence the full blocks that the prefix cache has are not read again, where no logits of theirs are
+   * wanted.
+   *
+   * @returns [tokens, vocab] logits for "all", [vocab] for "last", none for "none"
+   * @throws TypeError where `tokens` is no Int32Array, RangeError where it is empty or holds what is no token
+   * @throws CriaError ERR_CRIA_CONTEXT where they exceed the context, ERR_CRIA_STATE while others are read; none is then
+   *   read
+   * @throws CriaError ERR_CRIA_CACHE_FULL where the pool has no room for them, ERR_CRIA_ABORTED when `signal` stops it,
+   *   ERR_CRIA_DISPOSED after `dispose`; the tokens of chunks that were read by then stay read
+   */
+  async forward(tokens: Int32Array, wanted: Wanted, options: ForwardOptions = {}): Promise<Float32Array> {
+    if (!(tokens instanceof Int32Array)) throw wrongType("tokens", "an Int32Array", tokens);
+    if (!["all", "last", "none"].includes(wanted)) throw outOfRange("wanted", "all, last or none", wanted);
+    this.#require("must have read the tokens before first");
+    integer("tokens.length", tokens.length, 1);
+    const { contextLength, config, scheduler } = this.#runtime;
+    const left = contextLength - this.#length;
+    if (tokens.length > left) {
+      throw new CriaError(
+        "ERR_CRIA_CONTEXT",
+        `tokens: must be at most ${left}, what is left of the context's ${contextLength}, not ${tokens.length}`,
+      );
+    }
+    const wrong = tokens.findIndex((token) => token < 0 || token >= config.vocab);
+    if (wrong >= 0) throw outOfRange(`tokens[${wrong}]`, `a token from 0 to ${config.vocab - 1}`, tokens[wrong]);
+
+    const known = this.#length;
+    const target = known + tokens.length;
+    this.#append(tokens, target);
+    this.#busy = true;
+    try {
+      return await scheduler.read(this, this.#tokens.subarray(0, target), known, wanted, options);
+    } finally {
+      // What was read before stays known where the cache lost it: it is read again when it is needed.
+      this.#length = Math.max(known, Math.min(target, this.#kv.length));
+      this.#busy = false;
+      if (this.#disposed) this.#free();
+    }
+  }
+
+  /**
+   * A sequence that has read the same tokens. It shares their keys and values until one of the two writes to a block.
+   *
+   * @throws CriaError ERR_CRIA_STATE while tokens are read, ERR_CRIA_DISPOSED after `dispose`
+   */
+  fork(): Sequence {
+    this.#require("must have read its tokens before it is forked");
+    const fork = new Sequence(this.#runtime, this.#kv.fork());
+    fork.#append(this.tokens, this.#length);
+    fork.#length = this.#length;
+    return fork;
+  }
+
+  /**
+   * Forgets the tokens from `length` on.
+   *
+   * @throws RangeError where `length` is not from 0 to what was read
+   * @throws CriaError ERR_CRIA_STATE while tokens are read, ERR_CRIA_DISPOSED after `dispose`
+   */
+  truncate(length: number): void {
+    this.#require("must have read its tokens before they are forgotten");
+    integer("length", length, 0, this.#length);
+    if (length < this.#kv.length) this.#kv.truncate(length);
+    this.#length = length;
+  }
+
+  /**
+   * Forgets the tokens [begin, end). Those after them take their positions; their keys are turned to them, and their
+   * values still know what was there: the sequence goes on as if it had read a text that it half remembers.
+   *
+   * @throws RangeError where [begin, end) is not within what was read
+   * @throws CriaError ERR_CRIA_CACHE_FULL where blocks shared with other sequences cannot be copied, ERR_CRIA_STATE while
+   *   tokens are read, ERR_CRIA_DISPOSED after `dispose`
+   */
+  async removeRange(begin: number, end: number): Promise<void> {
+    this.#require("must have read its tokens before they are forgotten");
+    integer("begin", begin, 0, this.#length);
+    integer("end", end, begin, this.#length);
+    this.#busy = true;
+    try {
+      await this.#runtime.scheduler.removeRange(this, this.tokens, begin, end);
+      this.#tokens.copyWithin(begin, end, this.#length);
+      this.#length -= end - begin;
+    } finally {
+      this.#busy = false;
+      if (this.#disposed) this.#free();
+    }
+  }
+
+  /** Gives the cache's blocks back, for other sequences: at once, or when the run that writes to them is done. */
+  dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    if (!this.#busy) this.#free();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  get disposed(): boolean {
+    return this.#disposed;
+  }
+
+  #free(): void {
+    this.#kv.free();
+    this.#runtime.scheduler.leave(this);
+  }
+
+  #require(idle: string): void {
+    if (this.#disposed) throw new CriaError("ERR_CRIA_DISPOSED", "sequence: was disposed");
+    if (this.#busy) throw new CriaError("ERR_CRIA_STATE", `sequence: ${idle}`);
+  }
+
+  /** Puts `tokens` after those that were read, `target` then being all. They count as read when they are. */
+  #append(tokens: Int32Array, target: number): void {
+    if (target > this.#tokens.length) {
+      const grown = new Int32Array(Math.max(target, 2 * this.#tokens.length));
+      grown.set(this.tokens);
+      this.#tokens = grown;
+    }
+    this.#tokens.set(tokens, this.#length);
+  }
+}

@@ -1,0 +1,312 @@
+import { afterEach, describe, expect, onTestFinished, test, vi } from "vitest";
+
+import {
+  type CriaError,
+  type GenerateOptions,
+  loadModel,
+  type Model,
+  type ModelOptions,
+  tinyModel,
+} from "../lib/index.js";
+import { type NativeBatch, native } from "../lib/native.js";
+import { Xoshiro128 } from "../lib/random.js";
+import { chunkTokens } from "../lib/scheduler.js";
+import { expectSameBits } from "./support/compare.js";
+
+afterEach(() => vi.restoreAllMocks());
+
+async function load(options: ModelOptions = {}): Promise<Model> {
+  const model = await loadModel(tinyModel, { onWarning: () => undefined, ...options });
+  onTestFinished(() => model.dispose());
+  return model;
+}
+
+const allFree = ({ runtime: { pool } }: Model) => pool.freeBlocks === pool.blocks;
+
+async function collect(pieces: AsyncIterable<string>): Promise<string> {
+  let text = "";
+  for await (const piece of pieces) text += piece;
+  return text;
+}
+
+/** Tokens that no two seeds have alike. */
+function randomTokens(count: number, seed: number): Int32Array {
+  const random = Xoshiro128.fromSeed(seed);
+  return Int32Array.from({ length: count }, () => 3 + (random.next() % 400));
+}
+
+/** The tokens of each sequence in each run from now on. */
+function watchRuns(): number[][] {
+  const run = native.programRun;
+  const runs: number[][] = [];
+  vi.spyOn(native, "programRun").mockImplementation((program, cache, batch, width, cancel) => {
+    runs.push([...(batch as NativeBatch).lengths]);
+    return run(program, cache, batch, width, cancel);
+  });
+  return runs;
+}
+
+describe("sequences that read at the same time", () => {
+  test("share the runs, and each gets what it gets alone", async () => {
+    const model = await load({ contextLength: 512 });
+    const texts = Array.from({ length: 8 }, (_, i) => randomTokens(5 + 7 * i, i));
+    const alone: Float32Array[] = [];
+    for (const tokens of texts) {
+      using sequence = (await load({ contextLength: 512 })).sequence();
+      alone.push(await sequence.forward(tokens, "all"));
+    }
+    const runs = watchRuns();
+    const sequences = texts.map(() => model.sequence());
+    const together = await Promise.all(texts.map((tokens, i) => sequences[i]!.forward(tokens, "all")));
+    expect(runs.length).toBeLessThanOrEqual(2);
+    for (const [i, logits] of together.entries()) expectSameBits(logits, alone[i]!);
+  });
+
+  test("wait for no more than a chunk of another's prompt, and it for no more than them", async () => {
+    const model = await load({ contextLength: 4 * chunkTokens + 128 });
+    const speaking = model.sequence();
+    await speaking.forward(Int32Array.of(1, 300), "last");
+    const runs = watchRuns();
+    const prompt = model.sequence().forward(randomTokens(3 * chunkTokens, 1), "last");
+    let read = false;
+    void prompt.then(() => {
+      read = true;
+    });
+    let steps = 0;
+    for (; !read; steps++) await speaking.forward(Int32Array.of(300), "last");
+    expect(steps).toBeGreaterThanOrEqual(3);
+    for (const lengths of runs) {
+      expect(lengths.reduce((sum, length) => sum + length)).toBeLessThanOrEqual(chunkTokens);
+      expect(lengths).toContain(1);
+    }
+  });
+
+  test("go by priority, then in the order of their coming", async () => {
+    const model = await load({ contextLength: 4 * chunkTokens });
+    const order: string[] = [];
+    const read = async (name: string, seed: number, priority?: number) => {
+      using sequence = model.sequence();
+      await sequence.forward(randomTokens(chunkTokens, seed), "last", { priority });
+      order.push(name);
+    };
+    await Promise.all([read("low", 1, -1), read("first", 2), read("second", 3), read("high", 4, 1)]);
+    expect(order).toEqual(["high", "first", "second", "low"]);
+  });
+
+  test("are not disturbed by one that is aborted in the run that they share", async () => {
+    const model = await load({ contextLength: 1024, isa: "scalar", threads: 1 });
+    const [mine, other] = [randomTokens(60, 1), randomTokens(120, 2)];
+    const alone = await (await load({ contextLength: 1024, isa: "scalar" })).sequence().forward(mine, "last");
+    const controller = new AbortController();
+    const [staying, leaving] = [model.sequence(), model.sequence()];
+    const left = leaving.forward(other, "last", { signal: controller.signal }).catch((error) => {
+      leaving.dispose();
+      return error.code;
+    });
+    const stayed = staying.forward(mine, "last");
+    await new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
+    controller.abort();
+    expect(await left).toBe("ERR_CRIA_ABORTED");
+    expectSameBits(await stayed, alone);
+    expect(staying.length).toBe(60);
+    staying.dispose();
+    expect(allFree(model)).toBe(true);
+  });
+
+  test("that abort all stop the run", async () => {
+    const model = await load({ contextLength: 1024, isa: "scalar", threads: 1 });
+    const controller = new AbortController();
+    const trigger = vi.spyOn(native, "cancelTrigger");
+    const read = (seed: number) => model.sequence().forward(randomTokens(100, seed), "last", controller);
+    const both = Promise.allSettled([read(1), read(2)]);
+    await new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
+    controller.abort();
+    expect((await both).map(({ status }) => status)).toEqual(["rejected", "rejected"]);
+    expect(trigger).toHaveBeenCalledTimes(1);
+  });
+
+  test("a callback that throws fails its own reading alone", async () => {
+    const model = await load({ contextLength: 256 });
+    const onProgress = () => {
+      throw new Error("mine");
+    };
+    const failing = model.sequence().forward(randomTokens(20, 1), "last", { onProgress });
+    const other = model.sequence().forward(randomTokens(20, 2), "last");
+    await expect(failing).rejects.toThrow("mine");
+    expect((await other).every(Number.isFinite)).toBe(true);
+  });
+});
+
+describe("the prefix cache", () => {
+  test("spares what was read before, and changes no bit", async () => {
+    const model = await load({ contextLength: 512 });
+    const tokens = randomTokens(100, 5);
+    const first = model.sequence();
+    const expected = await first.forward(tokens, "last");
+    first.dispose();
+    const runs = watchRuns();
+    const second = model.sequence();
+    expectSameBits(await second.forward(tokens, "last"), expected);
+    expect(runs).toEqual([[100 - 96]]);
+    second.dispose();
+    expect(model.runtime.pool.statistics).toMatchObject({ hits: 6, evictions: 0 });
+    expect(allFree(model)).toBe(true);
+  });
+
+  test("skips no logits that are wanted", async () => {
+    const model = await load({ contextLength: 512 });
+    const tokens = randomTokens(100, 6);
+    const read = async () => {
+      using sequence = model.sequence();
+      return await sequence.forward(tokens, "all");
+    };
+    expectSameBits(await read(), await read());
+  });
+});
+
+describe("sequences", () => {
+  test("that fork go on alike, each on its own", async () => {
+    const model = await load({ contextLength: 512 });
+    const sequence = model.sequence();
+    await sequence.forward(randomTokens(37, 7), "last");
+    const fork = sequence.fork();
+    expect(fork.tokens).toEqual(sequence.tokens);
+    const [a, b] = [randomTokens(20, 8), randomTokens(20, 9)];
+    const [afterA, afterB] = await Promise.all([sequence.forward(a, "last"), fork.forward(b, "last")]);
+    const alone = async (next: Int32Array) => {
+      using again = (await load({ contextLength: 512 })).sequence();
+      await again.forward(randomTokens(37, 7), "last");
+      return await again.forward(next, "last");
+    };
+    expectSameBits(afterA, await alone(a));
+    expectSameBits(afterB, await alone(b));
+    sequence.dispose();
+    fork.dispose();
+    expect(allFree(model)).toBe(true);
+  });
+
+  test("that are truncated go on as if they had read no more", async () => {
+    const model = await load({ contextLength: 512 });
+    using sequence = model.sequence();
+    const tokens = randomTokens(60, 10);
+    await sequence.forward(tokens, "last");
+    sequence.truncate(23);
+    expect(sequence.tokens).toEqual(tokens.subarray(0, 23));
+    const next = randomTokens(30, 11);
+    using other = (await load({ contextLength: 512 })).sequence();
+    await other.forward(tokens.subarray(0, 23), "none");
+    expectSameBits(await sequence.forward(next, "all"), await other.forward(next, "all"));
+  });
+
+  test("forget a range, and go on at the positions that are left", async () => {
+    const model = await load({ contextLength: 256, cache: "f32" });
+    const tokens = randomTokens(90, 12);
+    using sequence = model.sequence();
+    await sequence.forward(tokens, "last");
+    await sequence.removeRange(4, 37);
+    expect(sequence.tokens).toEqual(Int32Array.from([...tokens.subarray(0, 4), ...tokens.subarray(37)]));
+    expect(sequence.length).toBe(57);
+    const logits = await sequence.forward(randomTokens(40, 13), "all");
+    expect(logits.every(Number.isFinite)).toBe(true);
+    // What was half forgotten is not found by the tokens that are left.
+    using fresh = model.sequence();
+    const runs = watchRuns();
+    await fresh.forward(sequence.tokens, "last");
+    expect(runs).toEqual([[97]]);
+  });
+
+  test("refuse what they cannot do while they read", async () => {
+    const model = await load();
+    const sequence = model.sequence();
+    const reading = sequence.forward(Int32Array.of(1, 2, 3), "last");
+    expect(() => sequence.fork()).toThrow(expect.objectContaining({ code: "ERR_CRIA_STATE" }));
+    expect(() => sequence.truncate(0)).toThrow(expect.objectContaining({ code: "ERR_CRIA_STATE" }));
+    await expect(sequence.removeRange(0, 1)).rejects.toMatchObject({ code: "ERR_CRIA_STATE" });
+    await reading;
+    expect(() => sequence.truncate(4)).toThrow("length: must be an integer from 0 to 3, not 4");
+    await expect(sequence.removeRange(2, 1)).rejects.toThrow("end: must be an integer from 2 to 3, not 1");
+    sequence.dispose();
+    expect(() => sequence.fork()).toThrow(expect.objectContaining({ code: "ERR_CRIA_DISPOSED" }));
+  });
+});
+
+describe("a pool that is too small for all", () => {
+  const options: GenerateOptions = { maxTokens: 60, temperature: 0.9, ignoreEos: true };
+  const prompts = ["Once upon a time", "The cat", "Tom and Sue went", "A big red ball", "One day, a bird"];
+
+  test("fails the youngest, and leaves the others alone", async () => {
+    const model = await load({ contextLength: 160 });
+    const alone: string[] = [];
+    for (const [seed, prompt] of prompts.entries())
+      alone.push(await collect(model.generate(prompt, { ...options, seed })));
+    const together = await Promise.allSettled(
+      prompts.map((prompt, seed) => collect(model.generate(prompt, { ...options, seed }))),
+    );
+    const failed = together.filter((result) => result.status === "rejected");
+    expect(failed.length).toBeGreaterThan(0);
+    for (const { reason } of failed) expect(reason.code).toBe("ERR_CRIA_CACHE_FULL");
+    expect(together[0]).toEqual({ status: "fulfilled", value: alone[0] });
+    for (const [i, result] of together.entries())
+      if (result.status === "fulfilled") expect(result.value).toBe(alone[i]);
+    expect(allFree(model)).toBe(true);
+  });
+
+  test("has the youngest give way where it may, to be read again to the same text", async () => {
+    const model = await load({ contextLength: 160, preempt: true });
+    const alone: string[] = [];
+    for (const [seed, prompt] of prompts.entries())
+      alone.push(await collect(model.generate(prompt, { ...options, seed })));
+    const together = prompts.map((prompt, seed) => collect(model.generate(prompt, { ...options, seed })));
+    expect(await Promise.all(together)).toEqual(alone);
+    expect(model.runtime.scheduler.preemptions).toBeGreaterThan(0);
+    expect(allFree(model)).toBe(true);
+  });
+
+  test("is a typed error where nothing that waits could ever go on", async () => {
+    const model = await load({ contextLength: 64 });
+    const holding = model.sequence();
+    await holding.forward(randomTokens(50, 1), "last");
+    const other = model.sequence();
+    await expect(other.forward(randomTokens(20, 2), "last")).rejects.toMatchObject({ code: "ERR_CRIA_CACHE_FULL" });
+    holding.dispose();
+    expect((await other.forward(randomTokens(20, 2), "last")).length).toBe(model.config.vocab);
+  });
+
+  test.each([false, true])("fifty texts, some of them aborted, come out as alone (preempt: %s)", async (preempt) => {
+    const model = await load({ contextLength: 256, preempt });
+    const random = Xoshiro128.fromSeed(42);
+    const wishes = Array.from({ length: 50 }, (_, seed) => ({
+      prompt: prompts[seed % prompts.length]!.slice(0, 3 + (random.next() % 20)),
+      maxTokens: 1 + (random.next() % 50),
+      abortAfter: seed % 5 === 0 ? 1 + (random.next() % 20) : Number.POSITIVE_INFINITY,
+      seed,
+    }));
+    const alone: string[] = [];
+    for (const { prompt, maxTokens, seed } of wishes) {
+      alone.push(await collect(model.generate(prompt, { maxTokens, seed, temperature: 1 })));
+    }
+    const together = wishes.map(async ({ prompt, maxTokens, abortAfter, seed }) => {
+      const controller = new AbortController();
+      let text = "";
+      let pieces = 0;
+      try {
+        const generation = model.generate(prompt, { maxTokens, seed, temperature: 1, signal: controller.signal });
+        for await (const piece of generation) {
+          text += piece;
+          if (++pieces >= abortAfter) controller.abort();
+        }
+      } catch (error) {
+        expect(preempt ? ["ERR_CRIA_ABORTED"] : ["ERR_CRIA_ABORTED", "ERR_CRIA_CACHE_FULL"]).toContain(
+          (error as CriaError).code,
+        );
+        return undefined;
+      }
+      return text;
+    });
+    const texts = await Promise.all(together);
+    expect(texts.filter((text) => text === undefined).length).toBeGreaterThan(3);
+    for (const [i, text] of texts.entries()) if (text !== undefined) expect(text).toBe(alone[i]);
+    expect(allFree(model)).toBe(true);
+    expect(model.runtime.scheduler.waiting).toBe(0);
+  });
+});
