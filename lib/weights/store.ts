@@ -65,8 +65,8 @@ export class WeightStore implements TensorStore<TensorHandle> {
   readonly #device: Device;
   readonly #source: WeightSource;
   readonly #options: LoadOptions;
-  /** By the name of each; those that are stacked share one. */
-  readonly #tensors = new Map<string, TensorHandle>();
+  /** By the name of each, with its first row there; those that are stacked share one. */
+  readonly #tensors = new Map<string, { tensor: TensorHandle; row: number }>();
   readonly #total: number;
   #loaded = 0;
 
@@ -109,9 +109,18 @@ export class WeightStore implements TensorStore<TensorHandle> {
 
   /** The memory that a tensor that was packed takes on the device, with those that it is stacked with. */
   bytesOf(name: string): number {
-    const tensor = this.#tensors.get(name);
-    if (tensor === undefined) throw new CriaError("ERR_CRIA_INTERNAL", `${name}: was not packed`);
-    return native.tensorBytes(tensor);
+    return native.tensorBytes(this.#placed(name).tensor);
+  }
+
+  /** The weights' names, types and shapes, as they stand in the files. */
+  get tensors(): ReadonlyMap<string, TensorInfo> {
+    return this.#source.tensors;
+  }
+
+  /** Fills `into` with rows of a tensor that was packed, as they stand in a GGUF file; a vector's as f32. */
+  unpack(name: string, row: number, rows: number, into: Uint8Array): void {
+    const placed = this.#placed(name);
+    native.tensorUnpack(placed.tensor, placed.row + row, rows, into);
   }
 
   dispose(): void {
@@ -123,7 +132,13 @@ export class WeightStore implements TensorStore<TensorHandle> {
   }
 
   #handles(): Set<TensorHandle> {
-    return new Set(this.#tensors.values());
+    return new Set([...this.#tensors.values()].map(({ tensor }) => tensor));
+  }
+
+  #placed(name: string): { tensor: TensorHandle; row: number } {
+    const placed = this.#tensors.get(name);
+    if (placed === undefined) throw new CriaError("ERR_CRIA_INTERNAL", `${name}: was not packed`);
+    return placed;
   }
 
   #info(name: string): TensorInfo {
@@ -133,13 +148,11 @@ export class WeightStore implements TensorStore<TensorHandle> {
   }
 
   async #packed(tensor: TensorHandle, parts: readonly TensorInfo[]): Promise<TensorHandle> {
-    for (const { name } of parts) this.#tensors.set(name, tensor);
-    let row = 0;
+    this.#place(tensor, parts);
     for (const part of parts) {
       this.#check();
-      const from = row;
-      await this.#device.queue(() => this.#source.pack(part, tensor, from));
-      row += part.rows;
+      const { row } = this.#placed(part.name);
+      await this.#device.queue(() => this.#source.pack(part, tensor, row));
       this.#advance(part);
     }
     return tensor;
@@ -148,11 +161,18 @@ export class WeightStore implements TensorStore<TensorHandle> {
   async #mapped(parts: readonly TensorInfo[]): Promise<TensorHandle> {
     this.#check();
     const tensor = await this.#device.queue(() => this.#source.map!(this.#device.handle, parts));
-    for (const part of parts) {
-      this.#tensors.set(part.name, tensor);
-      this.#advance(part);
-    }
+    this.#place(tensor, parts);
+    for (const part of parts) this.#advance(part);
     return tensor;
+  }
+
+  /** Notes the parts of a tensor, top to bottom. */
+  #place(tensor: TensorHandle, parts: readonly TensorInfo[]): void {
+    let row = 0;
+    for (const part of parts) {
+      this.#tensors.set(part.name, { tensor, row });
+      row += part.rows;
+    }
   }
 
   #check(): void {
