@@ -23,9 +23,13 @@ export async function readFrom<T>(
     return read(file.fd, size);
   } catch (error) {
     if (error instanceof CriaError) throw error;
-    throw new CriaFileError(path, subject, `cannot be read: ${reason(error)}`, "ERR_CRIA_FILE", { cause: error });
+    throw unreadable(path, subject, error);
   }
 }
+
+/** What the system had against reading a file, with its name. */
+export const unreadable = (path: string, subject: string | undefined, cause: unknown): CriaFileError =>
+  new CriaFileError(path, subject, `cannot be read: ${reason(cause)}`, "ERR_CRIA_FILE", { cause });
 
 /** What the system, or Node, has to say of a failed call, without the path. */
 export function reason(error: unknown): string {
