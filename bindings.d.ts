@@ -28,7 +28,7 @@ export function free(handle: Handle<string>): void;
 export type DeviceKind = "cpu" | "cuda";
 export type Isa = "scalar" | "avx2" | "avx512";
 export type WeightType = "f32" | "f16" | "bf16" | "q8_0" | "q4_0";
-export type CacheType = "f32" | "f16";
+export type CacheType = "f32" | "f16" | "q8_0";
 
 export interface DeviceInfo {
   available: true;
@@ -92,7 +92,8 @@ export function tensorCols(tensor: TensorHandle): number;
 export function tensorBytes(tensor: TensorHandle): number;
 
 export interface CacheShape {
-  type: CacheType;
+  keys: CacheType;
+  values: CacheType;
   layers: number;
   kvHeads: number;
   headDim: number;
@@ -180,14 +181,15 @@ export function quantize(
 export function embed(device: DeviceHandle, table: TensorHandle, tokens: Int32Array, out: Float32Array): void;
 export function matmul(device: DeviceHandle, weight: TensorHandle, x: Float32Array, out: Float32Array): void;
 
-/** One layer of a cache in arrays of the caller's: Float32Array for f32, Uint16Array for f16. */
+/** One layer of a cache in arrays of the caller's: Float32Array for f32, Uint16Array for f16, Uint8Array for q8_0. */
 export interface KvArrays {
-  type: CacheType;
+  keys: CacheType;
+  values: CacheType;
   blocks: number;
   kvHeads: number;
   headDim: number;
-  k: Float32Array | Uint16Array;
-  v: Float32Array | Uint16Array;
+  k: Float32Array | Uint16Array | Uint8Array;
+  v: Float32Array | Uint16Array | Uint8Array;
 }
 export function rope(
   device: DeviceHandle,

@@ -3,6 +3,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
+import { cacheTypesOf } from "../lib/cache-types.js";
 import { Device } from "../lib/device.js";
 import { outOfRange } from "../lib/errors.js";
 import { isPacked } from "../lib/weights/model-file.js";
@@ -64,7 +65,8 @@ async function measureWith(openPeer: OpenPeer, path: string, options: TokensOpti
 
 function workOf({ device, config }: TokensBench, model: string, options: TokensOptions): PeerWork {
   const { prompt, gen, context } = withDefaults(options);
-  const { cache = "f16", signal } = options;
+  const { signal } = options;
+  const cache = cacheTypesOf(options.cache);
   const tokens = Int32Array.from({ length: Math.max(prompt, context + gen) }, (_, i) => scattered(i, config));
   return { model, threads: device.info.threads, cache, tokens, prompt, context, gen, ...(signal && { signal }) };
 }

@@ -111,24 +111,31 @@ std::size_t bytes_of(const cria_tensor* tensor, std::size_t rows) {
   return cria::checked_product({rows, cria::row_bytes(t.type, t.cols)});
 }
 
-void check_cache(cria_type type, std::size_t kv_heads, std::size_t head_dim, const std::string& name) {
-  require(type == CRIA_TYPE_F32 || type == CRIA_TYPE_F16, (name + ".type").c_str(), "CRIA_TYPE_F32 or CRIA_TYPE_F16",
-          type);
-  require(kv_heads > 0 && kv_heads <= INT32_MAX, (name + ".kv_heads").c_str(), "from 1 to 2^31 - 1", kv_heads);
-  require(head_dim > 0 && head_dim % 8 == 0 && head_dim <= 256, (name + ".head_dim").c_str(),
-          "a multiple of 8, at most 256", head_dim);
+void check_cache_type(cria_type type, const std::string& name) {
+  require(type == CRIA_TYPE_F32 || type == CRIA_TYPE_F16 || type == CRIA_TYPE_Q8_0, name.c_str(),
+          "CRIA_TYPE_F32, CRIA_TYPE_F16 or CRIA_TYPE_Q8_0", type);
+}
+
+// A cria_cache_options or a cria_kv_layer.
+void check_cache(const auto& cache, const std::string& name) {
+  check_cache_type(cache.key_type, name + ".key_type");
+  check_cache_type(cache.value_type, name + ".value_type");
+  require(cache.kv_heads > 0 && cache.kv_heads <= INT32_MAX, (name + ".kv_heads").c_str(), "from 1 to 2^31 - 1",
+          cache.kv_heads);
+  require(cache.head_dim > 0 && cache.head_dim % 8 == 0 && cache.head_dim <= 256, (name + ".head_dim").c_str(),
+          "a multiple of 8, at most 256", cache.head_dim);
 }
 
 cria::CacheShape shape_of(const cria_cache_options* options) {
   require_struct(options, "options");
-  check_cache(options->type, options->kv_heads, options->head_dim, "options");
+  check_cache(*options, "options");
   require(options->layers > 0 && options->layers <= INT32_MAX, "options.layers", "from 1 to 2^31 - 1", options->layers);
-  return {options->type, options->layers, options->kv_heads, options->head_dim};
+  return {options->key_type, options->value_type, options->layers, options->kv_heads, options->head_dim};
 }
 
 void check_layer(const cria_kv_layer* cache) {
   require_struct(cache, "cache");
-  check_cache(cache->type, cache->kv_heads, cache->head_dim, "cache");
+  check_cache(*cache, "cache");
   require(cache->blocks <= INT32_MAX, "cache.blocks", "below 2^31", cache->blocks);
   if (cache->blocks == 0) return;
   require_pointer(cache->k, "cache.k");

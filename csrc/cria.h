@@ -177,7 +177,7 @@ CRIA_API void cria_tensor_free(cria_tensor* tensor);
 typedef struct cria_cache cria_cache;
 typedef struct cria_cache_options {
   uint32_t struct_size;
-  cria_type type;                    /* CRIA_TYPE_F32 or CRIA_TYPE_F16 */
+  cria_type key_type, value_type;    /* CRIA_TYPE_F32, CRIA_TYPE_F16 or CRIA_TYPE_Q8_0 each */
   size_t layers, kv_heads, head_dim; /* each at least 1; head_dim a multiple of 8, at most 256 */
   size_t blocks;                     /* of 16 tokens, in each layer */
 } cria_cache_options;
@@ -326,10 +326,11 @@ CRIA_API cria_status cria_matmul(cria_device* device, const cria_tensor* weight,
                                  float* out);
 
 /* One layer of a cache that the caller owns: k [blocks][kv_heads][head_dim][16], v [blocks][kv_heads][16][head_dim], of
- * f32 or f16. */
+ * f32, f16 or q8_0. Those of q8_0 are int8_t, and behind the 16 head_dim of each block and head stand their scales,
+ * [(head_dim + 31) / 32][16] of f16: one for 32 dimensions, or for what is left of them, of each of the 16 tokens. */
 typedef struct cria_kv_layer {
   uint32_t struct_size;
-  cria_type type;
+  cria_type key_type, value_type; /* CRIA_TYPE_F32, CRIA_TYPE_F16 or CRIA_TYPE_Q8_0 each */
   size_t blocks, kv_heads, head_dim;
   void* k;
   void* v;

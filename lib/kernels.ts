@@ -178,14 +178,23 @@ export function matmul(options: MatmulOptions): void {
   native.matmul(device, handleOf("weight", weight), x, out);
 }
 
-/** One layer of a KV cache, in arrays of the caller's, cut into blocks of 16 tokens. */
+export type KvData = Float32Array | Uint16Array | Uint8Array;
+
+/**
+ * One layer of a KV cache, in arrays of the caller's, cut into blocks of 16 tokens.
+ *
+ * In q8_0 each block and head has its elements as int8, and behind them its scales, [ceil(headDim / 32), 16] of binary16:
+ * one for each 32 dimensions, or what is left of them, of each of the 16 tokens. An element is its int8 times its scale.
+ */
 export interface KvLayer {
-  /** "f32": Float32Arrays; "f16": the bits, in Uint16Arrays. */
-  type: CacheType;
+  /** Of `k`: "f32" is a Float32Array, "f16" the bits in a Uint16Array, "q8_0" a Uint8Array. */
+  keys: CacheType;
+  /** Of `v`. */
+  values: CacheType;
   /** [blocks, kvHeads, headDim, 16] */
-  k: Float32Array | Uint16Array;
+  k: KvData;
   /** [blocks, kvHeads, 16, headDim] */
-  v: Float32Array | Uint16Array;
+  v: KvData;
   blocks: number;
   kvHeads: number;
   /** A multiple of 8, at most 256. */

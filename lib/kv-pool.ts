@@ -1,15 +1,20 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import type { Device } from "./device.js";
 import { CriaError, integer } from "./errors.js";
-import { type CacheHandle, type CacheShape, native } from "./native.js";
+import { type CacheHandle, type CacheShape, type CacheType, native } from "./native.js";
 import { type CachedBlock, PrefixCache } from "./prefix-cache.js";
 
 /** Tokens in a block of the cache. */
 export const blockTokens = 16;
 
 /** Bytes of K and V for one block of `shape`, over all layers. */
-export function blockBytes({ type, layers, kvHeads, headDim }: CacheShape): number {
-  return 2 * layers * kvHeads * headDim * blockTokens * (type === "f32" ? 4 : 2);
+export function blockBytes({ keys, values, layers, kvHeads, headDim }: CacheShape): number {
+  return layers * kvHeads * blockTokens * (rowBytes(keys, headDim) + rowBytes(values, headDim));
+}
+
+/** Bytes of one token's key, or value, of one head. In q8_0 each 32 dimensions, and those left over, have an f16 scale. */
+function rowBytes(type: CacheType, headDim: number): number {
+  return type === "q8_0" ? headDim + 2 * Math.ceil(headDim / 32) : headDim * (type === "f32" ? 4 : 2);
 }
 
 /** What a pool's blocks are doing, and how often the prefix cache had what was asked for. */

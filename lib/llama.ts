@@ -2,8 +2,9 @@
  * LLaMA (Touvron et al. 2023) and Llama 2 as a program: blocks of attention with rotary positions and of a SwiGLU
  * feed-forward, each on the normalised residual stream and added to it.
  */
+import type { CacheTypes } from "./cache-types.js";
 import type { Device } from "./device.js";
-import { type CacheType, native, type TensorHandle } from "./native.js";
+import { native, type TensorHandle } from "./native.js";
 import { type CacheShape, Program, type RopeOptions, type Value } from "./program.js";
 import type { LlamaConfig } from "./weights/source.js";
 import type { TensorStore, WeightStore } from "./weights/store.js";
@@ -55,8 +56,8 @@ export function weightBytesPerToken(store: WeightStore): number {
 }
 
 /** The KV cache that the model wants. */
-export function llamaCache({ layers, kvHeads, headDim }: LlamaConfig, type: CacheType): CacheShape {
-  return { type, layers, kvHeads, headDim };
+export function llamaCache({ layers, kvHeads, headDim }: LlamaConfig, { keys, values }: CacheTypes): CacheShape {
+  return { keys, values, layers, kvHeads, headDim };
 }
 
 /** The positions' turns of queries and keys. */

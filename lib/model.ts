@@ -1,12 +1,12 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import { performance } from "node:perf_hooks";
 
+import { type CacheOption, cacheTypesOf } from "./cache-types.js";
 import { Device, type DeviceOptions } from "./device.js";
-import { CriaError, integer, outOfRange, wrongType } from "./errors.js";
+import { CriaError, integer, wrongType } from "./errors.js";
 import { type GenerateOptions, Generation } from "./generate.js";
 import { blockBytes, blockTokens } from "./kv-pool.js";
 import { llamaCache, loadLlama, weightBytesPerToken } from "./llama.js";
-import type { CacheType } from "./native.js";
 import { Runtime, type RuntimeOptions } from "./runtime.js";
 import type { Sequence } from "./sequence.js";
 import { type Tokenizer, tokenizerOf } from "./text/tokenizer.js";
@@ -147,13 +147,13 @@ export function checkMemory(name: string, model: Weighed, { info }: Device, opti
 
 function checkOptions(
   { path, config }: ModelIndex,
-  { cache = "f16", contextLength, onProgress, onWarning = warn, signal }: ModelOptions,
+  { cache, contextLength, onProgress, onWarning = warn, signal }: ModelOptions,
 ): void {
   if (typeof onWarning !== "function") throw wrongType("onWarning", "a function", onWarning);
   if (onProgress !== undefined && typeof onProgress !== "function")
     throw wrongType("onProgress", "a function", onProgress);
   if (signal !== undefined && !(signal instanceof AbortSignal)) throw wrongType("signal", "an AbortSignal", signal);
-  if (cache !== "f16" && cache !== "f32") throw outOfRange("cache", "f16 or f32", cache);
+  cacheTypesOf(cache);
   if (contextLength === undefined) return;
   integer("contextLength", contextLength, 1, 2 ** 24);
   if (contextLength > config.contextLength) {
@@ -169,7 +169,7 @@ const gib = (bytes: number) => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
 /** What the weights and the whole cache take. */
 export function memoryNeeded(
   { config, tensors }: Weighed,
-  { cache = "f16", contextLength = config.contextLength }: RuntimeOptions,
+  { cache, contextLength = config.contextLength }: RuntimeOptions,
 ): number {
   let bytes = 0;
   for (const { type, rows, cols } of tensors.values()) bytes += weightBytes(type, rows, cols);
@@ -177,6 +177,6 @@ export function memoryNeeded(
 }
 
 /** What a cache for at least `tokens` tokens takes. */
-export function cacheBytes(config: LlamaConfig, cache: CacheType, tokens: number): number {
-  return Math.ceil(tokens / blockTokens) * blockBytes(llamaCache(config, cache));
+export function cacheBytes(config: LlamaConfig, cache: CacheOption | undefined, tokens: number): number {
+  return Math.ceil(tokens / blockTokens) * blockBytes(llamaCache(config, cacheTypesOf(cache)));
 }

@@ -1,16 +1,16 @@
 /// <reference lib="esnext.disposable" preserve="true" />
+import { type CacheOption, cacheTypesOf } from "./cache-types.js";
 import type { Device } from "./device.js";
 import { KvPool } from "./kv-pool.js";
 import { type LlamaWeights, llamaCache, llamaRope, recordLlama } from "./llama.js";
-import type { CacheType } from "./native.js";
 import type { Program } from "./program.js";
 import { Scheduler } from "./scheduler.js";
 import { Sequence } from "./sequence.js";
 import type { LlamaConfig } from "./weights/source.js";
 
 export interface RuntimeOptions {
-  /** The type of the cached keys and values. Default: "f16". */
-  cache?: CacheType;
+  /** The type of the cached keys and values, of both or of each. Default: "f16". */
+  cache?: CacheOption;
   /** Tokens that the KV cache holds, over all sequences. Default: the context that the model was trained with. */
   contextLength?: number;
   /**
@@ -31,8 +31,8 @@ export class Runtime {
   readonly scheduler: Scheduler;
 
   constructor(device: Device, config: LlamaConfig, weights: LlamaWeights, options: RuntimeOptions = {}) {
-    const { cache = "f16", contextLength = config.contextLength, preempt = false } = options;
-    const shape = llamaCache(config, cache);
+    const { cache, contextLength = config.contextLength, preempt = false } = options;
+    const shape = llamaCache(config, cacheTypesOf(cache));
     this.device = device;
     this.config = config;
     this.contextLength = contextLength;

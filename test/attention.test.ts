@@ -1,21 +1,35 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 
-import { type AttentionOptions, attention, type Execution, type KvLayer } from "../lib/kernels.js";
+import {
+  type AttentionOptions,
+  attention,
+  type CacheType,
+  type Execution,
+  type KvLayer,
+  rope,
+} from "../lib/kernels.js";
 import { blockTokens } from "../lib/kv-pool.js";
+import { Xoshiro128 } from "../lib/random.js";
 import { type Random, random, randomFloats } from "./support/arbitraries.js";
 import { expectArgumentError, expectClose, expectSameBits } from "./support/compare.js";
 import { executions, scalar } from "./support/isas.js";
 import {
   cacheTypes,
+  elementAt,
   headDims,
+  headLength,
   headShapes,
   kvLayer,
   placeSequences,
-  randomKv,
+  randomLayer,
   readKey,
   readValue,
+  scaleAt,
   shuffled,
+  sideOf,
+  spoil,
+  widened,
 } from "./support/kv.js";
 
 type Problem = Omit<AttentionOptions, keyof Execution | "out"> & { qStride: number };
@@ -74,12 +88,12 @@ interface Shape {
   lengths: { length: number; past: number }[];
   shape: { heads: number; kvHeads: number };
   headDim: number;
-  type: "f32" | "f16";
+  types: Pick<KvLayer, "keys" | "values">;
   next: Random;
 }
 
 /** q at any stride that its heads fit, and a cache of which some blocks belong to no sequence. */
-function build({ lengths, shape, headDim, type, next }: Shape): Problem {
+function build({ lengths, shape, headDim, types, next }: Shape): Problem {
   const { sequences, blocks } = placeSequences(lengths, next() % 3, next);
   const tokens = lengths.reduce((sum, { length }) => sum + length, 0);
   const qStride = shape.heads * headDim + (next() % 2) * 24;
@@ -87,7 +101,7 @@ function build({ lengths, shape, headDim, type, next }: Shape): Problem {
     q: randomFloats(tokens * qStride, next).map((value) => Math.max(-4, Math.min(4, value))),
     qStride,
     sequences,
-    cache: kvLayer({ type, blocks, kvHeads: shape.kvHeads, headDim }, () => randomKv(type, next)),
+    cache: randomLayer({ ...types, blocks, kvHeads: shape.kvHeads, headDim }, next),
     heads: shape.heads,
   };
 }
@@ -104,7 +118,7 @@ const short = fc
     ),
     shape: headShapes,
     headDim: headDims,
-    type: cacheTypes,
+    types: cacheTypes,
     next: random,
   })
   .map(build);
@@ -121,12 +135,21 @@ const long = fc
     ),
     shape: headShapes,
     headDim: fc.constantFrom(8, 24, 40),
-    type: cacheTypes,
+    types: cacheTypes,
     next: random,
   })
   .map(build);
 
 const problem = fc.oneof({ weight: 3, arbitrary: short }, long);
+
+/** Each type as keys and as values, and one with another. */
+const typePairs = [
+  ["f32", "f32"],
+  ["f16", "f16"],
+  ["q8_0", "q8_0"],
+  ["q8_0", "f16"],
+  ["f32", "q8_0"],
+] as const;
 
 describe("attention", () => {
   test("is the paper's formula, to float32's accuracy", () => {
@@ -146,15 +169,59 @@ describe("attention", () => {
     );
   });
 
+  test.each(executions)(
+    "$isa with $threads threads has of any type the bits of f32 of the same numbers",
+    (execution) => {
+      fc.assert(
+        fc.property(problem, (given) => {
+          expectSameBits(run(execution, { ...given, cache: asFloats(given.cache) }), run(execution, given));
+        }),
+        { numRuns: 15 },
+      );
+    },
+  );
+
+  test("with q8_0 keys and values is within 1e-4 (NMSE) of f32's, of a layer of 7B", () => {
+    const [heads, headDim, tokens] = [32, 128, 304];
+    const count = tokens / blockTokens;
+    const next = Xoshiro128.fromSeed(7);
+    const uniform = () => (next.next() + 1) / 2 ** 32;
+    const normal = () => Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform()); // Box and Muller
+    const qkv = Float32Array.from({ length: tokens * 3 * heads * headDim }, normal);
+    const out = (type: CacheType) => {
+      const cache = kvLayer({ keys: type, values: type, blocks: count, kvHeads: heads, headDim }, () => 0);
+      const sequence = { length: tokens, past: 0, blocks: Array.from({ length: count }, (_, i) => i) };
+      const turned = qkv.slice();
+      rope({
+        qkv: turned,
+        positions: Int32Array.from({ length: tokens }, (_, i) => i),
+        sequences: [sequence],
+        cache,
+        heads,
+      });
+      const out = new Float32Array(tokens * heads * headDim);
+      attention({ q: turned, qStride: 3 * heads * headDim, sequences: [sequence], cache, heads, out });
+      return out;
+    };
+    const want = out("f32");
+    let [error, size] = [0, 0];
+    out("q8_0").forEach((value, i) => {
+      error += (value - want[i]!) ** 2;
+      size += want[i]! ** 2;
+    });
+    expect(error / size).toBeLessThanOrEqual(1e-4);
+    expect(error / size).toBeGreaterThan(1e-6); // it was q8_0
+  });
+
   // Queries of every number from 1 to 40, so that tiles of rows end at every height, after pasts that put the edge of
   // the causal triangle at any place in a block; heads of whole and of half registers; groups that fill a tile and not.
   test.each([8, 24, 40, 80, 104, 256])("has the scalar kernel's bits at every tile height, head of %i", (headDim) => {
     const next = fc.sample(random, { numRuns: 1, seed: headDim })[0]!;
     let queries = 0;
     for (const group of [1, 3, 8]) {
-      for (const type of ["f32", "f16"] as const) {
+      for (const [keys, values] of typePairs) {
         const lengths = [1, 3, 15, 17, 63, 65, 129].map((past) => ({ past, length: 1 + (queries++ % 40) }));
-        const given = build({ lengths, shape: { heads: group, kvHeads: 1 }, headDim, type, next });
+        const given = build({ lengths, shape: { heads: group, kvHeads: 1 }, headDim, types: { keys, values }, next });
         const want = run(scalar, given);
         for (const execution of executions) expectSameBits(run(execution, given), want);
       }
@@ -211,13 +278,11 @@ describe("attention", () => {
   });
 
   test.each(executions)("$isa with $threads threads lets NaN through, in the rows that see it alone", (execution) => {
-    for (const type of ["f32", "f16"] as const) {
+    for (const type of ["f32", "f16", "q8_0"] as const) {
       const given = sample({ length: 20, past: 0, type });
-      const nan = type === "f32" ? Number.NaN : 0x7e00;
       for (const side of ["k", "v"] as const) {
         const cache = { ...given.cache, [side]: given.cache[side].slice() };
-        // Token 10 of the only head: k is [headDim, 16], v [16, headDim].
-        for (let d = 0; d < 8; d++) cache[side][side === "k" ? d * 16 + 10 : 10 * 8 + d] = nan;
+        spoil(sideOf(cache, side), { head: 0, place: 10 });
         const out = run(execution, { ...given, cache });
         expect(out.subarray(0, 80).some(Number.isNaN)).toBe(false);
         expect(out.subarray(80).every(Number.isNaN)).toBe(true);
@@ -256,7 +321,7 @@ describe("attention", () => {
     wrong({ qStride: 2 ** 52 }, new RangeError(`q: its length must be ${2 ** 53}, not 16`));
     wrong({ heads: -1 }, new RangeError("heads: must be an integer from 1 to 2147483647, not -1"));
     wrong({ out: given.q }, new RangeError("out: must not overlap q"));
-    wrong({ cache: { ...cache, type: "f32" } }, new TypeError("cache.k: must be a Float32Array, not a Uint16Array"));
+    wrong({ cache: { ...cache, keys: "f32" } }, new TypeError("cache.k: must be a Float32Array, not a Uint16Array"));
     wrong(
       { cache: { ...cache, v: cache.v.subarray(0, 200) } },
       new RangeError("cache.v: its length must be 256, not 200"),
@@ -282,15 +347,17 @@ describe("attention", () => {
 });
 
 /** One head of eight dimensions, one sequence in blocks that are in order. */
-function sample({ length, past, type }: { length: number; past: number; type: "f32" | "f16" }): Problem {
+function sample({ length, past, type }: { length: number; past: number; type: CacheType }): Problem {
   const count = Math.ceil((past + length) / blockTokens);
   let value = 0;
-  const next = () => (type === "f32" ? Math.fround(Math.sin(value++)) : 0x3000 + (value++ % 1024));
+  // In q8_0 a scale of a few such bytes, 0x2c2c to 0x2f2f, is about a tenth.
+  const next = () =>
+    type === "f32" ? Math.fround(Math.sin(value++)) : type === "f16" ? 0x3000 + (value++ % 1024) : 0x2c + (value++ % 4);
   return {
     q: Float32Array.from({ length: length * 8 }, (_, i) => Math.cos(i)),
     qStride: 8,
     sequences: [{ length, past, blocks: Array.from({ length: count }, (_, i) => i) }],
-    cache: kvLayer({ type, blocks: count, kvHeads: 1, headDim: 8 }, next),
+    cache: kvLayer({ keys: type, values: type, blocks: count, kvHeads: 1, headDim: 8 }, next),
     heads: 1,
   };
 }
@@ -314,10 +381,11 @@ function moved(given: Problem, next: Random): Problem {
   const place = shuffled(cache.blocks, next);
   const k = cache.k.slice();
   const v = cache.v.slice();
-  const size = cache.kvHeads * cache.headDim * blockTokens;
+  const kSize = cache.kvHeads * headLength(cache.keys, cache.headDim);
+  const vSize = cache.kvHeads * headLength(cache.values, cache.headDim);
   place.forEach((to, from) => {
-    k.set(cache.k.subarray(from * size, (from + 1) * size), to * size);
-    v.set(cache.v.subarray(from * size, (from + 1) * size), to * size);
+    k.set(cache.k.subarray(from * kSize, (from + 1) * kSize), to * kSize);
+    v.set(cache.v.subarray(from * vSize, (from + 1) * vSize), to * vSize);
   });
   const sequences = given.sequences.map((sequence) => ({
     ...sequence,
@@ -326,19 +394,40 @@ function moved(given: Problem, next: Random): Problem {
   return { ...given, cache: { ...cache, k, v }, sequences };
 }
 
+/** The same cache in f32. */
+function asFloats(cache: KvLayer): KvLayer {
+  const floats = kvLayer({ ...cache, keys: "f32", values: "f32" }, () => 0);
+  for (const name of ["k", "v"] as const) {
+    const [from, to] = [sideOf(cache, name), sideOf(floats, name)];
+    for (let head = 0; head < cache.blocks * cache.kvHeads; head++) {
+      for (let place = 0; place < blockTokens; place++) {
+        for (let d = 0; d < cache.headDim; d++) {
+          to.data[elementAt(to, { head, place, d })] = widened(from, { head, place, d });
+        }
+      }
+    }
+  }
+  return floats;
+}
+
 /** The cache with NaN wherever no token of a sequence stands. */
 function spoiled({ cache, sequences }: Problem): KvLayer {
   const { kvHeads, headDim } = cache;
-  const nan = cache.type === "f32" ? Number.NaN : 0x7e00;
-  const spoilt = { ...cache, k: cache.k.slice().fill(nan), v: cache.v.slice().fill(nan) };
+  const nan = { f32: Number.NaN, f16: 0x7e7e, q8_0: 0x7e };
+  const spoilt = { ...cache, k: cache.k.slice().fill(nan[cache.keys]), v: cache.v.slice().fill(nan[cache.values]) };
   for (const { past, length, blocks } of sequences) {
     for (let token = 0; token < past + length; token++) {
       for (let head = 0; head < kvHeads; head++) {
-        const base = (blocks[token >> 4]! * kvHeads + head) * headDim * blockTokens;
         for (let d = 0; d < headDim; d++) {
-          const [k, v] = [base + d * blockTokens + (token % 16), base + (token % 16) * headDim + d];
-          spoilt.k[k] = cache.k[k]!;
-          spoilt.v[v] = cache.v[v]!;
+          const place = { head: blocks[token >> 4]! * kvHeads + head, place: token % 16, d };
+          for (const name of ["k", "v"] as const) {
+            const side = sideOf(cache, name);
+            const at = elementAt(side, place);
+            spoilt[name][at] = cache[name][at]!;
+            if (side.type !== "q8_0") continue;
+            const scale = scaleAt(side, place);
+            spoilt[name].set(cache[name].subarray(scale, scale + 2), scale);
+          }
         }
       }
     }

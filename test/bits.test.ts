@@ -4,6 +4,7 @@
  */
 import { beforeAll, describe, test } from "vitest";
 
+import type { CacheOption } from "../lib/cache-types.js";
 import { Device, type DeviceOptions } from "../lib/device.js";
 import { KvSequence } from "../lib/kv-sequence.js";
 import { loadLlama } from "../lib/llama.js";
@@ -34,11 +35,14 @@ function randomTokens(count: number, seed: number): Int32Array {
   return Int32Array.from({ length: count }, () => random.next() % config.vocab);
 }
 
-async function load(type: WeightType, options: DeviceOptions = {}): Promise<Runtime> {
+async function load(type: WeightType, cache: CacheOption, options: DeviceOptions = {}): Promise<Runtime> {
   const device = new Device(options);
   const store = new WeightStore(device, randomLlama(config, { seed: 5, type }));
   // The cache has room for the sequences that stand beside the one that is looked at.
-  return new Runtime(device, config, await loadLlama(config, store), { contextLength: 3 * config.contextLength });
+  return new Runtime(device, config, await loadLlama(config, store), {
+    cache,
+    contextLength: 3 * config.contextLength,
+  });
 }
 
 /** Some tokens of a sequence that a step reads. */
@@ -76,19 +80,27 @@ async function read(runtime: Runtime, lengths: readonly number[]): Promise<Float
   return logits;
 }
 
-describe.for(["q4_0", "q8_0", "f16", "bf16", "f32"] as const)("%s: the same logits", (type) => {
+describe.for<[WeightType, CacheOption]>([
+  ["q4_0", "f16"],
+  ["q8_0", "f16"],
+  ["f16", "f16"],
+  ["bf16", "f16"],
+  ["f32", "f16"],
+  ["q8_0", "q8_0"],
+  ["f16", { keys: "q8_0", values: "f32" }],
+])("%s with a cache of %j: the same logits", ([type, cache]) => {
   let want: Float32Array;
   beforeAll(async () => {
-    want = await read(await load(type, scalar), [tokens.length]);
+    want = await read(await load(type, cache, scalar), [tokens.length]);
   });
 
   const executions = available.flatMap((isa) => [1, 2, 3, 5, 8].map((threads) => ({ isa, threads })));
   test.each(executions)("with $isa and $threads threads", async (execution) => {
-    expectSameBits(await read(await load(type, execution), [tokens.length]), want);
+    expectSameBits(await read(await load(type, cache, execution), [tokens.length]), want);
   });
 
   test.each([[[1]], [[2]], [[16]], [[127, 1, 129]], [[512, 8]]])("in chunks of %j", async (lengths) => {
-    expectSameBits(await read(await load(type), lengths), want);
+    expectSameBits(await read(await load(type, cache), lengths), want);
   });
 
   const mixed = available.flatMap((isa) =>
@@ -98,13 +110,13 @@ describe.for(["q4_0", "q8_0", "f16", "bf16", "f32"] as const)("%s: the same logi
     ].map((lengths) => ({ isa, lengths })),
   );
   test.each(mixed)("with $isa in chunks of $lengths", async ({ isa, lengths }) => {
-    expectSameBits(await read(await load(type, { isa }), lengths), want);
+    expectSameBits(await read(await load(type, cache, { isa }), lengths), want);
   });
 
   test.each(available)(
     "with %s in one batch with other sequences, of any lengths, before and after it",
     async (isa) => {
-      const runtime = await load(type, { isa });
+      const runtime = await load(type, cache, { isa });
       const [before, mine, after] = [1, 2, 3].map(() => new KvSequence(runtime.pool)) as [
         KvSequence,
         KvSequence,

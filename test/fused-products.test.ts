@@ -11,7 +11,7 @@ import { expectArgumentError, expectSameBits } from "./support/compare.js";
 import { executions } from "./support/isas.js";
 import { randomWeights } from "./support/weights.js";
 
-const shape: CacheShape = { type: "f32", layers: 1, kvHeads: 1, headDim: 8 };
+const shape: CacheShape = { keys: "f32", values: "f32", layers: 1, kvHeads: 1, headDim: 8 };
 
 /** Widths whose halves are and are not multiples of 16, rows of 4 KiB and of other strides, one token to many. */
 const problem = fc.record({

@@ -29,7 +29,7 @@ function narrow(execution: Execution, values: readonly number[]): Uint16Array {
     qkv,
     positions: new Int32Array(tokens),
     sequences: [{ length: tokens, past: 0, blocks: Array.from({ length: blocks }, (_, i) => i) }],
-    cache: { type: "f16", blocks, kvHeads: 1, headDim, k: new Uint16Array(v.length), v },
+    cache: { keys: "f16", values: "f16", blocks, kvHeads: 1, headDim, k: new Uint16Array(v.length), v },
     heads: 1,
     ...execution,
   });

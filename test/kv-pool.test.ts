@@ -8,7 +8,7 @@ import { native } from "../lib/native.js";
 import { describeError, expectArgumentError } from "./support/compare.js";
 
 const device = new Device({ isa: "scalar", threads: 1 });
-const shape = { type: "f16", layers: 2, kvHeads: 1, headDim: 8 } as const;
+const shape = { keys: "f16", values: "f16", layers: 2, kvHeads: 1, headDim: 8 } as const;
 
 /** A pool of `blocks` blocks, and what should be true of it: each block's references. */
 class Model {
@@ -113,6 +113,22 @@ describe("the KV pool", () => {
   });
 
   test.each([
+    ["f32", "f32", 8, 2 * 8 * 4],
+    ["f16", "f32", 40, 40 * (2 + 4)],
+    ["q8_0", "q8_0", 8, 2 * (8 + 2)], // a scale of two bytes for each 32 dimensions, and for those left over
+    ["q8_0", "q8_0", 128, 2 * (128 + 8)],
+    ["q8_0", "f16", 72, 72 + 6 + 2 * 72],
+  ] as const)(
+    "with keys in %s, values in %s and %i dimensions takes %i bytes a head and token",
+    (keys, values, headDim, bytes) => {
+      const pool = new KvPool(device, { keys, values, layers: 3, kvHeads: 2, headDim }, 1600);
+      expect(blockBytes(pool.shape)).toBe(3 * 2 * 16 * bytes);
+      expect(native.cacheBytes(pool.cache)).toBe(100 * blockBytes(pool.shape));
+      pool.dispose();
+    },
+  );
+
+  test.each([
     [0, "tokens: must be an integer of at least 1, not 0"],
     [Number.NaN, "tokens: must be an integer of at least 1, not NaN"],
     [1.5, "tokens: must be an integer of at least 1, not 1.5"],
@@ -124,7 +140,8 @@ describe("the KV pool", () => {
     [{ layers: 0 }, "options.layers: must be from 1 to 2^31 - 1, not 0"],
     [{ headDim: 12 }, "options.headDim: must be a multiple of 8, at most 256, not 12"],
     [{ kvHeads: 0 }, "options.kvHeads: must be from 1 to 2^31 - 1, not 0"],
-    [{ type: "q8_0" }, 'shape.type: must be one of f32, f16, not "q8_0"'],
+    [{ keys: "q4_0" }, 'shape.keys: must be one of f32, f16, q8_0, not "q4_0"'],
+    [{ values: "F16" }, 'shape.values: must be one of f32, f16, q8_0, not "F16"'],
   ])("refuses a shape with %o", (changes, message) => {
     expectArgumentError(() => new KvPool(device, { ...shape, ...changes } as never, 16), new RangeError(message));
   });

@@ -7,7 +7,7 @@ import { type KvMoves, KvSequence } from "../lib/kv-sequence.js";
 import { describeError } from "./support/compare.js";
 
 const device = new Device({ isa: "scalar", threads: 1 });
-const shape = { type: "f16", layers: 1, kvHeads: 1, headDim: 8 } as const;
+const shape = { keys: "f16", values: "f16", layers: 1, kvHeads: 1, headDim: 8 } as const;
 
 /** What stands in a slot: a name of the text that it follows from, or one of its own, and its key's position. */
 interface Held {

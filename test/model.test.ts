@@ -429,7 +429,14 @@ describe("loading", () => {
   });
 
   test.for<[object, "TypeError" | "RangeError", RegExp]>([
-    [{ cache: "q4" }, "RangeError", /^cache: must be f16 or f32, not "q4"$/],
+    [{ cache: "q4" }, "RangeError", /^cache: must be one of f32, f16, q8_0, not "q4"$/],
+    [{ cache: 8 }, "TypeError", /^cache: must be one of f32, f16, q8_0, or \{keys, values\}, not 8$/],
+    [{ cache: { keys: "f16" } }, "TypeError", /^cache\.values: must be one of f32, f16, q8_0, not undefined$/],
+    [
+      { cache: { keys: "f64", values: "f16" } },
+      "RangeError",
+      /^cache\.keys: must be one of f32, f16, q8_0, not "f64"$/,
+    ],
     [{ contextLength: 0 }, "RangeError", /^contextLength: must be an integer from 1 to 16777216, not 0$/],
     [{ contextLength: 1.5 }, "RangeError", /^contextLength: /],
     [{ contextLength: "9" }, "TypeError", /^contextLength: must be a number, not "9"$/],

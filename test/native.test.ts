@@ -11,7 +11,7 @@ type Call = (...args: unknown[]) => unknown;
 const call = (name: Name, args: readonly unknown[], self: unknown = undefined): unknown =>
   Reflect.apply(native[name] as Call, self, args);
 
-const shape = { type: "f32", layers: 1, kvHeads: 1, headDim: 8 } as const;
+const shape = { keys: "f32", values: "f32", layers: 1, kvHeads: 1, headDim: 8 } as const;
 const ropeOptions = { heads: 1, rotaryDim: 8, halves: false, theta: 10_000, scale: 1 };
 const batch = () => ({
   tokens: Int32Array.of(0),

@@ -12,7 +12,7 @@ import { expectArgumentError, expectSameBits } from "./support/compare.js";
 import { available } from "./support/isas.js";
 
 const device = new Device({ threads: 2 });
-const shape: CacheShape = { type: "f32", layers: 1, kvHeads: 1, headDim: 8 };
+const shape: CacheShape = { keys: "f32", values: "f32", layers: 1, kvHeads: 1, headDim: 8 };
 const [heads, vocab, dim, qkvWidth] = [2, 11, 16, 32];
 const ropeOptions = { heads, rotaryDim: 8, halves: false, theta: 10_000, scale: 1 };
 
@@ -89,7 +89,15 @@ function byKernels(): Float32Array {
   const floats = (rows: number, width: number) => new Float32Array(rows * width);
   const packed = ({ rows, cols, data }: typeof matrixData.table) => packWeights({ type: "f32", rows, cols, data });
   const [x, y, qkv] = [floats(tokens, dim), floats(tokens, dim), floats(tokens, qkvWidth)];
-  const cache: KvLayer = { type: "f32", blocks: 4, kvHeads: 1, headDim: 8, k: floats(64, 8), v: floats(64, 8) };
+  const cache: KvLayer = {
+    keys: "f32",
+    values: "f32",
+    blocks: 4,
+    kvHeads: 1,
+    headDim: 8,
+    k: floats(64, 8),
+    v: floats(64, 8),
+  };
   const sequences = [
     { length: 3, past: 14, blocks: [3, 0] },
     { length: 2, past: 0, blocks: [2] },
@@ -392,7 +400,7 @@ describe("running a program", () => {
       "batch.blocks: must not be detached",
     );
 
-    const other = new KvPool(device, { ...shape, type: "f16" }, 64);
+    const other = new KvPool(device, { ...shape, values: "f16" }, 64);
     await expect(program.run(other.cache, batch)).rejects.toThrow(
       "cache: must have the shape that the program was recorded for",
     );

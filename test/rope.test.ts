@@ -1,12 +1,24 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 
-import { type Execution, type KvLayer, type RopeOptions, rope } from "../lib/kernels.js";
+import { type CacheType, type Execution, type KvLayer, type RopeOptions, rope } from "../lib/kernels.js";
 import { random, randomFloats } from "./support/arbitraries.js";
 import { expectArgumentError, expectClose, expectSameBits } from "./support/compare.js";
 import { toHalf } from "./support/half.js";
 import { executions, scalar } from "./support/isas.js";
-import { cacheTypes, headDims, headShapes, kvLayer, placeSequences, readKey, readValue } from "./support/kv.js";
+import {
+  cacheTypes,
+  elementAt,
+  headDims,
+  headShapes,
+  type KvSide,
+  kvLayer,
+  placeSequences,
+  readKey,
+  readValue,
+  setScale,
+  sideOf,
+} from "./support/kv.js";
 
 type Problem = Omit<RopeOptions, keyof Execution> & { rotaryDim: number; theta: number; scale: number };
 
@@ -59,16 +71,16 @@ const problem: fc.Arbitrary<Problem> = fc
     shape: headShapes,
     headDim: headDims,
     turning: fc.double({ min: 0, max: 1, noNaN: true }),
-    type: cacheTypes,
+    types: cacheTypes,
     pairing: fc.constantFrom("adjacent" as const, "halves" as const),
     theta: fc.constantFrom(10_000, 1e6, 500_000),
     scale: fc.constantFrom(1, 4, 0.5),
     next: random,
   })
-  .map(({ lengths, shape, headDim, turning, type, pairing, theta, scale, next }) => {
+  .map(({ lengths, shape, headDim, turning, types, pairing, theta, scale, next }) => {
     const { sequences, blocks } = placeSequences(lengths, next() % 3, next);
     const tokens = lengths.reduce((sum, { length }) => sum + length, 0);
-    const cache = kvLayer({ type, blocks, kvHeads: shape.kvHeads, headDim }, () => untouched);
+    const cache = kvLayer({ ...types, blocks, kvHeads: shape.kvHeads, headDim }, () => untouched);
     return {
       qkv: randomFloats(tokens * (shape.heads + 2 * shape.kvHeads) * headDim, next),
       positions: Int32Array.from({ length: tokens }, () => next() % 5000),
@@ -151,7 +163,7 @@ describe("rope", () => {
   });
 
   test.each(executions)("$isa with $threads threads lets NaN through", (execution) => {
-    for (const type of ["f32", "f16"] as const) {
+    for (const type of ["f32", "f16", "q8_0"] as const) {
       const given = sample({ past: 0, length: 2, position: 1, type });
       given.qkv.fill(Number.NaN, 24);
       const { qkv, cache } = run(execution, given);
@@ -185,8 +197,18 @@ describe("rope", () => {
     wrong({ scale: Number.POSITIVE_INFINITY }, new RangeError("scale: must be above 0 and finite, not Infinity"));
 
     wrong({ cache: undefined }, new TypeError("cache: must be an object, not undefined"));
-    wrongCache({ type: "q8_0" }, new RangeError('cache.type: must be one of f32, f16, not "q8_0"'));
-    wrongCache({ type: "f16" }, new TypeError("cache.k: must be a Uint16Array, not a Float32Array"));
+    wrongCache({ keys: "q4_0" }, new RangeError('cache.keys: must be one of f32, f16, q8_0, not "q4_0"'));
+    wrongCache({ values: undefined }, new TypeError("cache.values: must be a string, not undefined"));
+    wrongCache({ keys: "f16" }, new TypeError("cache.k: must be a Uint16Array, not a Float32Array"));
+    wrongCache({ values: "q8_0" }, new TypeError("cache.v: must be a Uint8Array, not a Float32Array"));
+    wrongCache(
+      { keys: "q8_0", k: new Uint8Array(256) },
+      new RangeError("cache.k: its length must be 320, not 256"), // 16 scales of two bytes behind each 128
+    );
+    wrongCache(
+      { keys: "q8_0", k: new Uint8Array(321).subarray(1) },
+      new RangeError("cache.k: must begin at an even byte of its buffer, for its scales"),
+    );
     wrongCache({ k: cache.k.subarray(1) }, new RangeError("cache.k: its length must be 256, not 255"));
     wrongCache({ v: cache.k }, new RangeError("cache.v: must not overlap cache.k"));
     wrongCache({ blocks: 1.5 }, new RangeError("cache.blocks: must be an integer of at least 0, not 1.5"));
@@ -222,13 +244,13 @@ describe("rope", () => {
 });
 
 /** One head of eight dimensions, one sequence in two blocks. */
-function sample(options: { past: number; length: number; position: number; type?: "f32" | "f16" }): Problem {
+function sample(options: { past: number; length: number; position: number; type?: CacheType }): Problem {
   const { past, length, position, type = "f32" } = options;
   return {
     qkv: Float32Array.from({ length: length * 24 }, (_, i) => i + 1),
     positions: new Int32Array(length).fill(position),
     sequences: [{ length, past, blocks: [0, 1] }],
-    cache: kvLayer({ type, blocks: 2, kvHeads: 1, headDim: 8 }, () => untouched),
+    cache: kvLayer({ keys: type, values: type, blocks: 2, kvHeads: 1, headDim: 8 }, () => untouched),
     heads: 1,
     rotaryDim: 8,
     pairing: "adjacent",
@@ -240,21 +262,49 @@ function sample(options: { past: number; length: number; position: number; type?
 /** The cache, with k and v of a turned qkv in the place of each token. */
 function cacheAfter({ cache, sequences, heads }: Problem, qkv: Float32Array): Pick<KvLayer, "k" | "v"> {
   const { kvHeads, headDim } = cache;
-  const k = cache.k.slice();
-  const v = cache.v.slice();
-  const narrow = cache.type === "f32" ? (x: number) => x : toHalf;
+  const after = { ...cache, k: cache.k.slice(), v: cache.v.slice() };
+  const [k, v] = [sideOf(after, "k"), sideOf(after, "v")];
   let row = 0;
   for (const { length, past, blocks } of sequences) {
     for (let token = past; token < past + length; token++, row++) {
       for (let head = 0; head < kvHeads; head++) {
         const from = (row * (heads + 2 * kvHeads) + heads + head) * headDim;
-        const to = (blocks[token >> 4]! * kvHeads + head) * headDim * 16;
-        for (let d = 0; d < headDim; d++) {
-          k[to + d * 16 + (token % 16)] = narrow(qkv[from + d]!);
-          v[to + (token % 16) * headDim + d] = narrow(qkv[from + kvHeads * headDim + d]!);
-        }
+        const place = { head: blocks[token >> 4]! * kvHeads + head, place: token % 16 };
+        write(k, place, qkv.subarray(from, from + headDim));
+        write(v, place, qkv.subarray(from + kvHeads * headDim, from + (kvHeads + 1) * headDim));
       }
     }
   }
-  return { k, v };
+  return after;
+}
+
+/** Writes what a token has of a head, in the side's type. */
+function write(side: KvSide, place: { head: number; place: number }, x: Float32Array): void {
+  for (let group = 0; group < x.length; group += 32) {
+    const { quants, scale } = quantised(x.subarray(group, group + 32));
+    if (side.type === "q8_0") setScale(side, { ...place, d: group }, scale);
+    quants.forEach((quant, i) => {
+      const value = x[group + i]!;
+      const element = side.type === "f32" ? value : side.type === "f16" ? toHalf(value) : quant & 0xff;
+      side.data[elementAt(side, { ...place, d: group + i })] = element;
+    });
+  }
+}
+
+/** GGUF's q8_0: quants, and the bits of their scale. */
+function quantised(x: Float32Array): { quants: number[]; scale: number } {
+  const largest = x.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+  if (largest < 2 ** -119) return { quants: Array.from(x, () => 0), scale: 0 };
+  const inverse = Math.fround(127 / largest);
+  return {
+    quants: Array.from(x, (value) => nearest(Math.fround(value * inverse))),
+    scale: toHalf(Math.fround(largest / 127)),
+  };
+}
+
+/** The nearest integer, ties to even. */
+function nearest(x: number): number {
+  const below = Math.floor(x);
+  const rest = x - below;
+  return rest > 0.5 || (rest === 0.5 && below % 2 !== 0) ? below + 1 : below;
 }

@@ -33,7 +33,8 @@ function problem(model: string, name: string, context: number, tokens: number): 
   const { heads, kvHeads, headDim } = shapes[model]!;
   const layerBytes = 2 * 2 * kvHeads * headDim * (context + tokens); // K and V in f16
   const shape: CacheShape = {
-    type: "f16",
+    keys: "f16",
+    values: "f16",
     kvHeads,
     headDim,
     layers: Math.max(1, Math.min(mostLayers, Math.ceil(rotationBytes() / layerBytes))),
@@ -43,7 +44,7 @@ function problem(model: string, name: string, context: number, tokens: number): 
   return {
     shape: `${model}.${name}`,
     tokens,
-    format: shape.type,
+    format: shape.keys,
     context,
     work: {
       bytes: layerBytes,
@@ -85,7 +86,8 @@ function problem(model: string, name: string, context: number, tokens: number): 
         q: randomFloats(out.length),
         sequences: [{ length, past, blocks: Array.from({ length: count }, (_, i) => count - 1 - i) }],
         cache: {
-          type: "f16",
+          keys: "f16",
+          values: "f16",
           k: randomHalves(values, 2),
           v: randomHalves(values, 3),
           blocks: count,

@@ -81,7 +81,7 @@ export const moved = (bytes: number, bytesModel: string): Work => {
 export const mostTokens = 512;
 
 /** As good as no cache: a program wants one's shape, and a batch that its tokens fit. */
-const noCache: CacheShape = { type: "f16", layers: 1, kvHeads: 1, headDim: 8 };
+const noCache: CacheShape = { keys: "f16", values: "f16", layers: 1, kvHeads: 1, headDim: 8 };
 const noBlocks = Array.from({ length: mostTokens / blockTokens }, (_, i) => i);
 
 /** A table of random rows. Of one row's values, those of q8_0 lie closest together. */

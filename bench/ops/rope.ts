@@ -24,13 +24,13 @@ export function ropeBytes({ heads, kvHeads, headDim }: LlamaConfig): number {
 function problem(model: string, config: LlamaConfig, tokens: number): Problem {
   const { layers, heads, kvHeads, headDim } = config;
   const width = (heads + 2 * kvHeads) * headDim;
-  const shape: CacheShape = { type: "f16", layers, kvHeads, headDim };
+  const shape: CacheShape = { keys: "f16", values: "f16", layers, kvHeads, headDim };
   const options = { heads, rotaryDim: headDim, halves: false, theta: 10_000, scale: 1 };
   const blocks = Array.from({ length: Math.ceil(tokens / blockTokens) }, (_, i) => i);
   return {
     shape: `${model}.heads`,
     tokens,
-    format: shape.type,
+    format: shape.keys,
     work: moved(ropeBytes(config) * tokens, "q and k read and written, v read, k and v written in f16"),
     operands: async (device): Promise<Operands> => {
       const table = await randomTable(device, width);
@@ -63,7 +63,7 @@ function problem(model: string, config: LlamaConfig, tokens: number): Problem {
         qkv,
         positions: Int32Array.from({ length }, (_, i) => i),
         sequences: [{ length, past: 0, blocks: Array.from({ length: count }, (_, i) => i) }],
-        cache: { type: "f16", k, v, blocks: count, kvHeads, headDim },
+        cache: { keys: "f16", values: "f16", k, v, blocks: count, kvHeads, headDim },
         heads,
         ...execution,
       });

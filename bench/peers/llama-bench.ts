@@ -34,9 +34,10 @@ export async function findLlamaBench(program: string): Promise<OpenPeer> {
   }
   return async (work) => {
     const { model, threads, cache, prompt, gen, signal } = work;
+    const { keys, values } = cache;
     const test = async (args: readonly string[]) => {
       // Its own default is f16, and not every fork can be told so.
-      const types = cache === "f16" ? [] : ["-ctk", cache, "-ctv", cache];
+      const types = keys === "f16" && values === "f16" ? [] : ["-ctk", keys, "-ctv", values];
       const common = ["-m", model, "-t", `${threads}`, "-ngl", "0", "-r", "1", "-o", "json", ...types];
       return testOf(program, await run(program, [...common, ...args], signal));
     };

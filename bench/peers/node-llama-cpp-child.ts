@@ -66,8 +66,10 @@ async function load({ module, model: modelPath, threads, cache, ...work }: LoadR
   const started = performance.now();
   const model = await llama.loadModel({ modelPath, gpuLayers: 0, ignoreMemorySafetyChecks: true });
   const contextSize = Math.max(prompt, past + gen) + spareTokens;
-  const type = cache.toUpperCase();
-  const types = { experimentalKvCacheKeyType: type, experimentalKvCacheValueType: type };
+  const types = {
+    experimentalKvCacheKeyType: cache.keys.toUpperCase(),
+    experimentalKvCacheValueType: cache.values.toUpperCase(),
+  };
   const context = await model.createContext({ contextSize, threads, ignoreMemorySafetyChecks: true, ...types });
   const seconds = (performance.now() - started) / 1e3;
   const residentBytes = process.memoryUsage.rss();

@@ -1,6 +1,7 @@
 /** Engines that are measured beside cria, on the same file and as many threads. */
+
+import type { CacheTypes } from "../../lib/cache-types.js";
 import { outOfRange } from "../../lib/errors.js";
-import type { CacheType } from "../../lib/native.js";
 import { findLlamaBench } from "./llama-bench.js";
 import { findNodeLlamaCpp } from "./node-llama-cpp.js";
 
@@ -29,7 +30,7 @@ export interface PeerWork {
   /** A GGUF file. */
   model: string;
   threads: number;
-  cache: CacheType;
+  cache: CacheTypes;
   /** The ids that it reads: as a prompt its first `prompt`, to decode its first `context` and then `gen` one by one. */
   tokens: Int32Array;
   prompt: number;

@@ -177,7 +177,8 @@ cria_rope_options get_rope_options(const Napi::Value& value, const std::string& 
 cria_cache_options get_cache_shape(const Napi::Value& value, const char* name) {
   const Napi::Object object = get_object(value, name);
   return {.struct_size = sizeof(cria_cache_options),
-          .type = get_named(object.Get("type"), "shape.type", kCacheTypes),
+          .key_type = get_named(object.Get("keys"), "shape.keys", kCacheTypes),
+          .value_type = get_named(object.Get("values"), "shape.values", kCacheTypes),
           .layers = get_size(object.Get("layers"), "shape.layers"),
           .kv_heads = get_size(object.Get("kvHeads"), "shape.kvHeads"),
           .head_dim = get_size(object.Get("headDim"), "shape.headDim"),

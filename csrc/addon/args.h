@@ -81,7 +81,7 @@ inline constexpr Named kWeightTypes[] = {{"f32", CRIA_TYPE_F32},
                                          {"bf16", CRIA_TYPE_BF16},
                                          {"q8_0", CRIA_TYPE_Q8_0},
                                          {"q4_0", CRIA_TYPE_Q4_0}};
-inline constexpr Named kCacheTypes[] = {{"f32", CRIA_TYPE_F32}, {"f16", CRIA_TYPE_F16}};
+inline constexpr Named kCacheTypes[] = {{"f32", CRIA_TYPE_F32}, {"f16", CRIA_TYPE_F16}, {"q8_0", CRIA_TYPE_Q8_0}};
 
 // Throws "NAME: its length must be LENGTH, not ..." where it is not.
 void require_length(Napi::Env env, const char* name, std::size_t actual, std::size_t expected);

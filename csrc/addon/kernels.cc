@@ -97,13 +97,30 @@ struct Side {
   std::size_t length, bytes;
 };
 
-Side get_side(const Napi::Value& value, const char* name, cria_type type) {
-  if (type == CRIA_TYPE_F32) {
-    const auto array = get_array<float>(value, name);
-    return {array.data, array.length, array.bytes()};
-  }
-  const auto array = get_array<std::uint16_t>(value, name);
+template <class T>
+Side get_side_of(const Napi::Value& value, const char* name) {
+  const auto array = get_array<T>(value, name);
   return {array.data, array.length, array.bytes()};
+}
+
+Side get_side(const Napi::Value& value, const char* name, cria_type type) {
+  if (type == CRIA_TYPE_F32) return get_side_of<float>(value, name);
+  if (type == CRIA_TYPE_F16) return get_side_of<std::uint16_t>(value, name);
+  const Side side = get_side_of<std::uint8_t>(value, name);
+  if (reinterpret_cast<std::uintptr_t>(side.data) % alignof(std::uint16_t) != 0) {
+    throw range_error(value.Env(), std::string(name) + ": must begin at an even byte of its buffer, for its scales");
+  }
+  return side;
+}
+
+// The length of a side's array: of q8_0 its bytes, quants and scales (see cria_kv_layer). Sizes are below 2^53, so the
+// sum cannot overflow.
+std::size_t side_length(Napi::Env env, const cria_kv_layer& layer, cria_type type) {
+  const std::size_t heads = product(env, layer.blocks, layer.kv_heads);
+  const std::size_t quants = product(env, layer.head_dim, CRIA_KV_BLOCK);
+  if (type != CRIA_TYPE_Q8_0) return product(env, heads, quants);
+  const std::size_t scales = (layer.head_dim / 32 + (layer.head_dim % 32 != 0)) * CRIA_KV_BLOCK * sizeof(std::uint16_t);
+  return product(env, heads, quants + scales);
 }
 
 struct Layer {
@@ -115,19 +132,18 @@ Layer get_layer(const Napi::Value& value) {
   const Napi::Env env = value.Env();
   const Napi::Object object = get_object(value, "cache");
   cria_kv_layer layer{.struct_size = sizeof(cria_kv_layer),
-                      .type = get_named(object.Get("type"), "cache.type", kCacheTypes),
+                      .key_type = get_named(object.Get("keys"), "cache.keys", kCacheTypes),
+                      .value_type = get_named(object.Get("values"), "cache.values", kCacheTypes),
                       .blocks = get_size(object.Get("blocks"), "cache.blocks"),
                       .kv_heads = get_size(object.Get("kvHeads"), "cache.kvHeads", 1),
                       .head_dim = get_size(object.Get("headDim"), "cache.headDim", 1)};
   // The memory is looked up last: a getter could detach it.
   const Napi::Value k_value = object.Get("k"), v_value = object.Get("v");
-  const Side k = get_side(k_value, "cache.k", layer.type), v = get_side(v_value, "cache.v", layer.type);
+  const Side k = get_side(k_value, "cache.k", layer.key_type), v = get_side(v_value, "cache.v", layer.value_type);
   layer.k = k.data;
   layer.v = v.data;
-  const std::size_t length =
-      product(env, product(env, product(env, layer.blocks, layer.kv_heads), layer.head_dim), CRIA_KV_BLOCK);
-  require_length(env, "cache.k", k.length, length);
-  require_length(env, "cache.v", v.length, length);
+  require_length(env, "cache.k", k.length, side_length(env, layer, layer.key_type));
+  require_length(env, "cache.v", v.length, side_length(env, layer, layer.value_type));
   require_apart(env, "cache.v", v.data, v.bytes, "cache.k", k.data, k.bytes);
   return {layer, k, v};
 }

@@ -10,7 +10,7 @@
 namespace cria {
 
 struct CacheShape {
-  cria_type type;  // f32 or f16
+  cria_type key_type, value_type;  // f32, f16 or q8_0 each
   std::size_t layers, kv_heads, head_dim;
 
   bool operator==(const CacheShape&) const = default;

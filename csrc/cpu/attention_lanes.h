@@ -25,6 +25,9 @@ struct Lanes8 {
   static Register load(const std::uint16_t* half) {
     return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(half)));
   }
+  static Register load(const std::int8_t* quants) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadu_si64(quants)));
+  }
   static void store(float* to, Register x) { _mm256_storeu_ps(to, x); }
 
   static Register add(Register a, Register b) { return _mm256_add_ps(a, b); }
@@ -59,6 +62,9 @@ struct Lanes16 {
   static Register load(const float* x) { return _mm512_loadu_ps(x); }
   static Register load(const std::uint16_t* half) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(half)));
+  }
+  static Register load(const std::int8_t* quants) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(quants))));
   }
   static void store(float* to, Register x) { _mm512_storeu_ps(to, x); }
 

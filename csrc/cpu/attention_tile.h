@@ -43,6 +43,9 @@ constexpr std::size_t kRowTile = 32;
 // register points at all rows.
 constexpr std::size_t kRowStride = kMaxHeadDim + 16;
 
+template <class T>
+constexpr bool kQuants = std::is_same_v<T, std::int8_t>;
+
 // A register tile of sums: R rows by C registers.
 //
 // The loops are unrolled by order: left to itself, GCC 12 writes the array back to memory at every step.
@@ -62,20 +65,21 @@ class Sums {
     each([&](auto& sum, int r, int c) { Lanes::store(rows + r * stride + c * Lanes::kWidth, sum); });
   }
 
-  // sum[r] += a[r * kStride + i] * x[p][i * step ...] for ascending i below n, the C registers of columns being in P
-  // places. Meanwhile fetches into L1 what stands at the same offsets in `ahead`.
-  template <std::size_t kStride, int P, class T>
-  [[gnu::always_inline]] void add(const float* a, const T* const (&x)[P], const T* const (&ahead)[P], std::size_t step,
-                                  std::size_t n) {
+  // sum[r] += a[r * kStride + i] * x[p][i * step ...] for ascending i from `begin` on and below `end`, the C registers
+  // of columns being in P places. Quants are multiplied by scale(register, i) first. Meanwhile fetches into L1 what
+  // stands as many bytes into `ahead`.
+  template <std::size_t kStride, int P, class T, class Scale>
+  [[gnu::always_inline]] void add(const float* a, const T* const (&x)[P], const std::uint8_t* const (&ahead)[P],
+                                  std::size_t step, std::size_t begin, std::size_t end, const Scale& scale) {
     constexpr int kPlace = C / P;                                                   // registers in a place
     constexpr int kLine = std::min<int>(kPlace, 64 / (Lanes::kWidth * sizeof(T)));  // and in a cache line
-    for (std::size_t i = 0; i < n; ++i) {
+    for (std::size_t i = begin; i < end; ++i) {
       typename Lanes::Register column[C];
 #pragma GCC unroll 8
       for (int c = 0; c < C; ++c) {
         const std::size_t at = i * step + c % kPlace * Lanes::kWidth;
-        if (c % kLine == 0) _mm_prefetch(ahead[c / kPlace] + at, _MM_HINT_T0);
-        column[c] = Lanes::load(x[c / kPlace] + at);
+        if (c % kLine == 0) _mm_prefetch(ahead[c / kPlace] + at * sizeof(T), _MM_HINT_T0);
+        column[c] = load(x[c / kPlace] + at, scale, c, i);
       }
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
@@ -87,11 +91,11 @@ class Sums {
   }
 
   // One more step, sum[r] += a[r * kStride] * x, for the rows from `first` on, at least 1.
-  template <std::size_t kStride, class T>
-  [[gnu::always_inline]] void add_from(int first, const float* a, const T* x) {
+  template <std::size_t kStride, class T, class Scale>
+  [[gnu::always_inline]] void add_from(int first, const float* a, const T* x, const Scale& scale) {
     typename Lanes::Register column[C];
 #pragma GCC unroll 8
-    for (int c = 0; c < C; ++c) column[c] = Lanes::load(x + c * Lanes::kWidth);
+    for (int c = 0; c < C; ++c) column[c] = load(x + c * Lanes::kWidth, scale, c, 0);
 #pragma GCC unroll 8
     for (int r = 1; r < R; ++r) {
       if (r < first) continue;
@@ -102,6 +106,12 @@ class Sums {
   }
 
  private:
+  template <class T, class Scale>
+  [[gnu::always_inline]] static auto load(const T* x, const Scale& scale, int c, std::size_t i) {
+    if constexpr (kQuants<T>) return Lanes::mul(Lanes::load(x), scale(c, i));
+    return Lanes::load(x);
+  }
+
   template <class F>
   [[gnu::always_inline]] void each(F f) {
 #pragma GCC unroll 8
@@ -183,10 +193,10 @@ inline void write_row(float l, const float* o, std::size_t dim, float* out) {
 // next one reads. Block tables need not be in order, and in a caller's own arrays a head's blocks lie apart (kv.h):
 // there the processor's own prefetching starts afresh at each, and one query takes 1.2 to 2.5 times as long. (A tile
 // further ahead, K and V and what is fetched of both are 64 KiB, more than L1.)
-template <class T>
 struct KeyTile {
   static constexpr std::size_t kBlocks = kKeyTile / kKvBlock;
-  const T *k[kBlocks], *v[kBlocks], *next_k[kBlocks];
+  using Blocks = const std::uint8_t* [kBlocks];
+  Blocks k, v, next_k;
 
   // From key `first` on, of `keys` of the task's sequence. Blocks after the last are the last.
   KeyTile(const Attention& op, const AttentionTask& task, std::size_t first, std::size_t keys) {
@@ -194,16 +204,46 @@ struct KeyTile {
     const auto block = [&](std::size_t key) -> std::size_t { return blocks[std::min(key, keys - 1) / kKvBlock]; };
     for (std::size_t b = 0; b < kBlocks; ++b) {
       const std::size_t key = first + b * kKvBlock;
-      k[b] = reinterpret_cast<const T*>(op.cache.k_head(block(key), task.kv_head));
-      v[b] = reinterpret_cast<const T*>(op.cache.v_head(block(key), task.kv_head));
-      next_k[b] = reinterpret_cast<const T*>(op.cache.k_head(block(key + kKeyTile), task.kv_head));
+      k[b] = op.cache.k_head(block(key), task.kv_head);
+      v[b] = op.cache.v_head(block(key), task.kv_head);
+      next_k[b] = op.cache.k_head(block(key + kKeyTile), task.kv_head);
     }
   }
 };
 
+// The scales of a tile of q8_0 keys, or of their values: widened once for all rows.
+class TileScales {
+ public:
+  template <class Lanes>
+  void load(const KeyTile::Blocks& blocks, std::size_t dim) {
+    for (std::size_t b = 0; b < KeyTile::kBlocks; ++b) {
+      const std::uint16_t* scales = kv_scales(blocks[b], dim);
+      for (std::size_t g = 0; g < kv_groups(dim); ++g) {
+        for (std::size_t j = 0; j < kKvBlock; j += Lanes::kWidth) {
+          Lanes::store(at_[g] + b * kKvBlock + j, Lanes::load(scales + g * kKvBlock + j));
+        }
+      }
+    }
+  }
+  static void prefetch(const KeyTile::Blocks& blocks, std::size_t dim) {
+    for (const std::uint8_t* block : blocks) {
+      const auto* scales = reinterpret_cast<const std::uint8_t*>(kv_scales(block, dim));
+      for (std::size_t at = 0; at < kv_groups(dim) * kKvBlock * sizeof(std::uint16_t); at += 64) {
+        _mm_prefetch(scales + at, _MM_HINT_T0);
+      }
+    }
+  }
+
+  // Those of the group that dimension d is in, of each key of the tile.
+  const float* group_of(std::size_t d) const { return at_[d / kBlock]; }
+
+ private:
+  alignas(64) float at_[kMaxHeadDim / kBlock][kKeyTile];
+};
+
 // Rows [begin, end) of a task, at most kRowTile. `Tiling` has the register, `Lanes`, and the register tiles: their
 // heights, and for a height the registers of columns, a power of two.
-template <class Tiling, class T>
+template <class Tiling>
 class RowTile {
   using Lanes = typename Tiling::Lanes;
 
@@ -256,37 +296,49 @@ class RowTile {
     const std::size_t begin = split * kKeySplit, end = std::min(begin + kKeySplit, row_[rows_ - 1].keys);
     state.start(rows_, dim_);
     for (std::size_t first = begin; first < end; first += kKeyTile) {
-      const std::size_t active = first_row(first);
-      const KeyTile<T> keys(op_, task_, first, row_[rows_ - 1].keys);
-      Tiling::for_register_tiles(active, rows_, [&](std::size_t r, auto height) { scores<height()>(r, first, keys); });
+      const std::size_t active = first_row(first), last = row_[rows_ - 1].keys;
+      const KeyTile keys(op_, task_, first, last);
+      with_kv_element(op_.cache.k.type, [&](auto element) { scores<decltype(element)>(active, first, keys); });
       softmax(active, first, state);
-      Tiling::for_register_tiles(active, rows_,
-                                 [&](std::size_t r, auto height) { values<height()>(r, first, keys, state); });
+      with_kv_element(op_.cache.v.type, [&](auto element) { values<decltype(element)>(active, first, keys, state); });
     }
   }
 
-  // p = q K, for rows r ... r + R - 1 and whole blocks of keys.
-  template <int R>
-  void scores(std::size_t r, std::size_t first, const KeyTile<T>& keys) {
-    constexpr int P = std::min<int>(KeyTile<T>::kBlocks, Tiling::columns(R) * Lanes::kWidth / kKvBlock);
-    const std::size_t blocks = (count(r + R - 1, first) + kKvBlock - 1) / kKvBlock;
-    score_blocks<R, P>(r, 0, blocks, keys);
+  // p = q K, for the rows from `active` on and whole blocks of keys.
+  template <class T>
+  void scores(std::size_t active, std::size_t first, const KeyTile& keys) {
+    if (op_.cache.v.type == CRIA_TYPE_Q8_0) TileScales::prefetch(keys.v, dim_);
+    if constexpr (kQuants<T>) {
+      TileScales::prefetch(keys.next_k, dim_);
+      k_scales_.template load<Lanes>(keys.k, dim_);
+    }
+    Tiling::for_register_tiles(active, rows_, [&](std::size_t r, auto height) {
+      constexpr int R = height();
+      constexpr int P = std::min<int>(KeyTile::kBlocks, Tiling::columns(R) * Lanes::kWidth / kKvBlock);
+      score_blocks<T, R, P>(r, 0, (count(r + R - 1, first) + kKvBlock - 1) / kKvBlock, keys);
+    });
   }
 
-  // Blocks [b, end) of the tile, P at a time.
-  template <int R, int P>
-  void score_blocks(std::size_t r, std::size_t b, std::size_t end, const KeyTile<T>& keys) {
+  // Blocks [b, end) of the tile, P at a time, for rows r ... r + R - 1.
+  template <class T, int R, int P>
+  void score_blocks(std::size_t r, std::size_t b, std::size_t end, const KeyTile& keys) {
     constexpr int C = P * static_cast<int>(kKvBlock) / Lanes::kWidth;
+    constexpr std::size_t kGroup = kQuants<T> ? kBlock : kMaxHeadDim;
     for (; b + P <= end; b += P) {
-      const T *k[P], *v[P];
-      std::copy_n(keys.k + b, P, k);
+      const T* k[P];
+      const std::uint8_t* v[P];
+      for (int p = 0; p < P; ++p) k[p] = reinterpret_cast<const T*>(keys.k[b + p]);
       std::copy_n(keys.v + b, P, v);
       Sums<Lanes, R, C> sums;
       sums.clear();
-      sums.template add<kRowStride>(q_ + r * kRowStride, k, v, kKvBlock, dim_);
+      for (std::size_t d = 0; d < dim_; d += kGroup) {
+        const float* scales = k_scales_.group_of(d) + b * kKvBlock;
+        const auto scale = [scales](int c, std::size_t) { return Lanes::load(scales + c * Lanes::kWidth); };
+        sums.template add<kRowStride>(q_ + r * kRowStride, k, v, kKvBlock, d, std::min(dim_, d + kGroup), scale);
+      }
       sums.store(p_ + r * kKeyTile + b * kKvBlock, kKeyTile);
     }
-    if constexpr (P > 1) score_blocks<R, P / 2>(r, b, end, keys);
+    if constexpr (P > 1) score_blocks<T, R, P / 2>(r, b, end, keys);
   }
 
   // Turns the rows' dot products into p, and leaves in c_ what their o is to be multiplied by. Each step is done for
@@ -317,35 +369,48 @@ class RowTile {
     }
   }
 
-  // o = o c + p V, for rows r ... r + R - 1.
-  template <int R>
-  void values(std::size_t r, std::size_t first, const KeyTile<T>& keys, Softmax& state) {
-    std::size_t d = value_columns<Lanes, R, Tiling::columns(R)>(r, first, 0, keys, state);
-    if constexpr (Lanes::kWidth > 8) value_columns<Lanes8, R, 1>(r, first, d, keys, state);
+  // o = o c + p V, for the rows from `active` on.
+  template <class T>
+  void values(std::size_t active, std::size_t first, const KeyTile& keys, Softmax& state) {
+    if constexpr (kQuants<T>) v_scales_.template load<Lanes>(keys.v, dim_);
+    Tiling::for_register_tiles(active, rows_, [&](std::size_t r, auto height) {
+      constexpr int R = height();
+      std::size_t d = value_columns<T, Lanes, R, Tiling::columns(R)>(r, first, 0, keys, state);
+      if constexpr (Lanes::kWidth > 8) value_columns<T, Lanes8, R, 1>(r, first, d, keys, state);
+    });
   }
 
-  // Columns from d on, C registers at a time, then fewer; returns the first that is left.
-  template <class Columns, int R, int C>
-  std::size_t value_columns(std::size_t r, std::size_t first, std::size_t d, const KeyTile<T>& keys, Softmax& state) {
+  // Columns from d on, C registers at a time, then fewer, for rows r ... r + R - 1; returns the first that is left.
+  template <class T, class Columns, int R, int C>
+  std::size_t value_columns(std::size_t r, std::size_t first, std::size_t d, const KeyTile& keys, Softmax& state) {
     for (; d + C * Columns::kWidth <= dim_; d += C * Columns::kWidth) {
       const std::size_t shared = count(r, first), end = count(r + R - 1, first);
       const float* p = p_ + r * kKeyTile;
+      // d is a multiple of the C registers' columns: where they are more than a group, groups begin among them.
+      const float* scales = v_scales_.group_of(d);
+      const auto scale_from = [scales](std::size_t j) {
+        return [from = scales + j](int c, std::size_t i) {
+          return Columns::all(from[c * Columns::kWidth / static_cast<int>(kBlock) * kKeyTile + i]);
+        };
+      };
       Sums<Columns, R, C> sums;
       sums.load(o(state, r) + d, kRowStride, c_ + r);
       for (std::size_t j = 0, next; j < shared; j = next) {
         next = std::min(shared, j + kKvBlock);
-        sums.template add<kKeyTile, 1>(p + j, {keys.v[j / kKvBlock] + d}, {keys.next_k[j / kKvBlock] + d}, dim_,
-                                       next - j);
+        const auto* v = reinterpret_cast<const T*>(keys.v[j / kKvBlock]) + d;
+        const std::uint8_t* ahead = keys.next_k[j / kKvBlock] + d * sizeof(T);
+        sums.template add<kKeyTile, 1>(p + j, {v}, {ahead}, dim_, 0, next - j, scale_from(j));
       }
       // The keys that only the later rows see.
       for (std::size_t j = shared; j < end; ++j) {
         int from = 1;
         while (row_[r + from].keys <= first + j) ++from;
-        sums.template add_from<kKeyTile>(from, p + j, keys.v[j / kKvBlock] + j % kKvBlock * dim_ + d);
+        const auto* v = reinterpret_cast<const T*>(keys.v[j / kKvBlock]) + j % kKvBlock * dim_ + d;
+        sums.template add_from<kKeyTile>(from, p + j, v, scale_from(j));
       }
       sums.store(o(state, r) + d, kRowStride);
     }
-    if constexpr (C > 1) return value_columns<Columns, R, C / 2>(r, first, d, keys, state);
+    if constexpr (C > 1) return value_columns<T, Columns, R, C / 2>(r, first, d, keys, state);
     return d;
   }
 
@@ -356,14 +421,15 @@ class RowTile {
   alignas(64) float q_[kRowTile * kRowStride];
   alignas(64) float p_[kRowTile * kKeyTile];
   alignas(64) float c_[kRowTile];
+  TileScales k_scales_, v_scales_;
   Softmax state_, next_;
 };
 
-template <class Tiling, class T>
+template <class Tiling>
 void attend_task(const Attention& op, const AttentionTask& task) {
   const std::size_t rows = attention_rows(op, task);
   for (std::size_t begin = 0; begin < rows; begin += kRowTile) {
-    RowTile<Tiling, T> tile(op, task, begin, std::min(rows, begin + kRowTile));
+    RowTile<Tiling> tile(op, task, begin, std::min(rows, begin + kRowTile));
     if (task.split < 0) {
       tile.attend_whole();
     } else {
@@ -374,13 +440,7 @@ void attend_task(const Attention& op, const AttentionTask& task) {
 
 template <class Tiling>
 void attend(const Attention& op, std::size_t begin, std::size_t end) {
-  for (std::size_t t = begin; t < end; ++t) {
-    if (op.cache.type == CRIA_TYPE_F32) {
-      attend_task<Tiling, float>(op, op.tasks[t]);
-    } else {
-      attend_task<Tiling, std::uint16_t>(op, op.tasks[t]);
-    }
-  }
+  for (std::size_t t = begin; t < end; ++t) attend_task<Tiling>(op, op.tasks[t]);
 }
 
 inline void merge_partials(const Attention& op, std::size_t begin, std::size_t end) {

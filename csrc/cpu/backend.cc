@@ -19,8 +19,15 @@ namespace cria::cpu {
 namespace {
 
 KvLayer layer_of(const cria_kv_layer& cache) {
-  auto *k = static_cast<std::uint8_t*>(cache.k), *v = static_cast<std::uint8_t*>(cache.v);
-  return {k, v, cache.type, cache.kv_heads, cache.head_dim, cache.blocks, 0, kv_head_bytes(cache.type, cache.head_dim)};
+  const auto side = [&](void* data, cria_type type) {
+    return KvSide{static_cast<std::uint8_t*>(data), type, kv_head_bytes(type, cache.head_dim)};
+  };
+  return {side(cache.k, cache.key_type),
+          side(cache.v, cache.value_type),
+          cache.kv_heads,
+          cache.head_dim,
+          cache.blocks,
+          /*group_bits=*/0};
 }
 
 }  // namespace

@@ -12,13 +12,19 @@ class KvCache final : public Cache {
  public:
   KvCache(const CacheShape& shape, std::size_t blocks)
       : Cache(shape, blocks),
-        head_bytes_(kv_head_bytes(shape.type, shape.head_dim)),
-        layer_bytes_(checked_product({blocks, shape.kv_heads, 2, head_bytes_})),
+        k_bytes_(kv_head_bytes(shape.key_type, shape.head_dim)),
+        head_bytes_(k_bytes_ + kv_head_bytes(shape.value_type, shape.head_dim)),
+        layer_bytes_(checked_product({blocks, shape.kv_heads, head_bytes_})),
         memory_(checked_product({shape.layers, layer_bytes_})) {}
 
   KvLayer layer(std::size_t index) const {
     std::uint8_t* k = memory_.data() + index * layer_bytes_;
-    return {k, k + head_bytes_, shape.type, shape.kv_heads, shape.head_dim, blocks, kGroupBits, 2 * head_bytes_};
+    return {{k, shape.key_type, head_bytes_},
+            {k + k_bytes_, shape.value_type, head_bytes_},
+            shape.kv_heads,
+            shape.head_dim,
+            blocks,
+            kGroupBits};
   }
   std::size_t bytes() const override { return memory_.bytes(); }
   std::size_t block_bytes() const override { return shape.layers * (layer_bytes_ / blocks); }
@@ -26,7 +32,7 @@ class KvCache final : public Cache {
  private:
   static constexpr unsigned kGroupBits = 5;
 
-  std::size_t head_bytes_, layer_bytes_;
+  std::size_t k_bytes_, head_bytes_, layer_bytes_;  // of K of a head's block, of K and V, and of a layer
   Memory memory_;
 };
 

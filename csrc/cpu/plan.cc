@@ -62,7 +62,7 @@ AttentionPlan::AttentionPlan(const Batch& batch, std::size_t heads, std::size_t 
 }
 
 std::size_t AttentionPlan::task_cost(const KvLayer& layer) const {
-  return tasks.empty() ? 0 : query_keys_ / tasks.size() * 2 * layer.head_bytes() / kKvBlock;
+  return tasks.empty() ? 0 : query_keys_ / tasks.size() * layer.head_bytes() / kKvBlock;
 }
 
 }  // namespace cria::cpu

@@ -5,15 +5,19 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
+#include "kv_quantize.h"
+#include "quantize_block.h"
 #include "rope.h"
 
 namespace cria::cpu {
 
-// turn(pairs, cosine, sine, head) turns the first pairs of one head; write(k, v, dim, k_out, v_out) puts a head's k
-// into a column of its K block and its v into a row of its V block, in the type of the outputs.
-template <class Turn, class Write>
-static void rope_heads(const Rope& op, std::size_t begin, std::size_t end, const Turn& turn, const Write& write) {
+// turn(pairs, cosine, sine, head) turns the first pairs of one head; Write::key(k, dim, out) puts a head's k into a
+// column of its K block and Write::value(v, dim, out) its v into a row of its V block, in the type of the outputs, f32
+// or f16.
+template <class Write, class Turn>
+static void rope_heads(const Rope& op, std::size_t begin, std::size_t end, const Turn& turn) {
   const KvLayer& cache = op.cache;
   const std::size_t dim = cache.head_dim, pairs = op.rotary_dim / 2, group = op.heads / cache.kv_heads;
   for (std::size_t unit = begin; unit < end; ++unit) {
@@ -28,15 +32,22 @@ static void rope_heads(const Rope& op, std::size_t begin, std::size_t end, const
     turn(pairs, cosine, sine, k);
 
     const KvSlot slot = op.slots[token];
-    const auto write_as = [&](auto* k_out, auto* v_out) {
-      write(k, v, dim, k_out + slot.place, v_out + slot.place * dim);
-    };
     std::uint8_t *k_block = cache.k_head(slot.block, kv_head), *v_block = cache.v_head(slot.block, kv_head);
-    if (cache.type == CRIA_TYPE_F32) {
-      write_as(reinterpret_cast<float*>(k_block), reinterpret_cast<float*>(v_block));
-    } else {
-      write_as(reinterpret_cast<std::uint16_t*>(k_block), reinterpret_cast<std::uint16_t*>(v_block));
-    }
+    const std::size_t v_first = slot.place * dim;
+    with_kv_element(cache.k.type, [&](auto element) {
+      if constexpr (std::is_same_v<decltype(element), std::int8_t>) {
+        kv_quantize(k, dim, k_block, slot.place, slot.place, kKvBlock, quantize_block_8);
+      } else {
+        Write::key(k, dim, reinterpret_cast<decltype(element)*>(k_block) + slot.place);
+      }
+    });
+    with_kv_element(cache.v.type, [&](auto element) {
+      if constexpr (std::is_same_v<decltype(element), std::int8_t>) {
+        kv_quantize(v, dim, v_block, slot.place, v_first, 1, quantize_block_8);
+      } else {
+        Write::value(v, dim, reinterpret_cast<decltype(element)*>(v_block) + v_first);
+      }
+    });
   }
 }
 

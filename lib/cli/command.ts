@@ -46,12 +46,13 @@ function asksForHelp(argv: readonly string[]): boolean {
 
 /**
  * The library's options are the command line's in camel case, and its errors begin with the name of the argument at
- * fault: "topK: must be …" is of --top-k, and the command line's fault.
+ * fault, or a field of it: "topK: must be …" is of --top-k, "cache.keys: must be …" of --cache, and the command line's
+ * fault.
  */
 function inOptionNames(error: unknown, table: object): unknown {
   const { code, message } = error as NodeJS.ErrnoException;
   if (code !== "ERR_CRIA_ARGUMENT") return error;
-  const [argument = ""] = /^\w+(?=:)/.exec(message) ?? [];
+  const [argument = ""] = /^\w+(?=[.:])/.exec(message) ?? [];
   const option = argument.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
   return Object.hasOwn(table, option) ? new UsageError(`--${option}${message.slice(argument.length)}`) : error;
 }

@@ -33,6 +33,7 @@ function describe({ path, format, name, config, vocabulary, tensors }: ModelInde
     memory: {
       weights: all.reduce((sum, { bytes }) => sum + bytes, 0),
       cache: {
+        q8_0: cacheBytes(config, "q8_0", config.contextLength),
         f16: cacheBytes(config, "f16", config.contextLength),
         f32: cacheBytes(config, "f32", config.contextLength),
       },
@@ -83,7 +84,12 @@ function forPeople({ path, format, name, config, vocabulary, parameters, tensors
       "memory",
       [
         ["weights", size(memory.weights)],
-        [`cache of ${contextLength} tokens`, `${size(memory.cache.f16)} as f16, ${size(memory.cache.f32)} as f32`],
+        [
+          `cache of ${contextLength} tokens`,
+          Object.entries(memory.cache)
+            .map(([type, bytes]) => `${size(bytes)} as ${type}`)
+            .join(", "),
+        ],
         ["activations", size(memory.activations)],
       ],
     ],

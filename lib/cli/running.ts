@@ -1,7 +1,6 @@
+import type { CacheOption } from "../cache-types.js";
 import type { DeviceKind, Isa } from "../device.js";
-import { CriaError } from "../errors.js";
 import type { ModelOptions } from "../model.js";
-import type { CacheType } from "../native.js";
 import { type Arguments, given } from "./arguments.js";
 import { type Io, Progress } from "./io.js";
 
@@ -10,7 +9,7 @@ export const runningOptions = {
   threads: { value: "N", help: "threads that compute; the physical cores that it may use by default" },
   isa: { value: "scalar|avx2|avx512", help: "the kernels' instruction set; the best by default" },
   device: { value: "auto|cpu|cuda", help: "where to compute, cuda not yet; auto by default" },
-  cache: { value: "f32|f16|q8_0", help: "the type of cached keys and values, q8_0 not yet; f16 by default" },
+  cache: { value: "f32|f16|q8_0", help: "the type of cached keys and values, or of each: q8_0:f16; f16 by default" },
 } as const;
 
 /**
@@ -38,11 +37,16 @@ export async function loadWith<Model>(
 /** The library checks them, and names the argument that is wrong. */
 function optionsOf(args: Arguments<keyof typeof runningOptions>): ModelOptions {
   const cache = args.text("cache");
-  if (cache === "q8_0") throw new CriaError("ERR_CRIA_UNSUPPORTED", "--cache: must be f16 or f32, not yet q8_0");
   return given({
     threads: args.integer("threads"),
     isa: args.text("isa") as Isa | undefined,
     device: args.text("device") as DeviceKind | "auto" | undefined,
-    cache: cache as CacheType | undefined,
+    cache: cache === undefined ? undefined : cacheOption(cache),
   });
+}
+
+/** TYPE of keys and values, or KEYS:VALUES. */
+function cacheOption(text: string): CacheOption {
+  const [keys, values, ...more] = text.split(":");
+  return (values === undefined || more.length > 0 ? text : { keys, values }) as CacheOption;
 }

@@ -12,7 +12,7 @@ import { temporaryFolder } from "../support/gguf-writer.js";
 const work: PeerWork = {
   model: "model.gguf",
   threads: 3,
-  cache: "f16",
+  cache: { keys: "f16", values: "f16" },
   tokens: Int32Array.from({ length: 20 }, (_, i) => 7 * i + 1),
   prompt: 10,
   context: 6,
@@ -35,7 +35,7 @@ describe("llama-bench", () => {
   it.for([
     ["-d, --n-depth <n>", "-p 0 -n 4 -d 6", {}],
     ["-gp <pg,tg>", "-p 0 -n 0 -gp 6,4", {}],
-    ["-d, --n-depth <n>", "-ctk f32 -ctv f32 -p 0 -n 4 -d 6", { cache: "f32" }],
+    ["-d, --n-depth <n>", "-ctk q8_0 -ctv f32 -p 0 -n 4 -d 6", { cache: { keys: "q8_0", values: "f32" } }],
   ] as const)("decodes after the context (help: %j)", async ([help, decode, changes]) => {
     await using folder = await temporaryFolder();
     const { path, asked } = await standIn(folder.path, help, test);

@@ -45,7 +45,7 @@ describe("inspect", () => {
       tensors: { q8_0: { count: 16, bytes: q8 }, f32: { count: 5, bytes: vectors * 4 } },
       memory: {
         weights: q8 + vectors * 4,
-        cache: { f16: cached * 2, f32: cached * 4 },
+        cache: { q8_0: (cached * (16 + 2)) / 16, f16: cached * 2, f32: cached * 4 },
         activations: 4 * (40 * (perRow + qkv) + perRow + 300),
       },
     });
@@ -57,6 +57,6 @@ describe("inspect", () => {
     expect(stdout).toMatch(/^\S+: GGUF v3, cria-tiny\n/);
     expect(stdout).toMatch(/^ {2}parameters +504672$/m);
     expect(stdout).toMatch(/^ {2}q8_0 +29, 522\.75 KiB$/m);
-    expect(stdout).toMatch(/^ {2}cache of 192 tokens +144\.00 KiB as f16, 288\.00 KiB as f32$/m);
+    expect(stdout).toMatch(/^ {2}cache of 192 tokens +78\.00 KiB as q8_0, 144\.00 KiB as f16, 288\.00 KiB as f32$/m);
   });
 });

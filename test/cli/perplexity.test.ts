@@ -38,6 +38,18 @@ describe("perplexity", () => {
     expect(Math.abs(report.perplexity - 3.4426)).toBeLessThan(0.0005);
   });
 
+  it("stories260K: a q8_0 cache costs at most 2 %, and either side of it no more", async (context) => {
+    needFiles(context, stories260K, stories);
+    const perplexity = async (cache: string) =>
+      (await criaJson<Report>("perplexity", stories260K, "--file", stories, "--cache", cache)).perplexity;
+    const f16 = await perplexity("f16");
+    for (const cache of ["q8_0", "q8_0:f16", "f16:q8_0"]) {
+      const quantised = await perplexity(cache);
+      expect(quantised).toBeLessThanOrEqual(1.02 * f16);
+      expect(quantised).not.toBe(f16);
+    }
+  });
+
   it("documents know nothing of each other, nor of the white space before them", async () => {
     const both = await score(`${day}<|endoftext|>\n\n ${night}\n<|endoftext|>\n`);
     const [first, second] = [await score(day), await score(`${night}\n`)];

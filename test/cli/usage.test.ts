@@ -67,7 +67,12 @@ describe("a wrong command line is exit code 2, with a hint and nothing on stdout
     [["generate", "--threads", "0"], "cria generate: --threads: must be an integer from 1 to 256, not 0"],
     [["generate", "--isa", "neon"], 'cria generate: --isa: must be scalar, avx2 or avx512, not "neon"'],
     [["generate", "--device", "tpu"], 'cria generate: --device: must be auto, cpu or cuda, not "tpu"'],
-    [["generate", "--cache", "f64"], 'cria generate: --cache: must be f16 or f32, not "f64"'],
+    [["generate", "--cache", "f64"], 'cria generate: --cache: must be one of f32, f16, q8_0, not "f64"'],
+    [["generate", "--cache", "f16:"], 'cria generate: --cache.values: must be one of f32, f16, q8_0, not ""'],
+    [
+      ["generate", "--cache", "f16:f16:f16"],
+      'cria generate: --cache: must be one of f32, f16, q8_0, not "f16:f16:f16"',
+    ],
     [["tokenize", "--text", "a"], "cria tokenize: MODEL: must be given"],
     [["tokenize", tinyModel], "cria tokenize: --text: must be given"],
     [["logits", tinyModel, "--out", "x"], "cria logits: --tokens: must be given"],
@@ -144,7 +149,6 @@ describe("a wrong command line is exit code 2, with a hint and nothing on stdout
 describe("what fails is exit code 1 and one line with the error's code", () => {
   it.for<[string[], string]>([
     [["generate", "--device", "cuda"], "ERR_CRIA_UNSUPPORTED"],
-    [["generate", "--cache", "q8_0"], "ERR_CRIA_UNSUPPORTED"],
     [["generate", "/absent.gguf"], "ERR_CRIA_FILE"],
     [["inspect", "/absent.gguf"], "ERR_CRIA_FILE"],
     [["tokenize", "/absent.gguf", "--text", "a"], "ERR_CRIA_FILE"],

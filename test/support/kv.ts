@@ -19,37 +19,108 @@ export const headDims = fc
   .oneof({ weight: 4, arbitrary: fc.integer({ min: 1, max: 9 }) }, fc.integer({ min: 10, max: 32 }))
   .map((eights) => 8 * eights);
 
-export const cacheTypes = fc.constantFrom<CacheType>("f32", "f16");
+const cacheType = fc.constantFrom<CacheType>("f32", "f16", "q8_0");
+export const cacheTypes = fc.record({ keys: cacheType, values: cacheType });
 
-/** A layer whose every value is `value()`: of f16 the bits, of f32 the number. */
-export function kvLayer(shape: Omit<KvLayer, "k" | "v">, value: () => number): KvLayer {
-  const length = shape.blocks * shape.kvHeads * shape.headDim * blockTokens;
-  const array = () =>
-    shape.type === "f32" ? Float32Array.from({ length }, value) : Uint16Array.from({ length }, value);
-  return { ...shape, k: array(), v: array() };
+/** A layer whose every element is `value(type)`: of f32 the number, of f16 the bits, of q8_0 the byte. */
+export function kvLayer(shape: Omit<KvLayer, "k" | "v">, value: (type: CacheType) => number): KvLayer {
+  const array = (type: CacheType) => {
+    const data = new arrays[type](shape.blocks * shape.kvHeads * headLength(type, shape.headDim));
+    for (let i = 0; i < data.length; i++) data[i] = value(type);
+    return data;
+  };
+  return { ...shape, k: array(shape.keys), v: array(shape.values) };
 }
 
-/** A key or value of everyday size, for a layer of `type`; in f16 of any size up to 2. */
-export function randomKv(type: CacheType, next: Random): number {
-  return type === "f32" ? Math.fround(next() / 2 ** 30 - 2) : randomHalf(next) & 0xbfff;
+const arrays = { f32: Float32Array, f16: Uint16Array, q8_0: Uint8Array } as const;
+
+/** Elements of the array for one block and head: of q8_0 bytes, its int8s and then its scales. */
+export function headLength(type: CacheType, headDim: number): number {
+  return blockTokens * (headDim + (type === "q8_0" ? 2 * Math.ceil(headDim / 32) : 0));
 }
 
-const widen = (cache: KvLayer, value: number): number => (cache.type === "f32" ? value : fromHalf(value));
-
-/** k of a token of a sequence: its block and place, from the head's [headDim, 16]. */
-export function readKey(cache: KvLayer, { blocks }: KernelSequence, token: number, head: number): number[] {
-  const block = blocks[Math.floor(token / blockTokens)]!;
-  const base = (block * cache.kvHeads + head) * cache.headDim;
-  return Array.from({ length: cache.headDim }, (_, d) =>
-    widen(cache, cache.k[(base + d) * blockTokens + (token % blockTokens)]!),
+/** A layer of keys and values of everyday size; in f16 of any size up to 2, in q8_0 with scales from 2⁻⁹ to 2⁻⁵. */
+export function randomLayer(shape: Omit<KvLayer, "k" | "v">, next: Random): KvLayer {
+  const cache = kvLayer(shape, (type) =>
+    type === "f32" ? Math.fround(next() / 2 ** 30 - 2) : type === "f16" ? randomHalf(next) & 0xbfff : next() & 0xff,
   );
+  for (const side of [sideOf(cache, "k"), sideOf(cache, "v")]) {
+    if (side.type !== "q8_0") continue;
+    for (let head = 0; head < shape.blocks * shape.kvHeads; head++) {
+      for (let place = 0; place < blockTokens; place++) {
+        for (let d = 0; d < shape.headDim; d += 32) setScale(side, { head, place, d }, 0x1800 + (next() & 0xfff));
+      }
+    }
+  }
+  return cache;
 }
 
-/** v of a token of a sequence: its block and place, from the head's [16, headDim]. */
-export function readValue(cache: KvLayer, { blocks }: KernelSequence, token: number, head: number): number[] {
-  const block = blocks[Math.floor(token / blockTokens)]!;
-  const base = ((block * cache.kvHeads + head) * blockTokens + (token % blockTokens)) * cache.headDim;
-  return Array.from(cache.v.subarray(base, base + cache.headDim), (value) => widen(cache, value));
+/** K or V of a layer. */
+export interface KvSide {
+  name: "k" | "v";
+  type: CacheType;
+  data: KvLayer["k"];
+  headDim: number;
+}
+
+export const sideOf = (cache: KvLayer, name: "k" | "v"): KvSide => ({
+  name,
+  type: name === "k" ? cache.keys : cache.values,
+  data: cache[name],
+  headDim: cache.headDim,
+});
+
+/** Where an element stands: `head` counts the heads of all blocks. */
+export interface Place {
+  head: number;
+  place: number;
+  d: number;
+}
+
+/** The index of an element: a head's K is [headDim, 16], its V [16, headDim]. */
+export function elementAt({ name, type, headDim }: KvSide, { head, place, d }: Place): number {
+  return head * headLength(type, headDim) + (name === "k" ? d * blockTokens + place : place * headDim + d);
+}
+
+/** The index of the two bytes of an element's scale, in q8_0. */
+export function scaleAt({ type, headDim }: KvSide, { head, place, d }: Place): number {
+  return head * headLength(type, headDim) + blockTokens * headDim + 2 * (Math.floor(d / 32) * blockTokens + place);
+}
+
+export function setScale(side: KvSide, place: Place, bits: number): void {
+  side.data.set([bits & 0xff, bits >> 8], scaleAt(side, place));
+}
+
+/** An element as a number. */
+export function widened(side: KvSide, place: Place): number {
+  const value = side.data[elementAt(side, place)]!;
+  if (side.type === "f32") return value;
+  if (side.type === "f16") return fromHalf(value);
+  const at = scaleAt(side, place);
+  return ((value << 24) >> 24) * fromHalf(side.data[at]! | (side.data[at + 1]! << 8));
+}
+
+/** Makes NaN of all that a token has of a head. */
+export function spoil(side: KvSide, { head, place }: Omit<Place, "d">): void {
+  for (let d = 0; d < side.headDim; d++) {
+    const at = { head, place, d };
+    if (side.type === "q8_0") setScale(side, at, 0x7e00);
+    else side.data[elementAt(side, at)] = side.type === "f32" ? Number.NaN : 0x7e00;
+  }
+}
+
+/** k of a token of a sequence. */
+export const readKey = (cache: KvLayer, sequence: KernelSequence, token: number, head: number): number[] =>
+  read(cache, "k", sequence, token, head);
+
+/** v of a token of a sequence. */
+export const readValue = (cache: KvLayer, sequence: KernelSequence, token: number, head: number): number[] =>
+  read(cache, "v", sequence, token, head);
+
+function read(cache: KvLayer, name: "k" | "v", { blocks }: KernelSequence, token: number, head: number): number[] {
+  const side = sideOf(cache, name);
+  const at = { head: blocks[Math.floor(token / blockTokens)]! * cache.kvHeads + head, place: token % blockTokens };
+  return Array.from({ length: cache.headDim }, (_, d) => widened(side, { ...at, d }));
 }
 
 /** Gives sequences block tables of their own, in random order; `spare` blocks of the cache stay in no table. */

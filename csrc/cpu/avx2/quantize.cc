@@ -4,6 +4,7 @@
 
 #include <limits>
 
+#include "../quantize_block.h"
 #include "../quantize_groups.h"
 #include "../reduce.h"
 #include "fold.h"
@@ -53,15 +54,6 @@ Scales block_scales(__m256 largest) {
   return {_mm256_blendv_ps(nan, scale, finite), _mm256_and_ps(sound, _mm256_div_ps(top, largest))};
 }
 
-// The quants of a block.
-__m256i narrow(const __m256i (&q)[4]) {
-  // The packs work in each half of a register: afterwards every fourth group of four stands in order.
-  const __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
-  const __m256i in_order = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-  // -128 is what an infinity or NaN, times the 0 of its block's inverse, turned into: nothing else is below -127.
-  return _mm256_andnot_si256(_mm256_cmpeq_epi8(in_order, _mm256_set1_epi8(-128)), in_order);
-}
-
 // A block's quants, and the lanes of what is to be added up: Σ y q, and as integers Σ q and Σ q q.
 struct Rounded {
   __m256i quants;
@@ -81,7 +73,7 @@ struct Rounded {
   const __m256 low = _mm256_fmadd_ps(y[2], whole[2], _mm256_mul_ps(y[0], whole[0]));
   const __m256 high = _mm256_fmadd_ps(y[3], whole[3], _mm256_mul_ps(y[1], whole[1]));
 
-  const __m256i quants = narrow(q), sizes = _mm256_abs_epi8(quants), ones = _mm256_set1_epi16(1);
+  const __m256i quants = narrow_quants(q), sizes = _mm256_abs_epi8(quants), ones = _mm256_set1_epi16(1);
   const __m256i sums = _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), quants), ones);
   const __m256i squares = _mm256_madd_epi16(_mm256_maddubs_epi16(sizes, sizes), ones);  // 2 * 127^2 fits 16 bits
   return {quants, _mm256_add_ps(low, high), _mm256_castsi256_ps(sums), _mm256_castsi256_ps(squares)};

@@ -43,28 +43,34 @@ void turn_adjacent(std::size_t pairs, const float* cosine, const float* sine, fl
   for (; i < pairs; ++i) turn_pair(cosine[i], sine[i], head[2 * i], head[2 * i + 1]);
 }
 
-// A head's k goes to a column of its K block, 16 elements apart; its v to a row of its V block. `dim` is a multiple
-// of 8.
-void write_head(const float* k, const float* v, std::size_t dim, float* k_out, float* v_out) {
-  for (std::size_t d = 0; d < dim; ++d) k_out[d * kKvBlock] = k[d];
-  for (std::size_t d = 0; d < dim; d += 8) _mm256_storeu_ps(v_out + d, _mm256_loadu_ps(v + d));
-}
-
 __m128i narrow(const float* x) { return _mm256_cvtps_ph(_mm256_loadu_ps(x), _MM_FROUND_TO_NEAREST_INT); }
 
-void write_head(const float* k, const float* v, std::size_t dim, std::uint16_t* k_out, std::uint16_t* v_out) {
-  for (std::size_t d = 0; d < dim; d += 8) {
-    alignas(16) std::uint16_t half[8];
-    _mm_store_si128(reinterpret_cast<__m128i*>(half), narrow(k + d));
-    for (std::size_t i = 0; i < 8; ++i) k_out[(d + i) * kKvBlock] = half[i];
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(v_out + d), narrow(v + d));
+// A head's k goes to a column of its K block, 16 elements apart; its v to a row of its V block. `dim` is a multiple
+// of 8.
+struct Write {
+  static void key(const float* k, std::size_t dim, float* out) {
+    for (std::size_t d = 0; d < dim; ++d) out[d * kKvBlock] = k[d];
   }
-}
+  static void key(const float* k, std::size_t dim, std::uint16_t* out) {
+    for (std::size_t d = 0; d < dim; d += 8) {
+      alignas(16) std::uint16_t half[8];
+      _mm_store_si128(reinterpret_cast<__m128i*>(half), narrow(k + d));
+      for (std::size_t i = 0; i < 8; ++i) out[(d + i) * kKvBlock] = half[i];
+    }
+  }
+
+  static void value(const float* v, std::size_t dim, float* out) {
+    for (std::size_t d = 0; d < dim; d += 8) _mm256_storeu_ps(out + d, _mm256_loadu_ps(v + d));
+  }
+  static void value(const float* v, std::size_t dim, std::uint16_t* out) {
+    for (std::size_t d = 0; d < dim; d += 8) _mm_storeu_si128(reinterpret_cast<__m128i*>(out + d), narrow(v + d));
+  }
+};
 
 }  // namespace
 
 void rope(const Rope& op, std::size_t begin, std::size_t end) {
-  rope_heads(op, begin, end, op.halves ? turn_halves : turn_adjacent, [](auto... head) { write_head(head...); });
+  rope_heads<Write>(op, begin, end, op.halves ? turn_halves : turn_adjacent);
 }
 
 }  // namespace cria::cpu::avx2

@@ -33,33 +33,41 @@ void turn_adjacent(std::size_t pairs, const float* cosine, const float* sine, fl
   }
 }
 
-// A head's k goes to a column of its K block, 16 elements apart; its v to a row of its V block.
-void write_head(const float* k, const float* v, std::size_t dim, float* k_out, float* v_out) {
-  for (std::size_t d = 0; d < dim; ++d) k_out[d * kKvBlock] = k[d];
-  for (std::size_t d = 0; d < dim; d += kLanes) {
-    const __mmask16 lanes = first_lanes(dim - d);
-    _mm512_mask_storeu_ps(v_out + d, lanes, _mm512_maskz_loadu_ps(lanes, v + d));
-  }
-}
-
 __m256i narrow(const float* x, __mmask16 lanes) {
   return _mm512_cvtps_ph(_mm512_maskz_loadu_ps(lanes, x), _MM_FROUND_TO_NEAREST_INT);
 }
 
-void write_head(const float* k, const float* v, std::size_t dim, std::uint16_t* k_out, std::uint16_t* v_out) {
-  for (std::size_t d = 0; d < dim; d += kLanes) {
-    const __mmask16 lanes = first_lanes(dim - d);
-    alignas(32) std::uint16_t half[kLanes];
-    _mm256_store_si256(reinterpret_cast<__m256i*>(half), narrow(k + d, lanes));
-    for (std::size_t i = 0; i < kLanes && d + i < dim; ++i) k_out[(d + i) * kKvBlock] = half[i];
-    _mm256_mask_storeu_epi16(v_out + d, lanes, narrow(v + d, lanes));
+// A head's k goes to a column of its K block, 16 elements apart; its v to a row of its V block.
+struct Write {
+  static void key(const float* k, std::size_t dim, float* out) {
+    for (std::size_t d = 0; d < dim; ++d) out[d * kKvBlock] = k[d];
   }
-}
+  static void key(const float* k, std::size_t dim, std::uint16_t* out) {
+    for (std::size_t d = 0; d < dim; d += kLanes) {
+      alignas(32) std::uint16_t half[kLanes];
+      _mm256_store_si256(reinterpret_cast<__m256i*>(half), narrow(k + d, first_lanes(dim - d)));
+      for (std::size_t i = 0; i < kLanes && d + i < dim; ++i) out[(d + i) * kKvBlock] = half[i];
+    }
+  }
+
+  static void value(const float* v, std::size_t dim, float* out) {
+    for (std::size_t d = 0; d < dim; d += kLanes) {
+      const __mmask16 lanes = first_lanes(dim - d);
+      _mm512_mask_storeu_ps(out + d, lanes, _mm512_maskz_loadu_ps(lanes, v + d));
+    }
+  }
+  static void value(const float* v, std::size_t dim, std::uint16_t* out) {
+    for (std::size_t d = 0; d < dim; d += kLanes) {
+      const __mmask16 lanes = first_lanes(dim - d);
+      _mm256_mask_storeu_epi16(out + d, lanes, narrow(v + d, lanes));
+    }
+  }
+};
 
 }  // namespace
 
 void rope(const Rope& op, std::size_t begin, std::size_t end) {
-  rope_heads(op, begin, end, op.halves ? turn_halves : turn_adjacent, [](auto... head) { write_head(head...); });
+  rope_heads<Write>(op, begin, end, op.halves ? turn_halves : turn_adjacent);
 }
 
 }  // namespace cria::cpu::avx512

@@ -22,12 +22,25 @@ struct Softmax {
 
 float widen(float x) { return x; }
 float widen(std::uint16_t half) { return half_to_float(half); }
+float widen(std::int8_t quant) { return quant; }
 
 float larger(float x, float m) { return x > m ? x : m; }  // as maxps: m where x is NaN
 
-float score(const float* q, const auto* k, std::size_t dim, float scale) {
+// What `place` of a block holds: element d stands at first + d * step. Of q8_0 it is the quant times its group's scale.
+void read(cria_type type, const std::uint8_t* block, std::size_t dim, std::size_t place, std::size_t first,
+          std::size_t step, float* out) {
+  with_kv_element(type, [&](auto element) {
+    const auto* x = reinterpret_cast<const decltype(element)*>(block) + first;
+    for (std::size_t d = 0; d < dim; ++d) out[d] = widen(x[d * step]);
+  });
+  if (type != CRIA_TYPE_Q8_0) return;
+  const std::uint16_t* scales = kv_scales(block, dim) + place;
+  for (std::size_t d = 0; d < dim; ++d) out[d] *= half_to_float(scales[d / kBlock * kKvBlock]);
+}
+
+float score(const float* q, const float* k, std::size_t dim, float scale) {
   float dot = 0.0f;
-  for (std::size_t d = 0; d < dim; ++d) dot = std::fma(q[d], widen(k[d * kKvBlock]), dot);
+  for (std::size_t d = 0; d < dim; ++d) dot = std::fma(q[d], k[d], dot);
   return dot * scale;
 }
 
@@ -47,30 +60,30 @@ void softmax(float* p, std::size_t n, std::size_t dim, Softmax& state) {
 }
 
 // Keys [first, first + n) of a sequence: one tile.
-template <class T>
 void attend_tile(const Attention& op, const AttentionTask& task, const AttentionRow& row, std::size_t first,
                  std::size_t n, Softmax& state) {
   const KvLayer& cache = op.cache;
+  const std::size_t dim = cache.head_dim;
   const std::int32_t* blocks = op.sequences[task.sequence].blocks + first / kKvBlock;
-  float p[kKeyTile];
+  float p[kKeyTile], k[kMaxHeadDim], v[kMaxHeadDim];
   for (std::size_t j = 0; j < n; ++j) {
-    const T* k = reinterpret_cast<const T*>(cache.k_head(blocks[j / kKvBlock], task.kv_head)) + j % kKvBlock;
-    p[j] = score(row.q, k, cache.head_dim, op.scale);
+    const std::size_t place = j % kKvBlock;
+    read(cache.k.type, cache.k_head(blocks[j / kKvBlock], task.kv_head), dim, place, place, kKvBlock, k);
+    p[j] = score(row.q, k, dim, op.scale);
   }
-  softmax(p, n, cache.head_dim, state);
+  softmax(p, n, dim, state);
   for (std::size_t j = 0; j < n; ++j) {
-    const T* v = reinterpret_cast<const T*>(cache.v_head(blocks[j / kKvBlock], task.kv_head));
-    v += j % kKvBlock * cache.head_dim;
-    for (std::size_t d = 0; d < cache.head_dim; ++d) state.o[d] = std::fma(p[j], widen(v[d]), state.o[d]);
+    const std::size_t place = j % kKvBlock;
+    read(cache.v.type, cache.v_head(blocks[j / kKvBlock], task.kv_head), dim, place, place * dim, 1, v);
+    for (std::size_t d = 0; d < dim; ++d) state.o[d] = std::fma(p[j], v[d], state.o[d]);
   }
 }
 
 Softmax attend_split(const Attention& op, const AttentionTask& task, const AttentionRow& row, std::size_t split) {
-  const auto attend = op.cache.type == CRIA_TYPE_F32 ? attend_tile<float> : attend_tile<std::uint16_t>;
   const std::size_t end = std::min(row.keys, (split + 1) * kKeySplit);
   Softmax state;
   for (std::size_t first = split * kKeySplit; first < end; first += kKeyTile) {
-    attend(op, task, row, first, std::min(kKeyTile, end - first), state);
+    attend_tile(op, task, row, first, std::min(kKeyTile, end - first), state);
   }
   return state;
 }

@@ -1,29 +1,22 @@
 #include "../quantize.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 
-#include "../../core/weights.h"
+#include "../quantize_block.h"
 #include "../reduce.h"
 
 namespace cria::cpu::scalar {
 namespace {
 
-// The largest |x|. As bits, magnitudes compare as integers, with infinity and NaN above every number.
-float largest(const float* x) {
-  std::uint32_t bits = 0;
-  for (std::size_t k = 0; k < kBlock; ++k) bits = std::max(bits, std::bit_cast<std::uint32_t>(x[k]) & 0x7fffffff);
-  return std::bit_cast<float>(bits);
-}
-
-void quantize_block(const float* x, std::int8_t* quants, float* scale, std::int32_t* seed) {
-  const BlockScale block = block_scale(largest(x));
+// A block, with the scale that fits its quants best.
+void quantize_fitted(const float* x, std::int8_t* quants, float* scale, std::int32_t* seed) {
+  const BlockScale block = block_scale(largest_magnitude(x));
   float products[kLanes] = {};
   std::int32_t squares = 0;
   *seed = 0;
   for (std::size_t k = 0; k < kBlock; ++k) {
-    const float y = block.inverse == 0.0f ? 0.0f : x[k] * block.inverse;
+    const float y = scaled_to_quants(x[k], block);
     const float q = std::nearbyint(y);
     quants[k] = static_cast<std::int8_t>(q);
     products[k % kLanes] = std::fma(y, q, products[k % kLanes]);
@@ -43,7 +36,7 @@ void quantize(const Quantize& op, std::size_t begin, std::size_t end) {
       float x[kBlock] = {};
       std::copy(op.x + row * op.x_stride + first, op.x + row * op.x_stride + last, x);
       const std::size_t at = out.at(row, b);
-      quantize_block(x, out.block(row, b), &out.scales[at], &out.seeds[at]);
+      quantize_fitted(x, out.block(row, b), &out.scales[at], &out.seeds[at]);
     }
   }
 }

@@ -1,8 +1,11 @@
 #include "../rope.h"
 
 #include <cmath>
+#include <type_traits>
 
 #include "../../core/half.h"
+#include "../kv_quantize.h"
+#include "../quantize_block.h"
 
 namespace cria::cpu::scalar {
 namespace {
@@ -21,21 +24,37 @@ void turn(const Rope& op, const float* cosine, const float* sine, float* head) {
 void narrow(float value, float* out) { *out = value; }
 void narrow(float value, std::uint16_t* out) { *out = float_to_half(value); }
 
-// Writes a head's k to a column of its K block and its v to a row of its V block.
-template <class T>
-void write(const KvLayer& cache, KvSlot slot, std::size_t head, const float* k, const float* v) {
-  const std::size_t dim = cache.head_dim;
-  T* k_out = reinterpret_cast<T*>(cache.k_head(slot.block, head)) + slot.place;
-  T* v_out = reinterpret_cast<T*>(cache.v_head(slot.block, head)) + slot.place * dim;
-  for (std::size_t d = 0; d < dim; ++d) narrow(k[d], k_out + d * kKvBlock);
-  for (std::size_t d = 0; d < dim; ++d) narrow(v[d], v_out + d);
+// Writes a head's k to a column of its K block.
+void write_key(const KvLayer& cache, KvSlot slot, std::size_t head, const float* k) {
+  std::uint8_t* block = cache.k_head(slot.block, head);
+  with_kv_element(cache.k.type, [&](auto element) {
+    if constexpr (std::is_same_v<decltype(element), std::int8_t>) {
+      kv_quantize(k, cache.head_dim, block, slot.place, slot.place, kKvBlock, quantize_block);
+    } else {
+      auto* out = reinterpret_cast<decltype(element)*>(block) + slot.place;
+      for (std::size_t d = 0; d < cache.head_dim; ++d) narrow(k[d], out + d * kKvBlock);
+    }
+  });
+}
+
+// Writes a head's v to a row of its V block.
+void write_value(const KvLayer& cache, KvSlot slot, std::size_t head, const float* v) {
+  const std::size_t first = slot.place * cache.head_dim;
+  std::uint8_t* block = cache.v_head(slot.block, head);
+  with_kv_element(cache.v.type, [&](auto element) {
+    if constexpr (std::is_same_v<decltype(element), std::int8_t>) {
+      kv_quantize(v, cache.head_dim, block, slot.place, first, 1, quantize_block);
+    } else {
+      auto* out = reinterpret_cast<decltype(element)*>(block) + first;
+      for (std::size_t d = 0; d < cache.head_dim; ++d) narrow(v[d], out + d);
+    }
+  });
 }
 
 }  // namespace
 
 void rope(const Rope& op, std::size_t begin, std::size_t end) {
   const std::size_t dim = op.cache.head_dim, pairs = op.rotary_dim / 2;
-  const auto write_cache = op.cache.type == CRIA_TYPE_F32 ? write<float> : write<std::uint16_t>;
   const std::size_t group = op.heads / op.cache.kv_heads;
 
   for (std::size_t unit = begin; unit < end; ++unit) {
@@ -48,7 +67,8 @@ void rope(const Rope& op, std::size_t begin, std::size_t end) {
 
     for (std::size_t head = 0; head < group; ++head) turn(op, cosine, sine, q + head * dim);
     turn(op, cosine, sine, k);
-    write_cache(op.cache, op.slots[token], kv_head, k, v);
+    write_key(op.cache, op.slots[token], kv_head, k);
+    write_value(op.cache, op.slots[token], kv_head, v);
   }
 }
 
