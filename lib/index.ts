@@ -1,3 +1,4 @@
+export type { CacheOption, CacheTypes } from "./cache-types.js";
 export {
   type AbsentDevice,
   Device,

@@ -153,6 +153,40 @@ describe("rope", () => {
     );
   });
 
+  test.each(executions)("$isa with $threads threads writes q8_0 that is read back as it was", (execution) => {
+    const shapes = fc.record({
+      headDim: headDims,
+      tokens: fc.integer({ min: 1, max: 20 }),
+      size: fc.constantFrom(1e-5, 1e-3, 1, 1e6),
+    });
+    fc.assert(
+      fc.property(shapes, random, ({ headDim, tokens, size }, next) => {
+        const given: Problem = {
+          qkv: Float32Array.from({ length: tokens * 3 * headDim }, () => size * (next() / 2 ** 31 - 1)),
+          positions: new Int32Array(tokens), // position 0 turns by nothing
+          sequences: [{ length: tokens, past: 0, blocks: [1, 0] }],
+          cache: kvLayer({ keys: "q8_0", values: "q8_0", blocks: 2, kvHeads: 1, headDim }, () => 0),
+          heads: 1,
+          rotaryDim: headDim,
+          pairing: "adjacent",
+          theta: 10_000,
+          scale: 1,
+        };
+        const { cache } = run(execution, given);
+        const again = copy(given);
+        for (let token = 0; token < tokens; token++) {
+          const k = (3 * token + 1) * headDim;
+          again.qkv.set(readKey(cache, given.sequences[0]!, token, 0), k);
+          again.qkv.set(readValue(cache, given.sequences[0]!, token, 0), k + headDim);
+        }
+        const twice = run(execution, again).cache;
+        expectSameBits(twice.k, cache.k);
+        expectSameBits(twice.v, cache.v);
+      }),
+      { numRuns: 20 },
+    );
+  });
+
   test("knows where a token stands by the cache's past, and how far to turn it by its position alone", () => {
     const given = sample({ past: 3, length: 2, position: 0 });
     const { qkv, cache } = run({}, given);

@@ -16,6 +16,8 @@
 //              l = fma(l, a, l2 * b);  o[d] = fma(o[d], a, o2[d] * b)
 //     out[d] = o[d] * (1 / l)
 //
+// A key or value is widened to f32 first, which is exact, in q8_0 too (kv.h): each type of cache has the bits of f32.
+//
 // exp is exp.h's; a comparison with NaN keeps the other operand (maxps(score, m)), and p is NaN then, so NaN reaches
 // the output.
 //

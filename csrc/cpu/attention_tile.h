@@ -43,6 +43,7 @@ constexpr std::size_t kRowTile = 32;
 // register points at all rows.
 constexpr std::size_t kRowStride = kMaxHeadDim + 16;
 
+// Whether elements of T are q8_0's, each to be multiplied by its scale.
 template <class T>
 constexpr bool kQuants = std::is_same_v<T, std::int8_t>;
 

@@ -15,10 +15,10 @@
 //
 // scale = max |x| / 127, quant = x * (127 / max |x|) to the nearest integer, ties to even, as block_scale has it, with
 // the scale rounded to binary16 afterwards, as in GGUF's q8_0: 8.5 bits an element. The value is quant * scale, and
-// exact in f32: 8 bits times 11. A row that is read and quantised again comes out as it was, for its largest quant is
+// exact in f32: 8 bits times 11. A group that is read and quantised again comes out as it was, for its largest quant is
 // 127 and its scale then that very number; binary32 scales would cost another half a bit and gain nothing that int8
-// shows. Scales below 2^-24, of rows below 2^-17, lose their digits as f16 values of that size do; rows above 8.3e6,
-// 127 times what f16 holds, become infinite.
+// shows. Of a group whose largest is below 2^-7 the scale is subnormal and loses digits (1e-4 comes out up to 4 % off),
+// of one above 8.3e6, 127 times what f16 holds, it is infinite. A group that holds NaN or an infinity is NaN.
 //
 // In the backend's own caches K and V of a head's block stand side by side, and a head's blocks follow one another in
 // groups of 32, so that a sequence whose blocks are neighbours is read in streams of 512 keys (256 KiB in f16 at 128

@@ -9,9 +9,9 @@
 // does. The angles, f_i = theta^(-2i / rotary_dim) / linear scale, stand in a table that rope_table fills
 // once a batch, in float64, rounded to float32 at the end; no instruction set computes its own.
 //
-// q is turned in place; k goes, turned, to the K cache and v, as it is, to the V cache, both rounded to the cache's
-// type. Bound by the writing of k, a store an element. In a 7B prompt all of it is 0.2 % of the time, too little to
-// gather the tokens of a block first and write its rows whole.
+// q is turned in place; k goes, turned, to the K cache and v, as it is, to the V cache, rounded to its type, or in q8_0
+// quantised (kv.h). Bound by the writing of k, a store an element. In a 7B prompt all of it is 0.2 % of the time, too
+// little to gather the tokens of a block first and write its rows whole.
 #pragma once
 
 #include <cstddef>
