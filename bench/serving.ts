@@ -9,7 +9,7 @@ import { KvPool } from "../lib/kv-pool.js";
 import { KvSequence } from "../lib/kv-sequence.js";
 import { loadModel, type ModelOptions } from "../lib/model.js";
 import type { Runtime } from "../lib/runtime.js";
-import { argmax } from "../lib/sampler.js";
+import { argmax } from "../lib/sampling/ranking.js";
 import { chunkTokens } from "../lib/scheduler.js";
 import type { Sequence } from "../lib/sequence.js";
 import { tinyModel } from "../lib/tiny.js";

@@ -12,7 +12,7 @@ import { blockBytes, blockTokens } from "../lib/kv-pool.js";
 import { weightBytesPerToken } from "../lib/llama.js";
 import { loadIndexed, type ModelOptions } from "../lib/model.js";
 import type { Runtime } from "../lib/runtime.js";
-import { argmax } from "../lib/sampler.js";
+import { argmax } from "../lib/sampling/ranking.js";
 import { tokenizerOf } from "../lib/text/tokenizer.js";
 import { readModel } from "../lib/weights/model-file.js";
 import { type LlamaConfig, type TensorInfo, type WeightType, weightBytes } from "../lib/weights/source.js";

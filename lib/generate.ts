@@ -2,7 +2,7 @@ import { performance } from "node:perf_hooks";
 
 import { CriaError, integer, wrongType } from "./errors.js";
 import type { Runtime } from "./runtime.js";
-import { Sampler, type SamplerOptions } from "./sampler.js";
+import { Sampler, type SamplerOptions } from "./sampling/sampler.js";
 import { StopWatcher } from "./text/stop.js";
 import { afterBos, type Tokenizer } from "./text/tokenizer.js";
 

@@ -22,6 +22,12 @@ export class Xoshiro128 {
     return new Xoshiro128([word(), word(), word(), word()]);
   }
 
+  /** Another, which goes on with the same numbers. */
+  clone(): Xoshiro128 {
+    const [a, b, c, d] = this.#state;
+    return new Xoshiro128([a!, b!, c!, d!]);
+  }
+
   next(): number {
     const s = this.#state;
     const result = Math.imul(rotateLeft(Math.imul(s[1]!, 5), 7), 9) >>> 0;

@@ -1,7 +1,7 @@
 import { CriaError, CriaFileError, integer } from "../errors.js";
 import { type FinishReason, type GenerationResult, promptTokens } from "../generate.js";
 import { loadIndexed, type Model, type ModelOptions } from "../model.js";
-import { Sampler } from "../sampler.js";
+import { Sampler } from "../sampling/sampler.js";
 import { type Tokenizer, tokenizerOf } from "../text/tokenizer.js";
 import { tinyModel } from "../tiny.js";
 import { readModel, readVocabulary } from "../weights/model-file.js";
