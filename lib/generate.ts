@@ -1,23 +1,14 @@
 import { performance } from "node:perf_hooks";
 
-import { CriaError, integer, wrongType } from "./errors.js";
-import type { Runtime } from "./runtime.js";
-import { Sampler, type SamplerOptions } from "./sampling/sampler.js";
+import { CriaError } from "./errors.js";
+import { checkBias, type GenerateOptions, type GenerationPlan, planOf } from "./generate-options.js";
+import { readScored, type ScoredToken, scoreToken } from "./logprobs.js";
+import { fittingPrompt, type Speaker } from "./prompt.js";
+import { Sampler } from "./sampling/sampler.js";
+import type { Sequence } from "./sequence.js";
 import { StopWatcher } from "./text/stop.js";
-import { afterBos, type Tokenizer } from "./text/tokenizer.js";
 
-export interface GenerateOptions extends SamplerOptions {
-  /** At most this many tokens. Default: until the model ends the text, or the context is full. */
-  maxTokens?: number;
-  /** Strings that end the text, before them. */
-  stop?: string | readonly string[];
-  /** Never choose the token that ends the text. */
-  ignoreEos?: boolean;
-  /** Stops the generation within an op; the iteration then throws ERR_CRIA_ABORTED. */
-  signal?: AbortSignal;
-}
-
-/** Why a text ended: by the model, at maxTokens, at the end of the context, or at a stop string. */
+/** Why a text ended: by the model, at maxTokens, at the end of the context, or at a stop string or token. */
 export type FinishReason = "eos" | "length" | "context" | "stop";
 
 /** Time spent on the tokens, and none of what the iterating caller spends between two pieces. */
@@ -38,25 +29,34 @@ export interface GenerationResult {
   tokens: number[];
   promptTokens: number;
   finishReason: FinishReason;
+  /** Where it is "stop", the string or the token that came. */
+  stop?: string | number;
+  /** Where `logprobs` was asked for: of each of `tokens`. */
+  logprobs?: ScoredToken[];
+  /** Where `echo` was asked for: of each token of the prompt, BOS among them, but the first. */
+  promptLogprobs?: ScoredToken[];
   /** With it the same prompt and options give the same text. */
   seed: number;
   timings: Timings;
 }
 
-/** What a generation works with. */
-export interface Speaker {
-  readonly runtime: Runtime;
-  readonly tokenizer: Tokenizer;
+/** A token that was chosen. */
+interface Choice {
+  readonly token: number;
+  /** Where log-probabilities were asked for. */
+  readonly score: ScoredToken | undefined;
 }
+
+/** Why and where a text ended. */
+type Ending = Pick<GenerationResult, "finishReason" | "stop">;
 
 /** A text in the making: iterate over it, once, for its pieces as they come; then `result` tells of it. */
 export class Generation implements AsyncIterable<string> {
   readonly #speaker: Speaker;
   readonly #prompt: Int32Array;
-  readonly #options: GenerateOptions;
+  readonly #plan: GenerationPlan;
   readonly #sampler: Sampler;
   readonly #continuation: boolean;
-  readonly #stops: readonly string[];
   #started = false;
   #result: GenerationResult | undefined;
 
@@ -66,26 +66,13 @@ export class Generation implements AsyncIterable<string> {
    * @throws CriaError ERR_CRIA_CONTEXT where the prompt is longer than the context
    */
   constructor(speaker: Speaker, prompt: string | Int32Array, options: GenerateOptions = {}) {
+    const { size } = speaker.tokenizer;
     this.#sampler = new Sampler(options);
-    const { maxTokens, stop = [], ignoreEos = false, signal } = options;
-    if (maxTokens !== undefined) integer("maxTokens", maxTokens, 1);
-    if (typeof ignoreEos !== "boolean") throw wrongType("ignoreEos", "a boolean", ignoreEos);
-    this.#stops = typeof stop === "string" ? [stop] : stop;
-    if (!Array.isArray(this.#stops) || this.#stops.some((s) => typeof s !== "string")) {
-      throw wrongType("stop", "a string or an array of strings", stop);
-    }
-    if (signal !== undefined && !(signal instanceof AbortSignal)) throw wrongType("signal", "an AbortSignal", signal);
+    checkBias(this.#sampler.logitBias.keys(), size);
+    this.#plan = planOf(options, size);
     this.#speaker = speaker;
-    this.#options = options;
-    this.#prompt = promptTokens(speaker.tokenizer, prompt);
+    this.#prompt = fittingPrompt(speaker, prompt);
     this.#continuation = prompt.length > 0;
-    const { contextLength } = speaker.runtime;
-    if (this.#prompt.length > contextLength) {
-      throw new CriaError(
-        "ERR_CRIA_CONTEXT",
-        `prompt: must be at most ${contextLength} tokens, the context, not ${this.#prompt.length}`,
-      );
-    }
   }
 
   /** What came out; undefined until the iteration has ended. */
@@ -98,76 +85,101 @@ export class Generation implements AsyncIterable<string> {
     this.#started = true;
 
     const { runtime, tokenizer } = this.#speaker;
-    const { signal } = this.#options;
     const sequence = runtime.sequence();
     const decoder = tokenizer.decoder({ continuation: this.#continuation });
-    const watcher = new StopWatcher(this.#stops);
+    const watcher = new StopWatcher(this.#plan.stops);
     const tokens: number[] = [];
+    const scores: ScoredToken[] = [];
     const [prefill, decode] = [new Stopwatch(), new Stopwatch()];
-    const next = async (read: Int32Array) => this.#choose(await sequence.forward(read, "last", { signal }), read);
+    let promptScores: ScoredToken[] | undefined;
     let text = "";
-    let finishReason: FinishReason | undefined;
+    let ending: Ending | undefined;
 
     try {
-      let token = await prefill.time(() => next(this.#prompt));
-      while (finishReason === undefined) {
-        if (token === tokenizer.eos) {
-          finishReason = "eos";
-          break;
-        }
+      let choice = await prefill.time(async () => {
+        const read = await this.#readPrompt(sequence);
+        promptScores = read.scores;
+        return this.#choose(read.logits, 0);
+      });
+      for (;;) {
+        const { token, score } = choice;
+        ending = this.#endingAt(token);
+        if (ending !== undefined) break;
         tokens.push(token);
+        if (score !== undefined) scores.push(score);
+        this.#sampler.accept(token);
         const watched = watcher.push(decoder.push(token));
         text += watched.text;
         if (watched.text !== "") yield watched.text;
-        if (watched.stopped) finishReason = "stop";
-        else if (tokens.length === this.#options.maxTokens) finishReason = "length";
-        else if (sequence.length === runtime.contextLength) finishReason = "context";
-        else {
-          const read = Int32Array.of(token);
-          token = await decode.time(() => next(read));
-        }
+        ending = this.#endingAfter(watched.stop, tokens.length, sequence.length);
+        if (ending !== undefined) break;
+        choice = await decode.time(async () =>
+          this.#choose(
+            await sequence.forward(Int32Array.of(token), "last", { signal: this.#plan.signal }),
+            tokens.length,
+          ),
+        );
       }
     } finally {
       sequence.dispose();
     }
 
-    if (finishReason !== "stop") {
+    if (typeof ending.stop !== "string") {
       const watched = watcher.push(decoder.end());
-      const rest = watched.text + (watched.stopped ? "" : watcher.end());
+      const rest = watched.text + (watched.stop === undefined ? watcher.end() : "");
+      if (watched.stop !== undefined) ending = { finishReason: "stop", stop: watched.stop };
       text += rest;
       if (rest !== "") yield rest;
     }
-    const promptTokens = this.#prompt.length;
-    const timings: Timings = {
-      prefillMs: prefill.ms,
-      decodeMs: decode.ms,
-      prefillTokensPerSecond: (promptTokens / prefill.ms) * 1e3,
-      decodeTokensPerSecond: decode.count === 0 ? 0 : (decode.count / decode.ms) * 1e3,
+    this.#result = {
+      text,
+      tokens,
+      promptTokens: this.#prompt.length,
+      ...ending,
+      ...(this.#plan.logprobs === undefined ? {} : { logprobs: scores }),
+      ...(promptScores === undefined ? {} : { promptLogprobs: promptScores }),
+      seed: this.#sampler.seed,
+      timings: timings(this.#prompt.length, prefill, decode),
     };
-    this.#result = { text, tokens, promptTokens, finishReason, seed: this.#sampler.seed, timings };
   }
 
-  /** Chooses the token after those that were `read`, which gave the logits. */
-  #choose(logits: Float32Array, read: Int32Array): number {
+  /** Reads the prompt: the logits after it and, where they were asked for, the scores of its tokens. */
+  async #readPrompt(sequence: Sequence): Promise<{ logits: Float32Array; scores?: ScoredToken[] }> {
+    const { echo, logprobs: top = 0, signal } = this.#plan;
+    this.#sampler.acceptPrompt(this.#prompt);
+    return echo
+      ? readScored(sequence, this.#prompt, { vocab: this.#speaker.tokenizer.size, top, signal })
+      : { logits: await sequence.forward(this.#prompt, "last", signal) };
+  }
+
+  /** Chooses a token by its logits, after `said` others. */
+  #choose(logits: Float32Array, said: number): Choice {
+    const { logprobs } = this.#plan;
+    const token = this.#sampler.sample(logits, this.#banned(said));
+    return { token, score: logprobs === undefined ? undefined : scoreToken(logits, token, logprobs) };
+  }
+
+  /** The tokens that must not come after `said` others. */
+  #banned(said: number): readonly number[] {
     const { eos } = this.#speaker.tokenizer;
-    for (const token of read) this.#sampler.accept(token);
-    if (this.#options.ignoreEos && eos !== undefined) logits[eos] = Number.NEGATIVE_INFINITY;
-    return this.#sampler.sample(logits);
+    const { ignoreEos, minTokens, stopTokens } = this.#plan;
+    const early = said < minTokens;
+    const ends = early ? stopTokens : [];
+    return eos !== undefined && (ignoreEos || early) ? [eos, ...ends] : ends;
   }
-}
 
-/** BOS, where the vocabulary wants it or nothing else is there, and the text's tokens. */
-export function promptTokens(tokenizer: Tokenizer, prompt: string | Int32Array): Int32Array {
-  if (prompt instanceof Int32Array && prompt.length > 0) return prompt.slice();
-  if (typeof prompt !== "string" && !(prompt instanceof Int32Array))
-    throw wrongType("prompt", "a string or an Int32Array", prompt);
-  const tokens = typeof prompt === "string" ? tokenizer.encode(prompt) : prompt;
-  const { bos } = tokenizer;
-  if (bos === undefined || (!tokenizer.addBos && tokens.length > 0)) {
-    if (tokens.length > 0) return tokens;
-    throw new CriaError("ERR_CRIA_UNSUPPORTED", "prompt: must not be empty with a vocabulary that has no BOS");
+  /** How a text ends with a token that is not part of it, if it does. */
+  #endingAt(token: number): Ending | undefined {
+    if (token === this.#speaker.tokenizer.eos) return { finishReason: "eos" };
+    return this.#plan.stopTokens.includes(token) ? { finishReason: "stop", stop: token } : undefined;
   }
-  return afterBos(bos, tokens);
+
+  /** How a text ends of which `said` tokens are chosen and `read` tokens, with the prompt's, are read, if it does. */
+  #endingAfter(stop: string | undefined, said: number, read: number): Ending | undefined {
+    if (stop !== undefined) return { finishReason: "stop", stop };
+    if (said === this.#plan.maxTokens) return { finishReason: "length" };
+    return read === this.#speaker.runtime.contextLength ? { finishReason: "context" } : undefined;
+  }
 }
 
 /** Adds up the time of pieces of work, and not of what lies between them. */
@@ -183,3 +195,10 @@ class Stopwatch {
     return result;
   }
 }
+
+const timings = (promptTokens: number, prefill: Stopwatch, decode: Stopwatch): Timings => ({
+  prefillMs: prefill.ms,
+  decodeMs: decode.ms,
+  prefillTokensPerSecond: (promptTokens / prefill.ms) * 1e3,
+  decodeTokensPerSecond: decode.count === 0 ? 0 : (decode.count / decode.ms) * 1e3,
+});

@@ -9,9 +9,11 @@ export {
   type Isa,
 } from "./device.js";
 export { CriaError, CriaFileError, type ErrorCode } from "./errors.js";
-export type { FinishReason, GenerateOptions, Generation, GenerationResult, Timings } from "./generate.js";
+export type { FinishReason, Generation, GenerationResult, Timings } from "./generate.js";
+export type { GenerateOptions } from "./generate-options.js";
 export type { KvPool, KvPoolStatistics } from "./kv-pool.js";
 export type { KvSequence } from "./kv-sequence.js";
+export type { ScoredToken, ScoreOptions, TokenLogprob } from "./logprobs.js";
 export { loadModel, type Model, type ModelOptions } from "./model.js";
 export { type CacheShape, type NativeBatch, Program, type RopeOptions, type Value } from "./program.js";
 export type { Runtime, RuntimeOptions } from "./runtime.js";

@@ -17,3 +17,20 @@ export async function* logitsInChunks(
     yield await sequence.forward(tokens.subarray(from, from + chunkTokens), "all", { signal });
   }
 }
+
+/**
+ * The same, token by token.
+ *
+ * @param vocab the length of each
+ * @yields [vocab], as many times as there are tokens
+ */
+export async function* logitsByToken(
+  sequence: Sequence,
+  tokens: Int32Array,
+  vocab: number,
+  signal?: AbortSignal,
+): AsyncGenerator<Float32Array> {
+  for await (const logits of logitsInChunks(sequence, tokens, signal)) {
+    for (let row = 0; row < logits.length; row += vocab) yield logits.subarray(row, row + vocab);
+  }
+}

@@ -4,9 +4,11 @@ import { performance } from "node:perf_hooks";
 import { type CacheOption, cacheTypesOf } from "./cache-types.js";
 import { Device, type DeviceOptions } from "./device.js";
 import { CriaError, integer, wrongType } from "./errors.js";
-import { type GenerateOptions, Generation } from "./generate.js";
+import { Generation } from "./generate.js";
+import type { GenerateOptions } from "./generate-options.js";
 import { blockBytes, blockTokens } from "./kv-pool.js";
 import { llamaCache, loadLlama, weightBytesPerToken } from "./llama.js";
+import { type ScoredToken, type ScoreOptions, scoreText } from "./logprobs.js";
 import { Runtime, type RuntimeOptions } from "./runtime.js";
 import type { Sequence } from "./sequence.js";
 import { type Tokenizer, tokenizerOf } from "./text/tokenizer.js";
@@ -62,6 +64,17 @@ export class Model {
   generate(prompt: string | Int32Array, options: GenerateOptions = {}): Generation {
     this.#check();
     return new Generation(this, prompt, options);
+  }
+
+  /**
+   * The log-probability of each token of a text, BOS among them, but the first, after those before it.
+   *
+   * @param text a text, or tokens as they are
+   * @throws as {@link generate}
+   */
+  async logprobs(text: string | Int32Array, options: ScoreOptions = {}): Promise<ScoredToken[]> {
+    this.#check();
+    return scoreText(this, text, options);
   }
 
   /** An empty sequence, to run tokens through the model one's own way. */

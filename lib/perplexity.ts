@@ -4,7 +4,8 @@
  * nll / ln 2 over the bytes of the scored text, compares all.
  */
 import { CriaError, integer, outOfRange } from "./errors.js";
-import { logitsInChunks } from "./logits.js";
+import { logitsByToken } from "./logits.js";
+import { logProbability } from "./logprobs.js";
 import type { Model } from "./model.js";
 import { afterBos, type Tokenizer } from "./text/tokenizer.js";
 
@@ -99,22 +100,11 @@ async function windowNll(model: Model, bos: number, tokens: Int32Array, signal?:
   let next = 0;
   try {
     const read = afterBos(bos, tokens.subarray(0, -1)); // nothing follows the last
-    for await (const logits of logitsInChunks(sequence, read, signal)) {
-      for (let row = 0; row < logits.length; row += vocab) {
-        nll -= logProbability(logits.subarray(row, row + vocab), tokens[next++]!);
-      }
+    for await (const logits of logitsByToken(sequence, read, vocab, signal)) {
+      nll -= logProbability(logits, tokens[next++]!);
     }
   } finally {
     sequence.dispose();
   }
   return nll;
-}
-
-/** ln softmax(logits)[token], in float64: the sum over a corpus keeps more digits than float32 has. */
-export function logProbability(logits: Float32Array, token: number): number {
-  let max = Number.NEGATIVE_INFINITY;
-  for (const logit of logits) max = Math.max(max, logit);
-  let sum = 0;
-  for (const logit of logits) sum += Math.exp(logit - max);
-  return logits[token]! - max - Math.log(sum);
 }

@@ -155,23 +155,56 @@ describe("generation", () => {
 describe("the end of a text", () => {
   const greedy = { temperature: 0, ignoreEos: true } satisfies GenerateOptions;
 
+  /** A model that would always end the text at once, and else say 301, and else 300: its logits are made so. */
+  async function ender(): Promise<Model> {
+    const model = await load();
+    const logits = new Float32Array(model.config.vocab);
+    logits.set([4, 4.5], 300);
+    logits[model.tokenizer.eos!] = 5;
+    const sequence = { length: 1, forward: async () => logits.slice(), dispose: () => undefined };
+    const mocked = vi.spyOn(model.runtime, "sequence").mockReturnValue(sequence as never);
+    onTestFinished(() => mocked.mockRestore());
+    return model;
+  }
+
   test("at the model's own end, which ignoreEos never lets come", async () => {
-    // A model whose next token is always EOS: its logits are made so.
-    const ending = await load();
-    const { eos } = ending.tokenizer;
-    const forward = vi.spyOn(ending.runtime, "sequence").mockImplementation(() => {
-      const logits = new Float32Array(ending.config.vocab);
-      logits[eos!] = 5;
-      logits[300] = 4;
-      return { length: 1, forward: async () => logits.slice(), dispose: () => undefined } as never;
-    });
-    onTestFinished(() => forward.mockRestore());
+    const ending = await ender();
     const ended = ending.generate("Hi", { temperature: 0, maxTokens: 3 });
     expect(await collect(ended)).toBe("");
     expect(ended.result).toMatchObject({ tokens: [], finishReason: "eos" });
     const going = ending.generate("Hi", { ...greedy, maxTokens: 3 });
     await collect(going);
-    expect(going.result).toMatchObject({ tokens: [300, 300, 300], finishReason: "length" });
+    expect(going.result).toMatchObject({ tokens: [301, 301, 301], finishReason: "length" });
+    for (const { result } of [ended, going]) expect(result).not.toHaveProperty("stop");
+  });
+
+  test("at a stop token, which is not part of it", async () => {
+    const ending = await ender();
+    const generation = ending.generate("Hi", { ...greedy, stopTokens: [7, 301] });
+    expect(await collect(generation)).toBe("");
+    expect(generation.result).toMatchObject({ tokens: [], finishReason: "stop", stop: 301 });
+    // The text's own end is its end, though it is asked for too.
+    const own = ending.generate("Hi", { temperature: 0, stopTokens: [ending.tokenizer.eos!] });
+    await collect(own);
+    expect(own.result!.finishReason).toBe("eos");
+  });
+
+  test("not before there are minTokens", async () => {
+    const ending = await ender();
+    const say = async (options: GenerateOptions) => {
+      const generation = ending.generate("Hi", { temperature: 0, minTokens: 3, ...options });
+      await collect(generation);
+      const { tokens, finishReason } = generation.result!;
+      return { tokens, finishReason };
+    };
+    expect(await say({})).toEqual({ tokens: [301, 301, 301], finishReason: "eos" });
+    expect(await say({ stopTokens: [301] })).toEqual({ tokens: [300, 300, 300], finishReason: "eos" });
+    expect(await say({ stopTokens: [301], ignoreEos: true })).toEqual({
+      tokens: [300, 300, 300],
+      finishReason: "stop",
+    });
+    expect(await say({ maxTokens: 3 })).toEqual({ tokens: [301, 301, 301], finishReason: "length" });
+    expect(await say({ stop: ending.tokenizer.decode([301]) })).toEqual({ tokens: [301], finishReason: "stop" });
   });
 
   test.for([
@@ -185,7 +218,15 @@ describe("the end of a text", () => {
     const first = Math.min(...stops.map((one) => text.indexOf(one)).filter((at) => at >= 0));
     const generation = model.generate("Once upon a time", { ...greedy, maxTokens: 40, stop: stop! });
     expect(await collect(generation)).toBe(text.slice(0, first));
-    expect(generation.result).toMatchObject({ finishReason: "stop", text: text.slice(0, first) });
+    const came = stops.find((one) => text.indexOf(one) === first);
+    expect(generation.result).toMatchObject({ finishReason: "stop", stop: came, text: text.slice(0, first) });
+  });
+
+  test("before a stop string that is complete only with the text's end", async () => {
+    const first = 3 + 0xf0; // the piece of a byte that begins a character of four: alone it becomes U+FFFD
+    const generation = model.generate("Hi", { ...greedy, logitBias: { [first]: 100 }, maxTokens: 1, stop: "\ufffd" });
+    expect(await collect(generation)).toBe("");
+    expect(generation.result).toMatchObject({ tokens: [first], finishReason: "stop", stop: "\ufffd" });
   });
 
   test("what was held back for a stop string that never came is said", async () => {
@@ -228,6 +269,15 @@ describe("the end of a text", () => {
 describe("wrong arguments of generate", () => {
   test.for<[object, "TypeError" | "RangeError", RegExp]>([
     [{ maxTokens: 0 }, "RangeError", /^maxTokens: must be an integer of at least 1, not 0$/],
+    [{ minTokens: -1 }, "RangeError", /^minTokens: must be an integer of at least 0, not -1$/],
+    [{ minTokens: 4, maxTokens: 3 }, "RangeError", /^minTokens: must be an integer from 0 to 3, not 4$/],
+    [{ stopTokens: 2 }, "TypeError", /^stopTokens: must be an array of numbers, not 2$/],
+    [{ stopTokens: [5, 1024] }, "RangeError", /^stopTokens: must be an integer from 0 to 1023, not 1024$/],
+    [{ stopTokens: ["5"] }, "TypeError", /^stopTokens: must be a number, not "5"$/],
+    [{ logprobs: 21 }, "RangeError", /^logprobs: must be an integer from 0 to 20, not 21$/],
+    [{ logprobs: true }, "TypeError", /^logprobs: must be a number, not true$/],
+    [{ echo: 1 }, "TypeError", /^echo: must be a boolean, not 1$/],
+    [{ logitBias: { 1024: 1 } }, "RangeError", /^logitBias: must be for tokens from 0 to 1023, not 1024$/],
     [{ maxTokens: "3" }, "TypeError", /^maxTokens: must be a number, not "3"$/],
     [{ temperature: -1 }, "RangeError", /^temperature: must be a number of at least 0, not -1$/],
     [{ temperature: Number.NaN }, "RangeError", /^temperature: .*NaN$/],

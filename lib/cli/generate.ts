@@ -1,6 +1,7 @@
 import { CriaError, CriaFileError, integer } from "../errors.js";
-import { type FinishReason, type GenerationResult, promptTokens } from "../generate.js";
+import type { FinishReason, GenerationResult } from "../generate.js";
 import { loadIndexed, type Model, type ModelOptions } from "../model.js";
+import { promptTokens } from "../prompt.js";
 import { Sampler } from "../sampling/sampler.js";
 import { type Tokenizer, tokenizerOf } from "../text/tokenizer.js";
 import { tinyModel } from "../tiny.js";
@@ -130,7 +131,7 @@ const reasons: Readonly<Record<FinishReason, string>> = {
   eos: "the text ended",
   length: "as many as asked for",
   context: "the context is full",
-  stop: "a stop string came",
+  stop: "a stop string or token came",
 };
 
 /** The last line, for people. */

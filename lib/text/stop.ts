@@ -1,7 +1,7 @@
-/** What a text that is being watched for stop strings gives: what may be shown, and whether one has come. */
+/** What a text that is being watched for stop strings gives: what may be shown, and the stop string that has come. */
 export interface Watched {
   readonly text: string;
-  readonly stopped: boolean;
+  readonly stop: string | undefined;
 }
 
 /**
@@ -16,14 +16,14 @@ export class StopWatcher {
     this.#stops = stops.filter((stop) => stop !== "");
   }
 
-  /** Adds a piece. Once `stopped`, the text ends before the stop string. */
+  /** Adds a piece. Once there is a `stop`, the text ends before it. */
   push(piece: string): Watched {
     const text = this.#held + piece;
     const found = firstStop(text, this.#stops);
-    if (found !== undefined) return { text: text.slice(0, found), stopped: true };
+    if (found !== undefined) return { text: text.slice(0, found.begin), stop: found.stop };
     const certain = text.length - Math.max(0, ...this.#stops.map((stop) => overlap(text, stop)));
     this.#held = text.slice(certain);
-    return { text: text.slice(0, certain), stopped: false };
+    return { text: text.slice(0, certain), stop: undefined };
   }
 
   /** The text that was held back, when no more comes. */
@@ -32,13 +32,12 @@ export class StopWatcher {
   }
 }
 
-/** Where the stop begins that ends first, and is the longest of those that end there. */
-function firstStop(text: string, stops: readonly string[]): number | undefined {
-  const found = stops
-    .map((stop) => ({ begin: text.indexOf(stop), length: stop.length }))
+/** The stop that ends first, and is the longest of those that end there, and where it begins. */
+function firstStop(text: string, stops: readonly string[]): { begin: number; stop: string } | undefined {
+  return stops
+    .map((stop) => ({ begin: text.indexOf(stop), stop }))
     .filter(({ begin }) => begin >= 0)
-    .sort((a, b) => a.begin + a.length - (b.begin + b.length) || a.begin - b.begin);
-  return found[0]?.begin;
+    .sort((a, b) => a.begin + a.stop.length - (b.begin + b.stop.length) || a.begin - b.begin)[0];
 }
 
 /** The length of the longest end of `text` that `stop` begins with, short of all of it. */

@@ -1,28 +1,28 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 
-import { StopWatcher } from "../../lib/text/stop.js";
+import { StopWatcher, type Watched } from "../../lib/text/stop.js";
 
-/** What is shown of a text that comes in pieces, and whether a stop string ended it. */
-function watch(stops: readonly string[], pieces: readonly string[]): { text: string; stopped: boolean } {
+/** What is shown of a text that comes in pieces, and the stop string that ended it. */
+function watch(stops: readonly string[], pieces: readonly string[]): Watched {
   const watcher = new StopWatcher(stops);
   let text = "";
   for (const piece of pieces) {
     const watched = watcher.push(piece);
     text += watched.text;
-    if (watched.stopped) return { text, stopped: true };
+    if (watched.stop !== undefined) return { text, stop: watched.stop };
   }
-  return { text: text + watcher.end(), stopped: false };
+  return { text: text + watcher.end(), stop: undefined };
 }
 
 /** The same, of the whole text: the shortest of its beginnings that ends with a stop string, without the longest such. */
-function whole(stops: readonly string[], text: string): { text: string; stopped: boolean } {
+function whole(stops: readonly string[], text: string): Watched {
   for (let end = 1; end <= text.length; end++) {
     const said = text.slice(0, end);
     const longest = Math.max(0, ...stops.filter((stop) => said.endsWith(stop)).map((stop) => stop.length));
-    if (longest > 0) return { text: said.slice(0, end - longest), stopped: true };
+    if (longest > 0) return { text: said.slice(0, end - longest), stop: said.slice(end - longest) };
   }
-  return { text, stopped: false };
+  return { text, stop: undefined };
 }
 
 // Of two letters, so that stop strings come often, begin often and overlap with themselves and each other.
@@ -49,12 +49,12 @@ describe("StopWatcher", () => {
         let said = "";
         for (const piece of pieces) {
           said += piece;
-          const { text, stopped } = watcher.push(piece);
+          const { text, stop } = watcher.push(piece);
           shown += text;
-          if (stopped) return;
+          if (stop !== undefined) return;
           const held = said.slice(shown.length);
           expect(shown + held).toBe(said);
-          expect(held === "" || stops.some((stop) => stop.length > held.length && stop.startsWith(held))).toBe(true);
+          expect(held === "" || stops.some((one) => one.length > held.length && one.startsWith(held))).toBe(true);
         }
       }),
       { numRuns: 1000 },
@@ -62,14 +62,14 @@ describe("StopWatcher", () => {
   });
 
   test("cuts between any two UTF-16 units, and knows nothing of patterns", () => {
-    expect(watch(["🦙"], ["a\ud83e", "\udd99b"])).toEqual({ text: "a", stopped: true });
-    expect(watch([".*"], ["a", "b.", "*c"])).toEqual({ text: "ab", stopped: true });
+    expect(watch(["🦙"], ["a\ud83e", "\udd99b"])).toEqual({ text: "a", stop: "🦙" });
+    expect(watch([".*"], ["a", "b.", "*c"])).toEqual({ text: "ab", stop: ".*" });
   });
 
   test("no stop strings, or empty ones, stop nothing and hold nothing", () => {
     for (const stops of [[], [""]]) {
       const watcher = new StopWatcher(stops);
-      expect(watcher.push("text")).toEqual({ text: "text", stopped: false });
+      expect(watcher.push("text")).toEqual({ text: "text", stop: undefined });
       expect(watcher.end()).toBe("");
     }
   });

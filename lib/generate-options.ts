@@ -1,0 +1,84 @@
+import { integer, outOfRange, wrongType } from "./errors.js";
+import { alternatives } from "./logprobs.js";
+import type { SamplerOptions } from "./sampling/sampler.js";
+
+export interface GenerateOptions extends SamplerOptions {
+  /** At most this many tokens. Default: until the model ends the text, or the context is full. */
+  maxTokens?: number;
+  /**
+   * Neither the token that ends the text nor one of `stopTokens` is chosen before there are this many tokens, at most
+   * `maxTokens`. A stop string, or the end of the context, ends the text all the same. Default: 0.
+   */
+  minTokens?: number;
+  /** Strings that end the text, before them. They may begin and end within tokens. */
+  stop?: string | readonly string[];
+  /** Tokens that end the text, before them. */
+  stopTokens?: readonly number[];
+  /** Never choose the token that ends the text. */
+  ignoreEos?: boolean;
+  /**
+   * The result tells the log-probability of each token, and this many most probable tokens in its place, 0 to 20: by the
+   * model's own distribution, before any bias, ban, penalty, filter or temperature. Default: it tells of none.
+   */
+  logprobs?: number;
+  /** The result tells the same of the prompt's tokens, with as many alternatives as `logprobs` says, or none. */
+  echo?: boolean;
+  /** Stops the generation within an op; the iteration then throws ERR_CRIA_ABORTED. */
+  signal?: AbortSignal;
+}
+
+/** The options of a generation, but for the sampler's, as they are used. */
+export interface GenerationPlan {
+  readonly maxTokens: number;
+  readonly minTokens: number;
+  readonly stops: readonly string[];
+  readonly stopTokens: readonly number[];
+  readonly ignoreEos: boolean;
+  /** How many alternatives each token is told with; undefined where not even its own log-probability is. */
+  readonly logprobs: number | undefined;
+  readonly echo: boolean;
+  readonly signal: AbortSignal | undefined;
+}
+
+/**
+ * @param vocab how many tokens there are; that of a model, once it is known
+ * @throws TypeError or RangeError for an option that is not what {@link GenerateOptions} says
+ */
+export function planOf(options: GenerateOptions, vocab: number = Number.MAX_SAFE_INTEGER): GenerationPlan {
+  const { maxTokens = Number.MAX_SAFE_INTEGER, minTokens = 0, stop = [], stopTokens = [], logprobs, signal } = options;
+  integer("maxTokens", maxTokens, 1);
+  if (signal !== undefined && !(signal instanceof AbortSignal)) throw wrongType("signal", "an AbortSignal", signal);
+  return {
+    maxTokens,
+    minTokens: integer("minTokens", minTokens, 0, maxTokens),
+    stops: stopStrings(stop),
+    stopTokens: tokensOf("stopTokens", stopTokens, vocab),
+    ignoreEos: flag("ignoreEos", options.ignoreEos),
+    logprobs: logprobs === undefined ? undefined : alternatives("logprobs", logprobs),
+    echo: flag("echo", options.echo),
+    signal,
+  };
+}
+
+function stopStrings(stop: string | readonly string[]): readonly string[] {
+  const stops = typeof stop === "string" ? [stop] : stop;
+  if (Array.isArray(stops) && stops.every((one) => typeof one === "string")) return [...stops];
+  throw wrongType("stop", "a string or an array of strings", stop);
+}
+
+function tokensOf(name: string, tokens: readonly number[], vocab: number): readonly number[] {
+  if (!Array.isArray(tokens)) throw wrongType(name, "an array of numbers", tokens);
+  return tokens.map((token) => integer(name, token, 0, vocab - 1));
+}
+
+/** @throws RangeError where a bias is for what is no token of a vocabulary */
+export function checkBias(tokens: Iterable<number>, vocab: number): void {
+  for (const token of tokens) {
+    if (token >= vocab) throw outOfRange("logitBias", `for tokens from 0 to ${vocab - 1}`, token);
+  }
+}
+
+function flag(name: string, value: boolean = false): boolean {
+  if (typeof value !== "boolean") throw wrongType(name, "a boolean", value);
+  return value;
+}
