@@ -25,7 +25,7 @@ export interface Timings {
 
 export interface GenerationResult {
   text: string;
-  /** The tokens chosen, without the one that ended the text. */
+  /** The tokens chosen, without the EOS or the stop token that ended the text; those of a stop string are among them. */
   tokens: number[];
   promptTokens: number;
   finishReason: FinishReason;

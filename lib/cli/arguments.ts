@@ -6,6 +6,8 @@ export interface OptionSpec {
   readonly value?: string;
   /** The value where none is given; an option that has none of these needs one. */
   readonly alone?: string;
+  /** Whether it may be given several times. */
+  readonly multiple?: true;
   readonly help: string;
 }
 
@@ -18,7 +20,7 @@ export class UsageError extends Error {}
 export class Arguments<Name extends string> {
   /** As it was written, for what records it. */
   readonly argv: readonly string[];
-  readonly #values: Readonly<Record<string, string | boolean | undefined>>;
+  readonly #values: Readonly<Record<string, string | boolean | (string | boolean)[] | undefined>>;
   readonly #operands: readonly string[];
 
   /**
@@ -74,22 +76,41 @@ export class Arguments<Name extends string> {
 
   number(name: Name): number | undefined {
     const text = this.text(name);
-    if (text === undefined) return undefined;
-    if (!/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text)) throw wrong(`--${name}`, "a number", text);
-    return Number(text);
+    return text === undefined ? undefined : parseNumber(`--${name}`, text);
+  }
+
+  /** Of an option that may be given several times. */
+  texts(name: Name): string[] | undefined {
+    return this.#values[name] as string[] | undefined;
   }
 
   /** Integers with commas between them. */
-  requiredIntegers(name: Name): number[] {
-    return this.requiredText(name)
-      .split(",")
+  integers(name: Name): number[] | undefined {
+    return this.text(name)
+      ?.split(",")
       .map((text) => parseInteger(`--${name}`, text.trim()));
+  }
+
+  requiredIntegers(name: Name): number[] {
+    return required(`--${name}`, this.integers(name));
+  }
+
+  /** Of an option that may be given several times: numbers by id, each as "ID=NUMBER". */
+  numbersById(name: Name): Map<number, number> | undefined {
+    const pairs = this.texts(name)?.map((text): [number, number] => {
+      const [id = "", ...number] = text.split("=");
+      return [parseInteger(`--${name}`, id), parseNumber(`--${name}`, number.join("="))];
+    });
+    return pairs && new Map(pairs);
   }
 }
 
 function parse(argv: readonly string[], table: OptionTable) {
   const options = Object.fromEntries(
-    Object.entries(table).map(([name, { value }]) => [name, { type: value ? "string" : "boolean" } as const]),
+    Object.entries(table).map(([name, { value, multiple = false }]) => [
+      name,
+      { type: value ? ("string" as const) : ("boolean" as const), multiple },
+    ]),
   );
   try {
     return parseArgs({ args: joined(argv, table), options, allowPositionals: true });
@@ -124,7 +145,14 @@ function parseInteger(name: string, text: string): number {
   return Number(text);
 }
 
-function required(name: string, value: string | undefined): string {
+/** A number, or "-inf". */
+function parseNumber(name: string, text: string): number {
+  if (/^-inf(inity)?$/i.test(text)) return Number.NEGATIVE_INFINITY;
+  if (!/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text)) throw wrong(name, "a number", text);
+  return Number(text);
+}
+
+function required<T>(name: string, value: T | undefined): T {
   if (value === undefined) throw new UsageError(`${name}: must be given`);
   return value;
 }

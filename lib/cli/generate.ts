@@ -1,5 +1,6 @@
 import { CriaError, CriaFileError, integer } from "../errors.js";
 import type { FinishReason, GenerationResult } from "../generate.js";
+import { planOf } from "../generate-options.js";
 import { loadIndexed, type Model, type ModelOptions } from "../model.js";
 import { promptTokens } from "../prompt.js";
 import { Sampler } from "../sampling/sampler.js";
@@ -33,11 +34,23 @@ export const generate = command({
     },
     temperature: { value: "T", help: "0 takes the best token, higher is more varied; 0.8 by default" },
     "top-k": { value: "K", help: "only the K best tokens, 0 for all; 40 by default" },
+    "typical-p": {
+      value: "P",
+      help: "only the tokens nearest to the expected surprisal that sum to the probability P; 1, all, by default",
+    },
     "top-p": { value: "P", help: "only the best tokens that sum to the probability P; 0.95 by default" },
     "min-p": { value: "P", help: "only tokens at least P times as probable as the best; 0.05 by default" },
     "repeat-penalty": { value: "R", help: "above 1 against repetition; 1 by default" },
+    "presence-penalty": { value: "X", help: "taken from the logits of tokens that were generated; 0 by default" },
+    "frequency-penalty": { value: "X", help: "the same, for each time that they were; 0 by default" },
+    "logit-bias": { value: "ID=B", multiple: true, help: "adds B to a token's logit, -inf bans it; several times" },
     seed: { value: "S", help: "the same seed gives the same text; random by default" },
+    "min-tokens": { value: "N", help: "neither the model nor --stop-tokens ends the text before this many tokens" },
+    stop: { value: "T", multiple: true, help: "ends the text before T; several times for several" },
+    "stop-tokens": { value: "1,2,3", help: "ids that end the text, before them" },
     "ignore-eos": { help: "never end the text before --max-tokens" },
+    logprobs: { value: "K", help: "with --json: each token's log-probability, and the K best in its place, 0 to 20" },
+    echo: { help: "with --json: the same of the prompt's tokens" },
     tokenizer: { value: "FILE", help: "a GGUF file whose vocabulary is used instead of the model's" },
     ...runningOptions,
   },
@@ -45,24 +58,32 @@ export const generate = command({
     const prompt = args.text("prompt") ?? "";
     const maxTokens = args.integer("max-tokens");
     if (maxTokens !== undefined) integer("maxTokens", maxTokens, 1, mostTokens);
-    const sampling = given({
+    const options = given({
       temperature: args.number("temperature"),
       topK: args.integer("top-k"),
       topP: args.number("top-p"),
       minP: args.number("min-p"),
       repeatPenalty: args.number("repeat-penalty"),
+      presencePenalty: args.number("presence-penalty"),
+      frequencyPenalty: args.number("frequency-penalty"),
+      typicalP: args.number("typical-p"),
+      logitBias: args.numbersById("logit-bias"),
       seed: args.integer("seed"),
+      maxTokens: maxTokens ?? defaultMaxTokens,
+      minTokens: args.integer("min-tokens"),
+      stop: args.texts("stop"),
+      stopTokens: args.integers("stop-tokens"),
+      ignoreEos: args.flag("ignore-eos"),
+      logprobs: args.integer("logprobs"),
+      echo: args.flag("echo"),
     });
-    new Sampler(sampling); // refuses a wrong option before the weights are read
+    // They refuse a wrong option before the weights are read.
+    new Sampler(options);
+    planOf(options);
 
     const files = { path: args.model ?? tinyModel, tokenizer: args.text("tokenizer") };
-    using model = await loadWith(args, io, (options) => load(files, { prompt, maxTokens }, options));
-    const generation = model.generate(prompt, {
-      ...sampling,
-      maxTokens: maxTokens ?? defaultMaxTokens,
-      ignoreEos: args.flag("ignore-eos"),
-      signal: io.signal,
-    });
+    using model = await loadWith(args, io, (running) => load(files, { prompt, maxTokens }, running));
+    const generation = model.generate(prompt, { ...options, signal: io.signal });
     const json = args.flag("json");
     await stream(prompt, generation, json ? silence : io.stdout);
     const result = generation.result!;
@@ -117,13 +138,11 @@ async function stream(prompt: string, pieces: AsyncIterable<string>, output: Out
 }
 
 /** What `--json` prints. */
-const report = ({ text, tokens, promptTokens, finishReason, seed, timings }: GenerationResult, { loadMs }: Model) => ({
+const report = ({ text, tokens, timings, ...rest }: GenerationResult, { loadMs }: Model) => ({
   text,
   tokens: tokens.length,
   tokenIds: tokens,
-  promptTokens,
-  finishReason,
-  seed,
+  ...rest,
   timings: { loadMs, ...timings },
 });
 

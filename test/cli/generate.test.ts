@@ -17,6 +17,8 @@ interface Report {
   promptTokens: number;
   finishReason: string;
   seed: number;
+  logprobs?: { token: number; logprob: number; top: { token: number }[] }[];
+  promptLogprobs?: object[];
   timings: Record<string, number>;
 }
 
@@ -95,11 +97,59 @@ describe("the tiny model", () => {
     expect(await say("--top-k", "1")).toBe(best);
     expect(await say("--top-p", "0")).toBe(best);
     expect(await say("--min-p", "1")).toBe(best);
+    expect(await say("--typical-p", "0.3")).not.toBe(await say());
     expect(await say(...greedy, "--repeat-penalty", "2")).not.toBe(best);
     const plain = await say();
     expect(plain).not.toBe(best);
     expect(await say("--seed", "4")).not.toBe(plain);
     expect(await say("--temperature", "2")).not.toBe(plain);
+  });
+
+  it("the generation's options reach the generation", async () => {
+    const argv = ["generate", "--prompt", "Once upon a time", ...greedy, "--max-tokens", "12"];
+    const say = (...options: string[]) => criaJson<Report>(...argv, ...options);
+    const plain = await say();
+    const [first, second] = plain.tokenIds;
+    expect((await say("--stop", "nowhere", "--stop", "girl")).text).toBe(plain.text.split("girl")[0]);
+    expect(await say("--stop-tokens", `5,${second}`)).toMatchObject({
+      tokenIds: [first],
+      finishReason: "stop",
+      stop: second,
+    });
+    const late = await say("--stop-tokens", String(second), "--min-tokens", "12");
+    expect(late).toMatchObject({ tokens: 12, finishReason: "length" });
+    expect(late.tokenIds).not.toContain(second);
+    const never = await say("--logit-bias", `${first}=-inf`, "--logit-bias", `${second}=-inf`);
+    expect(never.tokenIds).not.toContain(first);
+    expect(never.tokenIds).not.toContain(second);
+    expect((await say("--logit-bias", "300=50.5")).tokenIds).toEqual(new Array(12).fill(300));
+    const penalised = async (...options: string[]) =>
+      (await say("--logit-bias", "300=50", ...options)).tokenIds.filter((id) => id === 300).length;
+    expect(await penalised("--presence-penalty", "100")).toBe(1);
+    // Its logit is some 8 below the best ones': 50 - 8 is above 0, 10, ... and 40.
+    expect(await penalised("--frequency-penalty", "10")).toBe(5);
+    const scored = await say("--logprobs", "2", "--echo");
+    expect(scored.tokenIds).toEqual(plain.tokenIds);
+    expect(scored.logprobs!.map(({ top }) => top.map(({ token }) => token))).toEqual(
+      plain.tokenIds.map((token) => [token, expect.any(Number)]),
+    );
+    expect(scored.promptLogprobs).toHaveLength(4);
+  });
+
+  it.for([
+    [["--logit-bias", "300"], '--logit-bias: must be a number, not ""'],
+    [["--logit-bias", "x=1"], '--logit-bias: must be an integer, not "x"'],
+    [["--logit-bias", "1=2=3"], '--logit-bias: must be a number, not "2=3"'],
+    [["--logit-bias", "-1=2"], "--logit-bias: must be an integer of at least 0, not -1"],
+    [["--logit-bias", "1024=2"], "--logit-bias: must be for tokens from 0 to 1023, not 1024"],
+    [["--min-tokens", "300"], "--min-tokens: must be an integer from 0 to 256, not 300"],
+    [["--stop-tokens", "1,x"], '--stop-tokens: must be an integer, not "x"'],
+    [["--logprobs", "21"], "--logprobs: must be an integer from 0 to 20, not 21"],
+    [["--typical-p", "2"], "--typical-p: must be a number from 0 to 1, not 2"],
+  ] as const)("refuses %j", async ([options, message]) => {
+    const { code, stderr } = await cria(["generate", ...options]);
+    expect(stderr).toContain(message);
+    expect(code).toBe(2);
   });
 
   it("at a terminal the prompt comes before the text, and a line's end after it", async () => {

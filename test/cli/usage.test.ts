@@ -17,7 +17,8 @@ describe("help", () => {
   it.for([
     [
       "generate",
-      "prompt max-tokens temperature top-k top-p min-p repeat-penalty seed ignore-eos tokenizer threads isa device cache json",
+      "prompt max-tokens temperature top-k typical-p top-p min-p repeat-penalty presence-penalty frequency-penalty " +
+        "logit-bias seed min-tokens stop stop-tokens ignore-eos logprobs echo tokenizer threads isa device cache json",
     ],
     ["tokenize", "text json"],
     ["logits", "tokens out threads isa device cache json"],
