@@ -67,9 +67,13 @@ const conditions: readonly { options: readonly Option[]; must: "only stand with"
       must: "not stand with",
       other: "ops",
     },
-    { options: ["peer", "peer-dir", "write-gguf", "device", "cache"], must: "not stand with", other: "ops" },
     {
-      options: ["ops", "prompt", "gen", "context", "sequences", "peer", "write-gguf"],
+      options: ["peer", "peer-dir", "write-gguf", "device", "cache", "cache-size"],
+      must: "not stand with",
+      other: "ops",
+    },
+    {
+      options: ["ops", "prompt", "gen", "context", "sequences", "peer", "write-gguf", "cache-size"],
       must: "not stand with",
       other: "serving",
     },
@@ -92,7 +96,7 @@ const conditions: readonly { options: readonly Option[]; must: "only stand with"
       must: "not stand with",
       other: "from",
     },
-    { options: ["threads", "isa", "device", "cache"], must: "not stand with", other: "from" },
+    { options: ["threads", "isa", "device", "cache", "cache-size"], must: "not stand with", other: "from" },
   ];
 
 /** @throws UsageError for an option that would be without effect */

@@ -8,7 +8,7 @@ import { openOutput } from "../lib/cli/io.js";
 import type { Device } from "../lib/device.js";
 import { unwritten, writeAll } from "../lib/files.js";
 import { loadLlama } from "../lib/llama.js";
-import { checkMemory } from "../lib/model.js";
+import { checkMemory } from "../lib/memory.js";
 import { native, type TensorHandle } from "../lib/native.js";
 import { type LlamaConfig, type TensorInfo, weightBytes } from "../lib/weights/source.js";
 import { type LoadOptions, type WeightSource, WeightStore } from "../lib/weights/store.js";
@@ -50,7 +50,7 @@ export async function writeGguf(
   device: Device,
   options: LoadOptions = {},
 ): Promise<void> {
-  checkMemory(name, { config, tensors: source.tensors }, device, { contextLength: 1 });
+  await checkMemory(name, { config, tensors: source.tensors }, device, { contextLength: 1 });
   await using file = await openOutput(path);
   const { header, places } = layout(name, config, source.tensors);
   const pack: WeightSource["pack"] = async (info, into, row) => {

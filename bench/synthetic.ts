@@ -1,6 +1,6 @@
 import type { Device } from "../lib/device.js";
 import { loadLlama } from "../lib/llama.js";
-import { checkMemory } from "../lib/model.js";
+import { checkMemory } from "../lib/memory.js";
 import { native } from "../lib/native.js";
 import { Runtime, type RuntimeOptions } from "../lib/runtime.js";
 import { typedLlamaTensors } from "../lib/weights/llama-tensors.js";
@@ -30,11 +30,11 @@ export async function syntheticModel(
   { tied, ...options }: RuntimeOptions & LoadOptions & { tied: boolean },
 ): Promise<{ runtime: Runtime; store: WeightStore }> {
   const source = randomWeights(config, type, tied);
-  checkMemory("random weights", { config, tensors: source.tensors }, device, options);
+  const { cacheTokens } = await checkMemory("random weights", { config, tensors: source.tensors }, device, options);
   using made = new Cleanup();
   const store = made.use(new WeightStore(device, source, options));
   const weights = await loadLlama(config, store);
-  const runtime = new Runtime(device, config, weights, options);
+  const runtime = new Runtime(device, config, weights, { ...options, cacheSize: { tokens: cacheTokens } });
   made.move();
   return { runtime, store };
 }

@@ -149,7 +149,7 @@ export class Generation implements AsyncIterable<string> {
     this.#sampler.acceptPrompt(this.#prompt);
     return echo
       ? readScored(sequence, this.#prompt, { vocab: this.#speaker.tokenizer.size, top, signal })
-      : { logits: await sequence.forward(this.#prompt, "last", signal) };
+      : { logits: await sequence.forward(this.#prompt, "last", { signal }) };
   }
 
   /** Chooses a token by its logits, after `said` others. */

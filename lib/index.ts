@@ -1,3 +1,4 @@
+export type { CacheSize } from "./cache-size.js";
 export type { CacheOption, CacheTypes } from "./cache-types.js";
 export {
   type AbsentDevice,
@@ -14,6 +15,7 @@ export type { GenerateOptions } from "./generate-options.js";
 export type { KvPool, KvPoolStatistics } from "./kv-pool.js";
 export type { KvSequence } from "./kv-sequence.js";
 export type { ScoredToken, ScoreOptions, TokenLogprob } from "./logprobs.js";
+export { estimateMemory, type MemoryEstimate } from "./memory.js";
 export { loadModel, type Model, type ModelOptions } from "./model.js";
 export { type CacheShape, type NativeBatch, Program, type RopeOptions, type Value } from "./program.js";
 export type { Runtime, RuntimeOptions } from "./runtime.js";

@@ -67,14 +67,15 @@ export function llamaRope({ heads, rope }: LlamaConfig): RopeOptions {
 
 /**
  * The forward pass's values: the floats of each, for every token of a batch or for every output asked for. Gate and up
- * have one only where their types differ.
+ * have one only where there is a layer in which their types differ, so that they are two matrices.
  */
-export function llamaValues({ dim, heads, kvHeads, headDim, ffn, vocab }: LlamaConfig) {
+export function llamaValues({ dim, heads, kvHeads, headDim, ffn, vocab }: LlamaConfig, splitGates: boolean) {
   const rest = {
     x: dim, // the residual stream
     normed: dim,
     attended: heads * headDim,
     hidden: ffn,
+    ...(splitGates ? { gateUp: 2 * ffn } : {}),
   };
   return {
     tokens: { ...rest, qkv: (heads + 2 * kvHeads) * headDim },
@@ -87,7 +88,10 @@ export function recordLlama(device: Device, config: LlamaConfig, weights: LlamaW
   const { heads, eps } = config;
   const rope = llamaRope(config);
   const program = new Program(device, cache);
-  const widths = llamaValues(config);
+  const widths = llamaValues(
+    config,
+    weights.blocks.some(({ gateUp }) => gateUp.length > 1),
+  );
   const tokens = valuesOf(program, "tokens", widths.tokens);
   const outputs = valuesOf(program, "outputs", widths.outputs);
 
@@ -98,11 +102,10 @@ export function recordLlama(device: Device, config: LlamaConfig, weights: LlamaW
       column += native.tensorRows(matrix);
     }
   };
-  const gated = (input: Value, gateUp: readonly TensorHandle[], rows: "tokens" | "outputs", out: Value) => {
-    if (gateUp.length === 1) return program.matmulSwiGlu(input, gateUp[0]!, out);
-    const both = program.value(rows, 2 * out.width);
-    linear(input, gateUp, both);
-    program.swiGlu(both, out);
+  const gated = (input: Value, matrices: readonly TensorHandle[], both: Value | undefined, out: Value) => {
+    if (matrices.length === 1) return program.matmulSwiGlu(input, matrices[0]!, out);
+    linear(input, matrices, both!);
+    program.swiGlu(both!, out);
   };
 
   program.embed(weights.embedding, tokens.x);
@@ -117,10 +120,10 @@ export function recordLlama(device: Device, config: LlamaConfig, weights: LlamaW
       program.select(tokens.x, outputs.x);
       program.select(tokens.attended, outputs.attended);
     }
-    const { x, normed, attended, hidden } = last ? outputs : tokens;
+    const { x, normed, attended, hidden, gateUp } = last ? outputs : tokens;
     program.matmulAdd(attended, block.attentionOut, x);
     program.rmsNorm(x, block.ffnNorm, eps, normed);
-    gated(normed, block.gateUp, last ? "outputs" : "tokens", hidden);
+    gated(normed, block.gateUp, gateUp, hidden);
     program.matmulAdd(hidden, block.down, x);
   }
 
@@ -130,12 +133,12 @@ export function recordLlama(device: Device, config: LlamaConfig, weights: LlamaW
   return program;
 }
 
-/** A value of a program for each name. */
-function valuesOf<Name extends string>(
+/** A value of a program for each width. */
+function valuesOf<Widths extends object>(
   program: Program,
   rows: "tokens" | "outputs",
-  widths: Readonly<Record<Name, number>>,
-): Record<Name, Value> {
-  const entries = Object.entries<number>(widths).map(([name, width]) => [name, program.value(rows, width)]);
+  widths: Widths,
+): { [Name in keyof Widths]: Value } {
+  const entries = Object.entries(widths).map(([name, width]) => [name, program.value(rows, width)]);
   return Object.fromEntries(entries);
 }

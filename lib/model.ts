@@ -1,19 +1,18 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import { performance } from "node:perf_hooks";
 
-import { type CacheOption, cacheTypesOf } from "./cache-types.js";
 import { Device, type DeviceOptions } from "./device.js";
-import { CriaError, integer, wrongType } from "./errors.js";
+import { CriaError, wrongType } from "./errors.js";
 import { Generation } from "./generate.js";
 import type { GenerateOptions } from "./generate-options.js";
-import { blockBytes, blockTokens } from "./kv-pool.js";
-import { llamaCache, loadLlama, weightBytesPerToken } from "./llama.js";
+import { loadLlama, weightBytesPerToken } from "./llama.js";
 import { type ScoredToken, type ScoreOptions, scoreText } from "./logprobs.js";
+import { checkMemory, checkRuntimeOptions } from "./memory.js";
 import { Runtime, type RuntimeOptions } from "./runtime.js";
 import type { Sequence } from "./sequence.js";
 import { type Tokenizer, tokenizerOf } from "./text/tokenizer.js";
 import { type ModelFile, readModel, sourceOf } from "./weights/model-file.js";
-import { type LlamaConfig, type ModelIndex, type TensorInfo, weightBytes } from "./weights/source.js";
+import type { LlamaConfig, ModelIndex } from "./weights/source.js";
 import { type LoadOptions, WeightStore } from "./weights/store.js";
 
 export interface ModelOptions extends DeviceOptions, RuntimeOptions, LoadOptions {
@@ -105,7 +104,8 @@ export class Model {
  * Loads a model from a GGUF file, or from one that `cria pack` made of it.
  *
  * @throws CriaFileError where the file is not a model that cria runs: it names the key or tensor at fault
- * @throws CriaError ERR_CRIA_MEMORY where the machine has not the memory, ERR_CRIA_ABORTED when `signal` stops it
+ * @throws CriaError ERR_CRIA_MEMORY where the machine has not the memory ({@link estimateMemory} tells before),
+ *   ERR_CRIA_ABORTED when `signal` stops it
  */
 export async function loadModel(path: string, options: ModelOptions = {}): Promise<Model> {
   if (typeof path !== "string") throw wrongType("path", "a string", path);
@@ -134,9 +134,9 @@ export async function loadIndexed(
   try {
     using source = sourceOf(index);
     store = new WeightStore(device, source, options);
-    checkMemory(index.path, index, device, options);
+    const { cacheTokens } = await checkMemory(index.path, index, device, options);
     const weights = await loadLlama(index.config, store);
-    const runtime = new Runtime(device, index.config, weights, options);
+    const runtime = new Runtime(device, index.config, weights, { ...options, cacheSize: { tokens: cacheTokens } });
     return new Model(runtime, tokenizer, store, performance.now() - started);
   } catch (error) {
     store?.dispose();
@@ -145,31 +145,17 @@ export async function loadIndexed(
   }
 }
 
-/** A model's shape and its tensors: what its memory follows from. */
-type Weighed = Pick<ModelIndex, "config"> & { readonly tensors: ReadonlyMap<string, TensorInfo> };
-
-/** @throws CriaError ERR_CRIA_MEMORY where the device has not the memory for a model, whose name the error begins with */
-export function checkMemory(name: string, model: Weighed, { info }: Device, options: RuntimeOptions): void {
-  const needed = memoryNeeded(model, options);
-  if (needed <= info.availableBytes) return;
-  throw new CriaError(
-    "ERR_CRIA_MEMORY",
-    `${name}: must fit the ${gib(info.availableBytes)} of memory available, but its weights and cache take ${gib(needed)}`,
-  );
-}
-
 function checkOptions(
   { path, config }: ModelIndex,
-  { cache, contextLength, onProgress, onWarning = warn, signal }: ModelOptions,
+  { onProgress, onWarning = warn, signal, ...options }: ModelOptions,
 ): void {
+  checkRuntimeOptions(options);
+  const { contextLength } = options;
   if (typeof onWarning !== "function") throw wrongType("onWarning", "a function", onWarning);
   if (onProgress !== undefined && typeof onProgress !== "function")
     throw wrongType("onProgress", "a function", onProgress);
   if (signal !== undefined && !(signal instanceof AbortSignal)) throw wrongType("signal", "an AbortSignal", signal);
-  cacheTypesOf(cache);
-  if (contextLength === undefined) return;
-  integer("contextLength", contextLength, 1, 2 ** 24);
-  if (contextLength > config.contextLength) {
+  if (contextLength !== undefined && contextLength > config.contextLength) {
     onWarning(
       `${path} was trained with a context of ${config.contextLength} tokens; past them, up to the ${contextLength} asked for, it may talk nonsense`,
     );
@@ -177,19 +163,3 @@ function checkOptions(
 }
 
 const warn = (message: string) => process.emitWarning(message, "CriaWarning");
-const gib = (bytes: number) => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
-
-/** What the weights and the whole cache take. */
-export function memoryNeeded(
-  { config, tensors }: Weighed,
-  { cache, contextLength = config.contextLength }: RuntimeOptions,
-): number {
-  let bytes = 0;
-  for (const { type, rows, cols } of tensors.values()) bytes += weightBytes(type, rows, cols);
-  return bytes + cacheBytes(config, cache, contextLength);
-}
-
-/** What a cache for at least `tokens` tokens takes. */
-export function cacheBytes(config: LlamaConfig, cache: CacheOption | undefined, tokens: number): number {
-  return Math.ceil(tokens / blockTokens) * blockBytes(llamaCache(config, cacheTypesOf(cache)));
-}

@@ -1,8 +1,10 @@
 /// <reference lib="esnext.disposable" preserve="true" />
+import { type CacheSize, poolTokens } from "./cache-size.js";
 import { type CacheOption, cacheTypesOf } from "./cache-types.js";
 import type { Device } from "./device.js";
 import { KvPool } from "./kv-pool.js";
 import { type LlamaWeights, llamaCache, llamaRope, recordLlama } from "./llama.js";
+import { native } from "./native.js";
 import type { Program } from "./program.js";
 import { Scheduler } from "./scheduler.js";
 import { Sequence } from "./sequence.js";
@@ -11,8 +13,13 @@ import type { LlamaConfig } from "./weights/source.js";
 export interface RuntimeOptions {
   /** The type of the cached keys and values, of both or of each. Default: "f16". */
   cache?: CacheOption;
-  /** Tokens that the KV cache holds, over all sequences. Default: the context that the model was trained with. */
+  /** Tokens that one sequence may have. Default: the context that the model was trained with. */
   contextLength?: number;
+  /**
+   * What the KV cache holds over all sequences. Default: `contextLength` tokens. Where it holds less than one sequence
+   * may have, that one ends earlier, with ERR_CRIA_CACHE_FULL.
+   */
+  cacheSize?: CacheSize;
   /**
    * Where the KV cache is full, let the youngest sequence give its blocks back and be read again later, to the same bits.
    * Default: false, which makes it wait for others to end, or throw ERR_CRIA_CACHE_FULL where none can.
@@ -31,13 +38,14 @@ export class Runtime {
   readonly scheduler: Scheduler;
 
   constructor(device: Device, config: LlamaConfig, weights: LlamaWeights, options: RuntimeOptions = {}) {
-    const { cache, contextLength = config.contextLength, preempt = false } = options;
+    const { cache, contextLength = config.contextLength, cacheSize, preempt = false } = options;
     const shape = llamaCache(config, cacheTypesOf(cache));
     this.device = device;
     this.config = config;
     this.contextLength = contextLength;
     this.program = recordLlama(device, config, weights, shape);
-    this.pool = new KvPool(device, shape, contextLength);
+    const { availableBytes } = native.deviceInfo(device.handle);
+    this.pool = new KvPool(device, shape, poolTokens(shape, contextLength, cacheSize, availableBytes));
     this.scheduler = new Scheduler(this, llamaRope(config), preempt);
   }
 

@@ -1,25 +1,40 @@
-import { llamaValues } from "../llama.js";
-import { cacheBytes } from "../model.js";
-import { chunkTokens } from "../scheduler.js";
+import { showBytes } from "../bytes.js";
+import { Device } from "../device.js";
+import { integer } from "../errors.js";
+import { checkRuntimeOptions, memoryOf } from "../memory.js";
+import type { CacheType } from "../native.js";
+import type { RuntimeOptions } from "../runtime.js";
 import { readModel } from "../weights/model-file.js";
-import { type LlamaConfig, type ModelIndex, type TensorInfo, type WeightType, weightBytes } from "../weights/source.js";
+import { type ModelIndex, type TensorInfo, type WeightType, weightBytes } from "../weights/source.js";
+import { given } from "./arguments.js";
 import { columns, command } from "./command.js";
+import { cacheOptions, runningOptions } from "./running.js";
 
 export const inspect = command({
   name: "inspect",
   operand: "MODEL",
   about: "Tells what a model's file holds, and what memory it will need. Weights are not read.",
-  options: {},
+  options: {
+    context: { value: "N", help: "tokens that a sequence may have; those that the model was trained with by default" },
+    cache: runningOptions.cache,
+    "cache-size": runningOptions["cache-size"],
+  },
   async run(args, io) {
-    const description = describe(await readModel(args.requiredModel()));
+    const path = args.requiredModel();
+    const context = args.integer("context");
+    if (context !== undefined) integer("context", context, 1, 2 ** 24);
+    const options = { ...given({ contextLength: context }), ...cacheOptions(args) };
+    checkRuntimeOptions(options);
+    const description = await describe(await readModel(path), options);
     io.stdout.write(args.flag("json") ? `${JSON.stringify(description)}\n` : forPeople(description));
   },
 });
 
-type Description = ReturnType<typeof describe>;
+type Description = Awaited<ReturnType<typeof describe>>;
 
 /** What `--json` prints. Sizes are bytes. */
-function describe({ path, format, name, config, vocabulary, tensors }: ModelIndex) {
+async function describe(index: ModelIndex, options: RuntimeOptions) {
+  const { path, format, name, config, vocabulary, tensors } = index;
   const all = [...tensors.values()].map((info) => ({ ...info, bytes: weightBytes(info.type, info.rows, info.cols) }));
   const { bos, eos, unknown, addBos } = vocabulary;
   return {
@@ -30,15 +45,17 @@ function describe({ path, format, name, config, vocabulary, tensors }: ModelInde
     vocabulary: { size: config.vocab, bos, eos, unknown, addBos },
     parameters: all.reduce((sum, { rows, cols }) => sum + rows * cols, 0),
     tensors: byType(all),
-    memory: {
-      weights: all.reduce((sum, { bytes }) => sum + bytes, 0),
-      cache: {
-        q8_0: cacheBytes(config, "q8_0", config.contextLength),
-        f16: cacheBytes(config, "f16", config.contextLength),
-        f32: cacheBytes(config, "f32", config.contextLength),
-      },
-      activations: activationBytes(config),
-    },
+    memory: await memory(index, options),
+  };
+}
+
+/** An estimate for the options, but of the cache for each type that it can have. */
+async function memory(index: ModelIndex, options: RuntimeOptions) {
+  using device = new Device();
+  const cacheOf = async (cache: CacheType) => (await memoryOf(index, { ...options, cache }, device.info)).cache;
+  return {
+    ...(await memoryOf(index, options, device.info)),
+    cache: { q8_0: await cacheOf("q8_0"), f16: await cacheOf("f16"), f32: await cacheOf("f32") },
   };
 }
 
@@ -52,14 +69,6 @@ function byType(
     types[type].bytes += bytes;
   }
   return types;
-}
-
-/** The forward pass's float32 values for a full chunk of tokens, and for the output of one. */
-function activationBytes(config: LlamaConfig): number {
-  const { tokens, outputs } = llamaValues(config);
-  const sum = (widths: object) => Object.values(widths).reduce((total, width) => total + width, 0);
-  const chunk = Math.min(chunkTokens, config.contextLength);
-  return Float32Array.BYTES_PER_ELEMENT * (chunk * sum(tokens) + sum(outputs));
 }
 
 function forPeople({ path, format, name, config, vocabulary, parameters, tensors, memory }: Description): string {
@@ -79,27 +88,23 @@ function forPeople({ path, format, name, config, vocabulary, parameters, tensors
         ["parameters", `${parameters}`],
       ],
     ],
-    ["tensors", Object.entries(tensors).map(([type, { count, bytes }]) => [type, `${count}, ${size(bytes)}`])],
+    ["tensors", Object.entries(tensors).map(([type, { count, bytes }]) => [type, `${count}, ${showBytes(bytes)}`])],
     [
       "memory",
       [
-        ["weights", size(memory.weights)],
+        ["weights", showBytes(memory.weights) + (memory.mapped > 0 ? ", mapped" : "")],
         [
-          `cache of ${contextLength} tokens`,
+          `cache of ${memory.cacheTokens} tokens`,
           Object.entries(memory.cache)
-            .map(([type, bytes]) => `${size(bytes)} as ${type}`)
+            .map(([type, bytes]) => `${showBytes(bytes)} as ${type}`)
             .join(", "),
         ],
-        ["activations", size(memory.activations)],
+        ["activations", showBytes(memory.activations)],
+        ["vocabulary", `about ${showBytes(memory.vocabulary)}`],
+        ["in all", showBytes(memory.total)],
+        ["available", `${showBytes(memory.available)}, ${memory.fits ? "enough" : "too little"}`],
       ],
     ],
   ];
   return sections.map(([title, rows]) => `${title}\n${columns(rows)}`).join("");
-}
-
-/** In the unit that leaves at least one digit before the point. */
-function size(bytes: number): string {
-  const units = ["bytes", "KiB", "MiB", "GiB"];
-  const power = Math.min(Math.floor(Math.log2(Math.max(bytes, 1)) / 10), units.length - 1);
-  return `${(bytes / 1024 ** power).toFixed(power === 0 ? 0 : 2)} ${units[power]}`;
 }

@@ -1,7 +1,8 @@
+import type { CacheSize } from "../cache-size.js";
 import type { CacheOption } from "../cache-types.js";
 import type { DeviceKind, Isa } from "../device.js";
 import type { ModelOptions } from "../model.js";
-import { type Arguments, given } from "./arguments.js";
+import { type Arguments, given, UsageError } from "./arguments.js";
 import { type Io, Progress } from "./io.js";
 
 /** What every command that runs a model takes. */
@@ -10,6 +11,10 @@ export const runningOptions = {
   isa: { value: "scalar|avx2|avx512", help: "the kernels' instruction set; the best by default" },
   device: { value: "auto|cpu|cuda", help: "where to compute, cuda not yet; auto by default" },
   cache: { value: "f32|f16|q8_0", help: "the type of cached keys and values, or of each: q8_0:f16; f16 by default" },
+  "cache-size": {
+    value: "4096|2GiB|50%",
+    help: "what the cache holds: tokens, memory, or a share of the memory that is free; one context by default",
+  },
 } as const;
 
 /**
@@ -36,12 +41,20 @@ export async function loadWith<Model>(
 
 /** The library checks them, and names the argument that is wrong. */
 function optionsOf(args: Arguments<keyof typeof runningOptions>): ModelOptions {
-  const cache = args.text("cache");
   return given({
     threads: args.integer("threads"),
     isa: args.text("isa") as Isa | undefined,
     device: args.text("device") as DeviceKind | "auto" | undefined,
+    ...cacheOptions(args),
+  });
+}
+
+/** Those that say what the cache takes. */
+export function cacheOptions(args: Arguments<"cache" | "cache-size">): Pick<ModelOptions, "cache" | "cacheSize"> {
+  const cache = args.text("cache");
+  return given({
     cache: cache === undefined ? undefined : cacheOption(cache),
+    cacheSize: cacheSize(args.text("cache-size")),
   });
 }
 
@@ -49,4 +62,16 @@ function optionsOf(args: Arguments<keyof typeof runningOptions>): ModelOptions {
 function cacheOption(text: string): CacheOption {
   const [keys, values, ...more] = text.split(":");
   return (values === undefined || more.length > 0 ? text : { keys, values }) as CacheOption;
+}
+
+const units = { KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 } as const;
+
+function cacheSize(text: string | undefined): CacheSize | undefined {
+  if (text === undefined) return undefined;
+  const [, number, unit] = /^(\d+|\d*\.\d+)([KMG]iB|%)?$/.exec(text) ?? [];
+  const value = Number(number);
+  if (unit === "%") return { share: value / 100 };
+  if (unit !== undefined) return { bytes: Math.floor(value * units[unit as keyof typeof units]) };
+  if (Number.isSafeInteger(value)) return { tokens: value };
+  throw new UsageError(`--cache-size: must be such as 4096, 2GiB or 50%, not ${JSON.stringify(text)}`);
 }

@@ -24,7 +24,16 @@ describe("inspect", () => {
     // 40 tokens take 3 blocks of 16, each with 2 layers' k and v of 2 heads of 16.
     const cached = 48 * 2 * 2 * 2 * 16;
     const [perRow, qkv] = [3 * 64 + 96, (4 + 2 * 2) * 16];
-    expect(await criaJson("inspect", path)).toEqual({
+    // What is multiplied is quantised to rows of up to 2 superblocks of 64, with 2 scales and 2 seeds each; RoPE turns 8
+    // pairs.
+    const activations = 4 * (40 * (perRow + qkv) + perRow + 300) + 40 * (2 * (64 + 16) + 2 * 8 * 4);
+    // In memory the 96 columns of ffn_down are 2 superblocks too, and the 300 rows of the vocabulary 19 panels of 16.
+    const weights = ((matrices + 2 * 64 * 32 + 2 * 4 * 64) / 32) * 34 + vectors * 4;
+    const pieces = 300 * 600;
+    const total = weights + cached * 2 + activations + pieces;
+    const description = await criaJson<{ memory: { available: number } }>("inspect", path);
+    expect(description.memory.available).toBeGreaterThan(total);
+    expect(description).toEqual({
       path,
       format: "GGUF v3",
       name: "a test",
@@ -44,11 +53,50 @@ describe("inspect", () => {
       parameters: matrices + vectors,
       tensors: { q8_0: { count: 16, bytes: q8 }, f32: { count: 5, bytes: vectors * 4 } },
       memory: {
-        weights: q8 + vectors * 4,
+        weights,
+        mapped: 0,
         cache: { q8_0: (cached * (16 + 2)) / 16, f16: cached * 2, f32: cached * 4 },
-        activations: 4 * (40 * (perRow + qkv) + perRow + 300),
+        cacheTokens: 48,
+        activations,
+        vocabulary: pieces,
+        total,
+        available: description.memory.available,
+        fits: true,
       },
     });
+  });
+
+  it("--context, --cache and --cache-size: the memory that loading with them takes", async () => {
+    const memory = async (...options: string[]) => {
+      const { memory } = await criaJson<{ memory: Record<string, unknown> }>("inspect", tinyModel, ...options);
+      return memory;
+    };
+    const block = 16 * 2 * 4 * 2 * 24 * 2; // tokens, K and V, layers, heads, dimensions, bytes
+    expect(await memory("--context", "100")).toMatchObject({ cacheTokens: 112, cache: { f16: 7 * block } });
+    expect(await memory("--cache-size", "64")).toMatchObject({ cacheTokens: 64 });
+    const kib = 64 * 1024;
+    expect(await memory("--cache-size", "64KiB")).toMatchObject({ cacheTokens: 16 * Math.floor(kib / block) });
+    const f32 = await memory("--cache-size", "64KiB", "--cache", "f32");
+    expect(f32).toMatchObject({ cacheTokens: 16 * Math.floor(kib / (2 * block)) });
+    const half = (await memory("--cache-size", "0.5%")) as { available: number; cache: { f16: number } };
+    expect(half.cache.f16 / (0.005 * half.available)).toBeCloseTo(1, 2);
+  });
+
+  it.each([
+    [
+      "--cache-size",
+      "4096tokens",
+      /^cria inspect: --cache-size: must be such as 4096, 2GiB or 50%, not "4096tokens"\n/,
+    ],
+    ["--cache-size", "1.5", /^cria inspect: --cache-size: must be such as 4096, /],
+    ["--cache-size", "0", /^cria inspect: --cache-size\.tokens: must be an integer from 1 to 2147483648, not 0\n/],
+    ["--cache-size", "200%", /^cria inspect: --cache-size\.share: must be a number above 0 and up to 1, not 2\n/],
+    ["--cache-size", "1KiB", /^cria inspect: --cache-size\.bytes: must be an integer of at least \d+, not 1024\n/],
+    ["--context", "0", /^cria inspect: --context: must be an integer from 1 /],
+  ])("%s %s is wrong usage", async (option, value, message) => {
+    const { code, stderr } = await cria(["inspect", tinyModel, option, value]);
+    expect(code).toBe(2);
+    expect(stderr).toMatch(message);
   });
 
   it("tells people the same", async () => {
@@ -58,5 +106,6 @@ describe("inspect", () => {
     expect(stdout).toMatch(/^ {2}parameters +504672$/m);
     expect(stdout).toMatch(/^ {2}q8_0 +29, 522\.75 KiB$/m);
     expect(stdout).toMatch(/^ {2}cache of 192 tokens +78\.00 KiB as q8_0, 144\.00 KiB as f16, 288\.00 KiB as f32$/m);
+    expect(stdout).toMatch(/^ {2}available +[\d.]+ \w+, enough$/m);
   });
 });

@@ -31,8 +31,15 @@ describe("pack", () => {
     const few = ["--prompt", "5", "--gen", "3", "--threads", "1"];
     const { results } = await criaJson<Report>("bench", "--model", out, ...few);
     expect(results.map(({ name, at }) => [name, at?.model])).toContainEqual(["decode", out]);
-    const [packed, gguf] = [await criaJson<object>("inspect", out), await criaJson<object>("inspect", tinyModel)];
-    expect(packed).toEqual({ ...gguf, path: out, format: expect.stringMatching(/^packed v1, layout \d+$/) });
+    const inspect = (file: string) => criaJson<{ memory: { weights: number } }>("inspect", file);
+    const [packed, gguf] = [await inspect(out), await inspect(tinyModel)];
+    const vectors = 9 * 96 * 4; // two norms of each of 4 layers, and the last; they alone are not mapped
+    expect(packed).toEqual({
+      ...gguf,
+      path: out,
+      format: expect.stringMatching(/^packed v1, layout \d+$/),
+      memory: { ...gguf.memory, mapped: gguf.memory.weights - vectors, available: expect.any(Number) },
+    });
   });
 
   it("tells people how far it is, and of the file at the end", async () => {

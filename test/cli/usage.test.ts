@@ -18,16 +18,17 @@ describe("help", () => {
     [
       "generate",
       "prompt max-tokens temperature top-k typical-p top-p min-p repeat-penalty presence-penalty frequency-penalty " +
-        "logit-bias seed min-tokens stop stop-tokens ignore-eos logprobs echo tokenizer threads isa device cache json",
+        "logit-bias seed min-tokens stop stop-tokens ignore-eos logprobs echo tokenizer threads isa device cache " +
+        "cache-size json",
     ],
     ["tokenize", "text json"],
-    ["logits", "tokens out threads isa device cache json"],
-    ["perplexity", "file context threads isa device cache json"],
-    ["inspect", "json"],
+    ["logits", "tokens out threads isa device cache cache-size json"],
+    ["perplexity", "file context threads isa device cache cache-size json"],
+    ["inspect", "context cache cache-size json"],
     ["pack", "threads json"],
     [
       "bench",
-      "ops shapes tokens shape format model prompt gen context sequences peer peer-dir write-gguf compare report from threads isa device cache json",
+      "ops shapes tokens shape format model prompt gen context serving sequences peer peer-dir write-gguf compare report from threads isa device cache cache-size json",
     ],
   ] as const)("%s: has its options, whatever else is wrong", async ([command, options]) => {
     const { code, stdout, stderr } = await cria([command, "--nonsense", "--help"]);

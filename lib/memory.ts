@@ -1,0 +1,151 @@
+/** The memory that a model takes, told before it is loaded. What Node.js takes for itself is not in it. */
+import { showBytes } from "./bytes.js";
+import { type CacheSize, poolTokens } from "./cache-size.js";
+import { cacheTypesOf } from "./cache-types.js";
+import { Device, type DeviceInfo, type DeviceOptions } from "./device.js";
+import { CriaError, integer, wrongType } from "./errors.js";
+import { blockBytes, blockTokens } from "./kv-pool.js";
+import { llamaCache, llamaValues } from "./llama.js";
+import type { RuntimeOptions } from "./runtime.js";
+import { chunkTokens } from "./scheduler.js";
+import { readModel } from "./weights/model-file.js";
+import { type PackedTensor, planPacked } from "./weights/packed.js";
+import type { LlamaConfig, ModelIndex, Vocabulary } from "./weights/source.js";
+
+/** What a model takes of a device's memory, in bytes. */
+export interface MemoryEstimate {
+  /** The weights, in the kernels' layout. */
+  weights: number;
+  /** Of these, what is mapped from a packed file: memory that processes share, and that the system can read again. */
+  mapped: number;
+  /** The whole cache. It takes its memory as it fills. */
+  cache: number;
+  /** Tokens that the cache holds. */
+  cacheTokens: number;
+  /** What the forward pass of a full chunk of a prompt writes between its ops, with the logits of one token. */
+  activations: number;
+  /** The vocabulary's strings and tables, in JavaScript: a rough figure, of some tens of MB at most. */
+  vocabulary: number;
+  /** Of weights, cache, activations and vocabulary. */
+  total: number;
+  /** What the device has for them now. */
+  available: number;
+  /** Whether the total is available. */
+  fits: boolean;
+}
+
+/** What a model's memory follows from. Matrices of a `packed` one are mapped; weights alone have no vocabulary. */
+export type Weighed = Pick<ModelIndex, "config" | "tensors"> & {
+  readonly vocabulary?: Vocabulary;
+  readonly packed?: unknown;
+};
+
+/**
+ * What JavaScript's heap grows by for each piece of a vocabulary. Of 32,000 pieces it was 420 bytes after loading, and
+ * 780 after the first text, for which the tokenizer makes its tables (Node 20).
+ */
+const pieceBytes = 600;
+
+/**
+ * The memory that a model will take, once loaded with these options and with its cache full. Only the file's index is
+ * read.
+ *
+ * @throws CriaFileError, TypeError or RangeError as {@link loadModel}
+ */
+export async function estimateMemory(
+  path: string,
+  options: DeviceOptions & RuntimeOptions = {},
+): Promise<MemoryEstimate> {
+  if (typeof path !== "string") throw wrongType("path", "a string", path);
+  if (typeof options !== "object" || options === null) throw wrongType("options", "an object", options);
+  checkRuntimeOptions(options);
+  const index = await readModel(path);
+  using device = new Device(options);
+  return await memoryOf(index, options, device.info);
+}
+
+/** @throws TypeError or RangeError for a wrong option */
+export function checkRuntimeOptions({ cache, contextLength }: RuntimeOptions): void {
+  cacheTypesOf(cache);
+  if (contextLength !== undefined) integer("contextLength", contextLength, 1, 2 ** 24);
+}
+
+/** The memory of a model on a device. @throws TypeError or RangeError for a wrong `cacheSize` */
+export async function memoryOf(
+  model: Weighed,
+  options: RuntimeOptions,
+  { availableBytes: available }: DeviceInfo,
+): Promise<MemoryEstimate> {
+  const { config, tensors } = model;
+  const { cache: types, contextLength = config.contextLength, cacheSize } = options;
+  const plan = await planPacked(config, tensors);
+  const weights = bytesOf(plan);
+  const mapped = model.packed === undefined ? 0 : bytesOf(plan.filter(({ kind }) => kind === "matrix"));
+  const activations = activationBytes(config, plan, Math.min(chunkTokens, contextLength));
+  const shape = llamaCache(config, cacheTypesOf(types));
+  const vocabulary = (model.vocabulary?.pieces.length ?? 0) * pieceBytes;
+  const rest = weights + activations + vocabulary;
+  const cacheTokens = poolTokens(shape, contextLength, cacheSize, Math.max(0, available - rest));
+  const cache = (cacheTokens / blockTokens) * blockBytes(shape);
+  const total = rest + cache;
+  const fits = total <= available;
+  return { weights, mapped, cache, cacheTokens, activations, vocabulary, total, available, fits };
+}
+
+const bytesOf = (plan: readonly PackedTensor[]) => plan.reduce((sum, { bytes }) => sum + bytes, 0);
+
+/**
+ * The workspace of csrc/cpu/executor.cc after a batch of `tokens` tokens of which the last one's logits are wanted: its
+ * values, the rows that it quantises, and RoPE's angles. What it keeps of an attention that is split over the threads is
+ * left out: it is less than a thousandth of the cache.
+ */
+function activationBytes(config: LlamaConfig, plan: readonly PackedTensor[], tokens: number): number {
+  const values = llamaValues(config, splitGates(plan));
+  const floats = (widths: object) => Object.values(widths).reduce((sum, width) => sum + stride(width), 0);
+  const quantised = plan.filter(({ type }) => type === "q4_0" || type === "q8_0").map(({ cols }) => cols);
+  // Superblocks of 64: int8 each, and for each half of one a float and an int32 (csrc/cpu/quantize.h).
+  const quantisedRow = Math.ceil(Math.max(0, ...quantised) / 64) * (64 + 2 * (4 + 4));
+  // A cosine and a sine for each pair of dimensions.
+  const angles = 4 * config.rope.dim;
+  return 4 * (tokens * floats(values.tokens) + floats(values.outputs)) + tokens * (quantisedRow + angles);
+}
+
+/** Floats from one row of a value to the next: rows that were a multiple of 4 KiB long have a cache line between them. */
+const stride = (width: number) => width + ((width * 4) % 4096 === 0 ? 16 : 0);
+
+/** Whether a layer's gate and up, of different types, are two matrices. */
+const splitGates = (plan: readonly PackedTensor[]) =>
+  plan.some(({ names }) => names.length === 1 && names[0]!.endsWith(".ffn_gate.weight"));
+
+/**
+ * The memory of a model that is about to be loaded.
+ *
+ * @param name what the error begins with
+ * @throws CriaError ERR_CRIA_MEMORY where the device has not the memory: it tells how much more is needed, and what
+ *   contextLength, or `cacheSize` where one was given, would fit
+ * @throws TypeError or RangeError for a wrong `cacheSize`
+ */
+export async function checkMemory(
+  name: string,
+  model: Weighed,
+  { info }: Device,
+  options: RuntimeOptions,
+): Promise<MemoryEstimate> {
+  const estimate = await memoryOf(model, options, info);
+  if (estimate.fits) return estimate;
+  const { weights, cache, activations, total, available } = estimate;
+  throw new CriaError(
+    "ERR_CRIA_MEMORY",
+    `${name}: must fit the ${showBytes(available)} of memory available, but it takes ${showBytes(total - available)} more: ` +
+      `weights ${showBytes(weights)}, cache ${showBytes(cache)}, activations ${showBytes(activations)}; ` +
+      remedy(estimate, options.cacheSize),
+  );
+}
+
+/** What would fit instead. */
+function remedy({ total, available, cache, cacheTokens }: MemoryEstimate, cacheSize: CacheSize | undefined): string {
+  const blocks = Math.floor((available - (total - cache)) / ((cache / cacheTokens) * blockTokens));
+  if (blocks < 1) return `not even a cache of ${blockTokens} tokens would fit`;
+  const tokens = blocks * blockTokens;
+  return `${cacheSize === undefined ? `a contextLength of ${tokens}` : `a cacheSize of ${tokens} tokens`} would fit`;
+}
