@@ -22,6 +22,7 @@ export type { Runtime, RuntimeOptions } from "./runtime.js";
 export type { LogitBias } from "./sampling/bias.js";
 export { type Distribution, Sampler, type SamplerOptions } from "./sampling/sampler.js";
 export type { Scheduler } from "./scheduler.js";
+export type { ChoiceOptions, ChoiceScore, Scores, ScoringRule } from "./score.js";
 export type { ForwardOptions, Sequence, Wanted } from "./sequence.js";
 export type { TokenDecoder } from "./text/decoder.js";
 export { Tokenizer } from "./text/tokenizer.js";

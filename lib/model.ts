@@ -9,6 +9,7 @@ import { loadLlama, weightBytesPerToken } from "./llama.js";
 import { type ScoredToken, type ScoreOptions, scoreText } from "./logprobs.js";
 import { checkMemory, checkRuntimeOptions } from "./memory.js";
 import { Runtime, type RuntimeOptions } from "./runtime.js";
+import { type ChoiceOptions, type Scores, scoreChoices } from "./score.js";
 import type { Sequence } from "./sequence.js";
 import { type Tokenizer, tokenizerOf } from "./text/tokenizer.js";
 import { type ModelFile, readModel, sourceOf } from "./weights/model-file.js";
@@ -74,6 +75,12 @@ export class Model {
   async logprobs(text: string | Int32Array, options: ScoreOptions = {}): Promise<ScoredToken[]> {
     this.#check();
     return scoreText(this, text, options);
+  }
+
+  /** Scores the choices that may follow a context, as {@link scoreChoices} tells. */
+  async score(context: string, choices: readonly string[], options: ChoiceOptions = {}): Promise<Scores> {
+    this.#check();
+    return scoreChoices(this, context, choices, options);
   }
 
   /** An empty sequence, to run tokens through the model one's own way. */

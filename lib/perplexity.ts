@@ -73,7 +73,12 @@ export async function measurePerplexity(
     scored += window.length;
     onProgress?.(scored, total);
   }
-  return { tokens: total, bytes, nll, perplexity: Math.exp(nll / total), bitsPerByte: nll / Math.LN2 / bytes };
+  return perplexityOf({ tokens: total, bytes, nll });
+}
+
+/** What follows from the sums over some texts' tokens. */
+export function perplexityOf({ tokens, bytes, nll }: Pick<Perplexity, "tokens" | "bytes" | "nll">): Perplexity {
+  return { tokens, bytes, nll, perplexity: Math.exp(nll / tokens), bitsPerByte: nll / Math.LN2 / bytes };
 }
 
 /** The tokens to score, at most `size` of them at a time, and the bytes of their text. */

@@ -218,7 +218,7 @@ describe("what is then used", () => {
     ["wide", "q4_0", "gguf", {}],
     ["wide", "q4_0", "packed", { cache: "f32" }],
     ["grouped", "f16", "gguf", { cache: "f32", threads: 1 }],
-  ])("%s, %s, %s, %o: is within 3 %% of the estimate", async ([name, type, kind, options], context) => {
+  ])("%s, %s, %s, %o: is what was told, but for 3 in a hundred", async ([name, type, kind, options], context) => {
     needFiles(context, library);
     await using folder = await temporaryFolder();
     const gguf = join(folder.path, "model.gguf");

@@ -21,7 +21,7 @@ export class Arguments<Name extends string> {
   /** As it was written, for what records it. */
   readonly argv: readonly string[];
   readonly #values: Readonly<Record<string, string | boolean | (string | boolean)[] | undefined>>;
-  readonly #operands: readonly string[];
+  readonly #operands: ReadonlyMap<string, string>;
 
   /**
    * @param operands the names of those that it takes, at most
@@ -40,21 +40,20 @@ export class Arguments<Name extends string> {
     }
     this.argv = argv;
     this.#values = values;
-    this.#operands = positionals;
+    this.#operands = new Map(positionals.map((operand, i) => [operands[i]!, operand]));
   }
 
-  /** The first operand: the model's file. */
+  /** The model's file. */
   get model(): string | undefined {
-    return this.#operands[0];
+    return this.#operands.get("MODEL");
   }
 
   requiredModel(): string {
-    return required("MODEL", this.model);
+    return this.requiredOperand("MODEL");
   }
 
-  /** The second operand: a file to write. */
-  requiredOut(): string {
-    return required("OUT", this.#operands[1]);
+  requiredOperand(name: "MODEL" | "OUT" | "FILE"): string {
+    return required(name, this.#operands.get(name));
   }
 
   flag(name: Name): boolean {

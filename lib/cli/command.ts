@@ -7,7 +7,7 @@ export type Command = (argv: readonly string[], io: Io) => Promise<number>;
 export interface CommandSpec<Name extends string> {
   readonly name: string;
   /** Its operand as the usage line has it; absent where it takes none. */
-  readonly operand?: "MODEL" | "[MODEL]" | "MODEL OUT";
+  readonly operand?: "MODEL" | "[MODEL]" | "MODEL OUT" | "FILE MODEL";
   /** What it does, for its help. */
   readonly about: string;
   readonly options: Readonly<Record<Name, OptionSpec>>;

@@ -13,6 +13,10 @@ const commands: Readonly<Record<string, { summary: string; load: () => Promise<C
     summary: "how well a model predicts a text",
     load: async () => (await import("./perplexity.js")).perplexity,
   },
+  eval: {
+    summary: "a model's choices, or its perplexity, on a test",
+    load: async () => (await import("./eval.js")).evaluate,
+  },
   inspect: { summary: "what a model's file holds", load: async () => (await import("./inspect.js")).inspect },
   pack: {
     summary: "write a model in the kernels' layout, to load at once",

@@ -14,7 +14,7 @@ export const pack = command({
   options: { threads: runningOptions.threads },
   async run(args, io) {
     const path = args.requiredModel();
-    const out = args.requiredOut();
+    const out = args.requiredOperand("OUT");
     const threads = given({ threads: args.integer("threads") });
     const { bytes } = await withProgress(io, (options) => packModel(path, out, { ...threads, ...options }));
     if (args.flag("json")) io.stdout.write(`${JSON.stringify({ path, out, bytes })}\n`);

@@ -1,6 +1,6 @@
 import { integer } from "../errors.js";
 import { loadModel } from "../model.js";
-import { measurePerplexity } from "../perplexity.js";
+import { measurePerplexity, type Perplexity } from "../perplexity.js";
 import { given } from "./arguments.js";
 import { columns, command } from "./command.js";
 import { Progress, readText } from "./io.js";
@@ -34,15 +34,15 @@ export const perplexity = command({
       onProgress: (scored, total) => progress.update(scored, total),
     });
     if (args.flag("json")) io.stdout.write(`${JSON.stringify(result)}\n`);
-    else
-      io.stdout.write(
-        columns([
-          ["tokens", String(result.tokens)],
-          ["bytes", String(result.bytes)],
-          ["nll", `${result.nll.toFixed(2)} nats`],
-          ["perplexity", result.perplexity.toFixed(4)],
-          ["bits per byte", result.bitsPerByte.toFixed(4)],
-        ]),
-      );
+    else io.stdout.write(columns(perplexityRows(result)));
   },
 });
+
+/** What people are told. */
+export const perplexityRows = ({ tokens, bytes, nll, perplexity, bitsPerByte }: Perplexity): [string, string][] => [
+  ["tokens", String(tokens)],
+  ["bytes", String(bytes)],
+  ["nll", `${nll.toFixed(2)} nats`],
+  ["perplexity", perplexity.toFixed(4)],
+  ["bits per byte", bitsPerByte.toFixed(4)],
+];

@@ -4,7 +4,7 @@ import { tinyModel } from "../../lib/tiny.js";
 import { temporaryFolder } from "../support/gguf-writer.js";
 import { cria } from "./run.js";
 
-const commands = ["generate", "tokenize", "logits", "perplexity", "inspect", "pack", "bench"];
+const commands = ["generate", "tokenize", "logits", "perplexity", "eval", "inspect", "pack", "bench"];
 
 describe("help", () => {
   it("names every command", async () => {
@@ -24,6 +24,7 @@ describe("help", () => {
     ["tokenize", "text json"],
     ["logits", "tokens out threads isa device cache cache-size json"],
     ["perplexity", "file context threads isa device cache cache-size json"],
+    ["eval", "task context threads isa device cache cache-size json"],
     ["inspect", "context cache cache-size json"],
     ["pack", "threads json"],
     [

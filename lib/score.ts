@@ -1,0 +1,163 @@
+/**
+ * How likely a model finds each of several completions of a context (Touvron et al. 2023, section 3): which one it would
+ * choose says what it knows.
+ */
+import { CriaError, outOfRange, wrongType } from "./errors.js";
+import { logitsInChunks } from "./logits.js";
+import type { Model } from "./model.js";
+import { logProbability } from "./perplexity.js";
+import type { Sequence } from "./runtime.js";
+import { afterBos } from "./text/tokenizer.js";
+
+export interface ChoiceOptions {
+  /** Stops the work within an op; ERR_CRIA_ABORTED is then thrown. */
+  signal?: AbortSignal;
+}
+
+/** What is known of a choice. Logarithms are natural. */
+export interface ChoiceScore {
+  /** ln P(choice | context): the sum over its tokens. */
+  sum: number;
+  /** The sum over the choice's characters (code points), those of leading white space not counted (Gao et al. 2021). */
+  perCharacter: number;
+  /** ln P(choice | context) - ln P(choice | "Answer:"), which takes out how likely it is anyhow (Brown et al. 2020). */
+  normalised: number;
+  /** Tokens that the sum is over. */
+  tokens: number;
+}
+
+/** The rules by which a choice may win. */
+export const scoringRules = ["sum", "perCharacter", "normalised"] as const;
+export type ScoringRule = (typeof scoringRules)[number];
+
+export interface Scores {
+  /** In the order of the choices. */
+  choices: ChoiceScore[];
+  /** By each rule the index of the best; of equals the first. */
+  best: Record<ScoringRule, number>;
+}
+
+/** What Touvron et al. (2023), and Brown et al. (2020) before them, ask without a context. */
+const noContext = "Answer:";
+
+/**
+ * Scores the choices that may follow a context. A choice is appended as it is: one that is a word begins with a space.
+ *
+ * The tokens of a choice are those of context and choice, read as one text, after the last that they share from the
+ * beginning with the tokens of the context alone. Where the border merges into one piece, that piece is thus the
+ * choice's, with the end of the context that it holds. All begin with BOS. What the choices share is read once.
+ *
+ * @throws TypeError or RangeError where there is no choice, or one has nothing but white space
+ * @throws CriaError ERR_CRIA_CONTEXT where context and choice are longer than the model's context, ERR_CRIA_UNSUPPORTED
+ *   for a vocabulary without BOS, ERR_CRIA_ABORTED when `signal` stops it
+ */
+export async function scoreChoices(
+  model: Model,
+  context: string,
+  choices: readonly string[],
+  { signal }: ChoiceOptions = {},
+): Promise<Scores> {
+  check(context, choices, signal);
+  const conditional = await logLikelihoods(model, context, choices, signal);
+  const unconditional = await logLikelihoods(model, noContext, choices, signal);
+  const scores = conditional.map(({ sum, tokens }, i): ChoiceScore => {
+    const characters = [...choices[i]!.trimStart()].length;
+    return { sum, perCharacter: sum / characters, normalised: sum - unconditional[i]!.sum, tokens };
+  });
+  const best = (rule: ScoringRule) => argmax(scores.map((score) => score[rule]));
+  return {
+    choices: scores,
+    best: { sum: best("sum"), perCharacter: best("perCharacter"), normalised: best("normalised") },
+  };
+}
+
+function check(context: string, choices: readonly string[], signal: AbortSignal | undefined): void {
+  if (typeof context !== "string") throw wrongType("context", "a string", context);
+  if (!Array.isArray(choices)) throw wrongType("choices", "an array", choices);
+  if (choices.length === 0) throw outOfRange("choices", "at least one", choices.length);
+  for (const [i, choice] of choices.entries()) {
+    if (typeof choice !== "string") throw wrongType(`choices[${i}]`, "a string", choice);
+    if (choice.trim() === "") throw outOfRange(`choices[${i}]`, "more than white space", choice);
+  }
+  if (signal !== undefined && !(signal instanceof AbortSignal)) throw wrongType("signal", "an AbortSignal", signal);
+}
+
+interface LogLikelihood {
+  sum: number;
+  tokens: number;
+}
+
+/** ln P(choice | context) of each choice. */
+async function logLikelihoods(
+  model: Model,
+  context: string,
+  choices: readonly string[],
+  signal: AbortSignal | undefined,
+): Promise<LogLikelihood[]> {
+  const texts = choices.map((choice) => split(model, context, choice));
+  const shared = Math.min(...texts.map(({ border }) => border));
+  const results: LogLikelihood[] = [];
+  for (const text of texts) {
+    using sequence = model.sequence();
+    const logits = await sequence.forward(text.tokens.subarray(0, shared), "last", signal);
+    results.push(await logLikelihood(sequence, logits, text, signal));
+  }
+  return results;
+}
+
+/** A context and a choice, and where the choice's tokens begin: after BOS at the earliest. */
+interface SplitText {
+  readonly tokens: Int32Array;
+  readonly border: number;
+}
+
+/** Finds the border as {@link scoreChoices} tells. A choice has one token at least. */
+function split({ tokenizer, runtime: { contextLength } }: Model, context: string, choice: string): SplitText {
+  const { bos } = tokenizer;
+  if (bos === undefined)
+    throw new CriaError("ERR_CRIA_UNSUPPORTED", "vocabulary: must have a BOS to begin a text with");
+  const alone = afterBos(bos, tokenizer.encode(context));
+  const tokens = afterBos(bos, tokenizer.encode(context + choice));
+  // The last is not read.
+  if (tokens.length - 1 > contextLength) {
+    throw new CriaError(
+      "ERR_CRIA_CONTEXT",
+      `context: must be, with a choice, at most ${contextLength + 1} tokens, not ${tokens.length}`,
+    );
+  }
+  let border = 1;
+  while (border < tokens.length - 1 && tokens[border] === alone[border]) border++;
+  return { tokens, border };
+}
+
+/**
+ * The sum over a choice's tokens.
+ *
+ * @param sequence has read some of the text's tokens, those of no choice
+ * @param logits after the last of them
+ */
+async function logLikelihood(
+  sequence: Sequence,
+  logits: Float32Array,
+  { tokens, border }: SplitText,
+  signal: AbortSignal | undefined,
+): Promise<LogLikelihood> {
+  const vocab = logits.length;
+  const unread = tokens.subarray(sequence.length, -1); // nothing follows the last
+  let next = sequence.length;
+  let sum = 0;
+  const score = (row: Float32Array) => {
+    if (next >= border) sum += logProbability(row, tokens[next]!);
+    next++;
+  };
+  score(logits);
+  for await (const chunk of logitsInChunks(sequence, unread, signal)) {
+    for (let row = 0; row < chunk.length; row += vocab) score(chunk.subarray(row, row + vocab));
+  }
+  return { sum, tokens: tokens.length - border };
+}
+
+/** The index of the largest; of equals the first. */
+function argmax(values: readonly number[]): number {
+  return values.reduce((best, value, i) => (value > values[best]! ? i : best), 0);
+}
