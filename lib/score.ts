@@ -6,7 +6,7 @@ import { CriaError, outOfRange, wrongType } from "./errors.js";
 import { logitsInChunks } from "./logits.js";
 import type { Model } from "./model.js";
 import { logProbability } from "./perplexity.js";
-import type { Sequence } from "./runtime.js";
+import type { Sequence } from "./sequence.js";
 import { afterBos } from "./text/tokenizer.js";
 
 export interface ChoiceOptions {
@@ -96,11 +96,24 @@ async function logLikelihoods(
 ): Promise<LogLikelihood[]> {
   const texts = choices.map((choice) => split(model, context, choice));
   const shared = Math.min(...texts.map(({ border }) => border));
+  using prefix = model.sequence();
+  const logits = await prefix.forward(texts[0]!.tokens.subarray(0, shared), "last", { signal });
+  const scores = await Promise.allSettled(
+    texts.map(async (text) => {
+      using sequence = prefix.fork();
+      return await logLikelihood(sequence, logits, text, signal);
+    }),
+  );
   const results: LogLikelihood[] = [];
-  for (const text of texts) {
-    using sequence = model.sequence();
-    const logits = await sequence.forward(text.tokens.subarray(0, shared), "last", signal);
-    results.push(await logLikelihood(sequence, logits, text, signal));
+  for (const [i, score] of scores.entries()) {
+    if (score.status === "rejected") {
+      if (score.reason.code !== "ERR_CRIA_CACHE_FULL") throw score.reason;
+      // Without a fork beside it, the prefix has the room of its own blocks too.
+      prefix.truncate(shared);
+      results.push(await logLikelihood(prefix, logits, texts[i]!, signal));
+    } else {
+      results.push(score.value);
+    }
   }
   return results;
 }
