@@ -4,8 +4,8 @@
  */
 import { CriaError, outOfRange, wrongType } from "./errors.js";
 import { logitsInChunks } from "./logits.js";
+import { logProbability } from "./logprobs.js";
 import type { Model } from "./model.js";
-import { logProbability } from "./perplexity.js";
 import type { Sequence } from "./sequence.js";
 import { afterBos } from "./text/tokenizer.js";
 
