@@ -1,6 +1,7 @@
 import { integer, outOfRange, wrongType } from "./errors.js";
 import { alternatives } from "./logprobs.js";
 import type { SamplerOptions } from "./sampling/sampler.js";
+import { type SpeculateOptions, type SpeculationPlan, speculationOf } from "./speculation/options.js";
 
 export interface GenerateOptions extends SamplerOptions {
   /** At most this many tokens. Default: until the model ends the text, or the context is full. */
@@ -23,6 +24,12 @@ export interface GenerateOptions extends SamplerOptions {
   logprobs?: number;
   /** The result tells the same of the prompt's tokens, with as many alternatives as `logprobs` says, or none. */
   echo?: boolean;
+  /**
+   * Guess tokens, by prompt lookup or by a smaller model, and read them in one run; those that are not what the model
+   * chooses are forgotten. The text is that of plain decoding, token for token; with a smaller model and a temperature
+   * above 0 it is another of the same distribution. Default: guess none.
+   */
+  speculate?: "prompt" | SpeculateOptions;
   /** Stops the generation within an op; the iteration then throws ERR_CRIA_ABORTED. */
   signal?: AbortSignal;
 }
@@ -37,6 +44,8 @@ export interface GenerationPlan {
   /** How many alternatives each token is told with; undefined where not even its own log-probability is. */
   readonly logprobs: number | undefined;
   readonly echo: boolean;
+  /** Undefined where nothing is guessed. */
+  readonly speculation: SpeculationPlan | undefined;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -56,6 +65,7 @@ export function planOf(options: GenerateOptions, vocab: number = Number.MAX_SAFE
     ignoreEos: flag("ignoreEos", options.ignoreEos),
     logprobs: logprobs === undefined ? undefined : alternatives("logprobs", logprobs),
     echo: flag("echo", options.echo),
+    speculation: speculationOf(options.speculate),
     signal,
   };
 }

@@ -1,12 +1,19 @@
 import { performance } from "node:perf_hooks";
 
+import { Chooser } from "./chooser.js";
 import { CriaError } from "./errors.js";
 import { checkBias, type GenerateOptions, type GenerationPlan, planOf } from "./generate-options.js";
-import { readScored, type ScoredToken, scoreToken } from "./logprobs.js";
+import { readScored, type ScoredToken } from "./logprobs.js";
 import { fittingPrompt, type Speaker } from "./prompt.js";
 import { Sampler } from "./sampling/sampler.js";
 import type { Sequence } from "./sequence.js";
+import { DraftModel } from "./speculation/draft-model.js";
+import { checkDraft } from "./speculation/options.js";
+import { Pace } from "./speculation/pace.js";
+import { PromptLookup } from "./speculation/prompt-lookup.js";
+import { type SpeculationStatistics, SpeculativeSource } from "./speculation/speculative-source.js";
 import { StopWatcher } from "./text/stop.js";
+import { PlainSource, type TokenSource } from "./token-source.js";
 
 /** Why a text ended: by the model, at maxTokens, at the end of the context, or at a stop string or token. */
 export type FinishReason = "eos" | "length" | "context" | "stop";
@@ -35,16 +42,11 @@ export interface GenerationResult {
   logprobs?: ScoredToken[];
   /** Where `echo` was asked for: of each token of the prompt, BOS among them, but the first. */
   promptLogprobs?: ScoredToken[];
+  /** Where `speculate` was asked for. */
+  speculation?: SpeculationStatistics;
   /** With it the same prompt and options give the same text. */
   seed: number;
   timings: Timings;
-}
-
-/** A token that was chosen. */
-interface Choice {
-  readonly token: number;
-  /** Where log-probabilities were asked for. */
-  readonly score: ScoredToken | undefined;
 }
 
 /** Why and where a text ended. */
@@ -70,6 +72,7 @@ export class Generation implements AsyncIterable<string> {
     this.#sampler = new Sampler(options);
     checkBias(this.#sampler.logitBias.keys(), size);
     this.#plan = planOf(options, size);
+    if (this.#plan.speculation !== undefined) checkDraft(this.#plan.speculation, speaker.runtime);
     this.#speaker = speaker;
     this.#prompt = fittingPrompt(speaker, prompt);
     this.#continuation = prompt.length > 0;
@@ -86,6 +89,8 @@ export class Generation implements AsyncIterable<string> {
 
     const { runtime, tokenizer } = this.#speaker;
     const sequence = runtime.sequence();
+    const chooser = new Chooser(this.#sampler, this.#plan, tokenizer.eos);
+    const source = this.#tokenSource(sequence, chooser);
     const decoder = tokenizer.decoder({ continuation: this.#continuation });
     const watcher = new StopWatcher(this.#plan.stops);
     const tokens: number[] = [];
@@ -99,7 +104,7 @@ export class Generation implements AsyncIterable<string> {
       let choice = await prefill.time(async () => {
         const read = await this.#readPrompt(sequence);
         promptScores = read.scores;
-        return this.#choose(read.logits, 0);
+        return chooser.choose(read.logits);
       });
       for (;;) {
         const { token, score } = choice;
@@ -107,20 +112,15 @@ export class Generation implements AsyncIterable<string> {
         if (ending !== undefined) break;
         tokens.push(token);
         if (score !== undefined) scores.push(score);
-        this.#sampler.accept(token);
         const watched = watcher.push(decoder.push(token));
         text += watched.text;
         if (watched.text !== "") yield watched.text;
-        ending = this.#endingAfter(watched.stop, tokens.length, sequence.length);
+        ending = this.#endingAfter(watched.stop, tokens.length);
         if (ending !== undefined) break;
-        choice = await decode.time(async () =>
-          this.#choose(
-            await sequence.forward(Int32Array.of(token), "last", { signal: this.#plan.signal }),
-            tokens.length,
-          ),
-        );
+        choice = await decode.time(() => source.next(token));
       }
     } finally {
+      source.dispose();
       sequence.dispose();
     }
 
@@ -138,6 +138,7 @@ export class Generation implements AsyncIterable<string> {
       ...ending,
       ...(this.#plan.logprobs === undefined ? {} : { logprobs: scores }),
       ...(promptScores === undefined ? {} : { promptLogprobs: promptScores }),
+      ...(source.speculation === undefined ? {} : { speculation: source.speculation }),
       seed: this.#sampler.seed,
       timings: timings(this.#prompt.length, prefill, decode),
     };
@@ -152,20 +153,14 @@ export class Generation implements AsyncIterable<string> {
       : { logits: await sequence.forward(this.#prompt, "last", { signal }) };
   }
 
-  /** Chooses a token by its logits, after `said` others. */
-  #choose(logits: Float32Array, said: number): Choice {
-    const { logprobs } = this.#plan;
-    const token = this.#sampler.sample(logits, this.#banned(said));
-    return { token, score: logprobs === undefined ? undefined : scoreToken(logits, token, logprobs) };
-  }
-
-  /** The tokens that must not come after `said` others. */
-  #banned(said: number): readonly number[] {
-    const { eos } = this.#speaker.tokenizer;
-    const { ignoreEos, minTokens, stopTokens } = this.#plan;
-    const early = said < minTokens;
-    const ends = early ? stopTokens : [];
-    return eos !== undefined && (ignoreEos || early) ? [eos, ...ends] : ends;
+  #tokenSource(sequence: Sequence, chooser: Chooser): TokenSource {
+    const { speculation, maxTokens, signal } = this.#plan;
+    if (speculation === undefined) return new PlainSource(sequence, chooser, signal);
+    const { draft, tokens, adaptive } = speculation;
+    const proposer = draft === undefined ? new PromptLookup() : new DraftModel(draft, this.#sampler, signal);
+    const { contextLength } = this.#speaker.runtime;
+    const guessing = { proposer, pace: new Pace(tokens, adaptive) };
+    return new SpeculativeSource(sequence, this.#prompt, chooser, guessing, { contextLength, maxTokens, signal });
   }
 
   /** How a text ends with a token that is not part of it, if it does. */
@@ -174,10 +169,11 @@ export class Generation implements AsyncIterable<string> {
     return this.#plan.stopTokens.includes(token) ? { finishReason: "stop", stop: token } : undefined;
   }
 
-  /** How a text ends of which `said` tokens are chosen and `read` tokens, with the prompt's, are read, if it does. */
-  #endingAfter(stop: string | undefined, said: number, read: number): Ending | undefined {
+  /** How a text ends of which `said` tokens are chosen, if it does. All of them but the last are read. */
+  #endingAfter(stop: string | undefined, said: number): Ending | undefined {
     if (stop !== undefined) return { finishReason: "stop", stop };
     if (said === this.#plan.maxTokens) return { finishReason: "length" };
+    const read = this.#prompt.length + said - 1;
     return read === this.#speaker.runtime.contextLength ? { finishReason: "context" } : undefined;
   }
 }

@@ -24,6 +24,8 @@ export { type Distribution, Sampler, type SamplerOptions } from "./sampling/samp
 export type { Scheduler } from "./scheduler.js";
 export type { ChoiceOptions, ChoiceScore, Scores, ScoringRule } from "./score.js";
 export type { ForwardOptions, Sequence, Wanted } from "./sequence.js";
+export type { SpeculateOptions } from "./speculation/options.js";
+export type { SpeculationStatistics } from "./speculation/speculative-source.js";
 export type { TokenDecoder } from "./text/decoder.js";
 export { Tokenizer } from "./text/tokenizer.js";
 export { tinyModel } from "./tiny.js";
