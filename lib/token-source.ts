@@ -17,11 +17,11 @@ export interface TokenSource {
 /** Reads a token, and chooses the next. */
 export class PlainSource implements TokenSource {
   readonly #sequence: Sequence;
-  readonly #chooser: Chooser;
+  readonly #chooser: Pick<Chooser, "choose">;
   readonly #signal: AbortSignal | undefined;
 
   /** @param sequence has read the prompt; whoever made it disposes of it */
-  constructor(sequence: Sequence, chooser: Chooser, signal: AbortSignal | undefined) {
+  constructor(sequence: Sequence, chooser: Pick<Chooser, "choose">, signal: AbortSignal | undefined) {
     this.#sequence = sequence;
     this.#chooser = chooser;
     this.#signal = signal;

@@ -8,7 +8,7 @@ import { type Tokenizer, tokenizerOf } from "../text/tokenizer.js";
 import { tinyModel } from "../tiny.js";
 import { readModel, readVocabulary } from "../weights/model-file.js";
 import type { ModelIndex } from "../weights/source.js";
-import { given } from "./arguments.js";
+import { type Arguments, given, UsageError } from "./arguments.js";
 import { command } from "./command.js";
 import type { Io, Output } from "./io.js";
 import { loadWith, runningOptions } from "./running.js";
@@ -51,6 +51,8 @@ export const generate = command({
     "ignore-eos": { help: "never end the text before --max-tokens" },
     logprobs: { value: "K", help: "with --json: each token's log-probability, and the K best in its place, 0 to 20" },
     echo: { help: "with --json: the same of the prompt's tokens" },
+    speculate: { value: "prompt", help: "guess from what was said before: the same text, sooner where it repeats" },
+    draft: { value: "FILE", help: "a smaller model with the same vocabulary, which guesses" },
     tokenizer: { value: "FILE", help: "a GGUF file whose vocabulary is used instead of the model's" },
     ...runningOptions,
   },
@@ -80,10 +82,15 @@ export const generate = command({
     // They refuse a wrong option before the weights are read.
     new Sampler(options);
     planOf(options);
+    const speculate = speculateOf(args);
 
     const files = { path: args.model ?? tinyModel, tokenizer: args.text("tokenizer") };
     using model = await loadWith(args, io, (running) => load(files, { prompt, maxTokens }, running));
-    const generation = model.generate(prompt, { ...options, signal: io.signal });
+    const draftPath = args.text("draft");
+    using draft =
+      draftPath === undefined ? undefined : await loadWith(args, io, (running) => loadDraft(draftPath, model, running));
+    const guessing = draft ? { speculate: { draft } } : given({ speculate });
+    const generation = model.generate(prompt, { ...options, ...guessing, signal: io.signal });
     const json = args.flag("json");
     await stream(prompt, generation, json ? silence : io.stdout);
     const result = generation.result!;
@@ -120,6 +127,28 @@ async function load(
   return loadIndexed(index, tokenizer, { ...options, contextLength }, started);
 }
 
+/** Within the context that it was trained with: past it, it guesses nothing. */
+async function loadDraft(path: string, { config, runtime, tokenizer }: Model, options: ModelOptions): Promise<Model> {
+  const index = await readModel(path);
+  const { vocab, contextLength } = index.config;
+  if (vocab !== config.vocab) {
+    throw new CriaFileError(path, undefined, `must have ${config.vocab} tokens, as the model has, not ${vocab}`);
+  }
+  return loadIndexed(index, tokenizer, {
+    ...options,
+    contextLength: Math.min(contextLength, runtime.contextLength),
+  });
+}
+
+/** Without a draft. */
+function speculateOf(args: Arguments<"speculate" | "draft">): "prompt" | undefined {
+  const speculate = args.text("speculate");
+  if (speculate === undefined) return undefined;
+  if (speculate !== "prompt") throw new UsageError(`--speculate: must be prompt, not ${JSON.stringify(speculate)}`);
+  if (args.text("draft") !== undefined) throw new UsageError("--draft: must not be given with --speculate");
+  return speculate;
+}
+
 async function readTokenizer(path: string, { config }: ModelIndex): Promise<Tokenizer> {
   const tokenizer = tokenizerOf(path, await readVocabulary(path));
   if (tokenizer.size === config.vocab) return tokenizer;
@@ -154,12 +183,14 @@ const reasons: Readonly<Record<FinishReason, string>> = {
 };
 
 /** The last line, for people. */
-function tell({ tokens, promptTokens, finishReason, seed, timings }: GenerationResult, model: Model, io: Io): void {
+function tell(result: GenerationResult, model: Model, io: Io): void {
+  const { tokens, promptTokens, finishReason, speculation, seed, timings } = result;
   const { threads, isa } = model.device.info;
   const rate = (tokensPerSecond: number) => `${tokensPerSecond.toFixed(1)} tokens/s`;
+  const guesses = speculation ? `${speculation.accepted} of ${speculation.proposed} guesses right, ` : "";
   io.stderr.write(
     `cria: ${tokens.length} tokens (${reasons[finishReason]}) at ${rate(timings.decodeTokensPerSecond)}, ` +
-      `prompt of ${promptTokens} at ${rate(timings.prefillTokensPerSecond)}, loaded in ${(model.loadMs / 1e3).toFixed(2)} s; ` +
+      `${guesses}prompt of ${promptTokens} at ${rate(timings.prefillTokensPerSecond)}, loaded in ${(model.loadMs / 1e3).toFixed(2)} s; ` +
       `${isa}, ${threads} ${threads === 1 ? "thread" : "threads"}, seed ${seed}\n`,
   );
 }

@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 
 import { Interruption } from "../../lib/cli/io.js";
+import { tinyModel } from "../../lib/tiny.js";
 import { dataFile, needFiles } from "../support/data.js";
 import { available } from "../support/isas.js";
 import { cria, criaJson } from "./run.js";
@@ -51,6 +52,29 @@ describe("stories260K", () => {
 });
 
 describe("the tiny model", () => {
+  it("says the same with prompt lookup, and with a draft", async () => {
+    const argv = ["generate", "--prompt", "Once upon a time", ...greedy, "--max-tokens", "60"];
+    const plain = await cria(argv);
+    for (const how of [
+      ["--speculate", "prompt"],
+      ["--draft", tinyModel],
+    ]) {
+      const { code, stdout, stderr } = await cria([...argv, ...how]);
+      expect(stdout).toBe(plain.stdout);
+      expect(stderr).toMatch(/\d+ of \d+ guesses right, prompt of 5 at/);
+      expect(code).toBe(0);
+    }
+    const { speculation } = await criaJson<{ speculation: object }>(...argv, "--draft", tinyModel);
+    expect(Object.keys(speculation)).toEqual(["proposed", "accepted", "steps", "off"]);
+  });
+
+  it("has no draft of another vocabulary", async (context) => {
+    needFiles(context, stories260K);
+    const { code, stderr } = await cria(["generate", "--draft", stories260K]);
+    expect(stderr).toContain(`${stories260K}: must have 1024 tokens, as the model has, not 512 (ERR_CRIA_FILE)`);
+    expect(code).toBe(1);
+  });
+
   it("speaks where no model is given", async () => {
     const { code, stdout, stderr } = await cria(["generate", "--prompt", "Once upon a time", ...greedy]);
     expect(stdout).toMatch(/^, there was a little girl named Lily\. She loved to play/);

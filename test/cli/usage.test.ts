@@ -18,8 +18,8 @@ describe("help", () => {
     [
       "generate",
       "prompt max-tokens temperature top-k typical-p top-p min-p repeat-penalty presence-penalty frequency-penalty " +
-        "logit-bias seed min-tokens stop stop-tokens ignore-eos logprobs echo tokenizer threads isa device cache " +
-        "cache-size json",
+        "logit-bias seed min-tokens stop stop-tokens ignore-eos logprobs echo speculate draft tokenizer threads isa " +
+        "device cache cache-size json",
     ],
     ["tokenize", "text json"],
     ["logits", "tokens out threads isa device cache cache-size json"],
@@ -75,6 +75,11 @@ describe("a wrong command line is exit code 2, with a hint and nothing on stdout
     [
       ["generate", "--cache", "f16:f16:f16"],
       'cria generate: --cache: must be one of f32, f16, q8_0, not "f16:f16:f16"',
+    ],
+    [["generate", "--speculate", "draft"], 'cria generate: --speculate: must be prompt, not "draft"'],
+    [
+      ["generate", "--speculate", "prompt", "--draft", tinyModel],
+      "cria generate: --draft: must not be given with --speculate",
     ],
     [["tokenize", "--text", "a"], "cria tokenize: MODEL: must be given"],
     [["tokenize", tinyModel], "cria tokenize: --text: must be given"],
