@@ -7,7 +7,7 @@ const trialTokens = 3;
 /** A step in so many proposes nothing, so that the cost of a plain one stays known: 3 % of what speculation gains. */
 const plainEvery = 32;
 
-/** After how many steps it tries again, at first and at most. Where it then paid for less long, it waits twice as long. */
+/** After how many steps it tries again, at first and at most. Where it paid no longer than it had waited, twice as long. */
 const [firstWait, longestWait] = [16, 256];
 
 /** What each step leaves of the weight of those before it: some ten are remembered, about as long as a passage is copied. */
@@ -36,7 +36,7 @@ export class Pace {
   readonly #longest: number;
   readonly #adaptive: boolean;
   readonly #plainMs = new Recent();
-  #extraMs = new Recent(); // of each token proposed, those of the step alike
+  #extraMs = new Recent(); // of a token proposed: its share of what the step took beyond a plain one
   #accepted: number = hopeful.accepted;
   #judged: number = hopeful.judged;
   #sincePlain = 0;

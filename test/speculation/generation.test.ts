@@ -225,6 +225,25 @@ describe("speculation", () => {
     expect(allFree(small)).toBe(true);
   });
 
+  test("comes as far as plain decoding in a cache that others have filled", async () => {
+    const small = await load({ contextLength: 96 });
+    using other = small.sequence();
+    await other.forward(new Int32Array(64).fill(300), "none"); // leaves two blocks
+    const comesTo = async (speculate?: "prompt" | SpeculateOptions) => {
+      const options = { temperature: 0, logitBias: { 300: 1000 }, ...(speculate && { speculate }) };
+      let pieces = 0;
+      const whole = (async () => {
+        for await (const _ of small.generate("Tom", options)) pieces++;
+      })();
+      await expect(whole).rejects.toMatchObject({ code: "ERR_CRIA_CACHE_FULL" });
+      return pieces;
+    };
+    const plain = await comesTo();
+    expect(plain).toBeGreaterThan(20);
+    expect(await comesTo({ adaptive: false })).toBe(plain);
+    expect(await comesTo({ adaptive: false, draft: small })).toBe(plain);
+  });
+
   test("does without a draft past the draft's context", async () => {
     const short = await load({ contextLength: 32 });
     const options = { temperature: 0, maxTokens: 100 };
