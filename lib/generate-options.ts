@@ -1,7 +1,9 @@
-import { integer, outOfRange, wrongType } from "./errors.js";
+import { finite, integer, outOfRange, wrongType } from "./errors.js";
 import { alternatives } from "./logprobs.js";
 import type { SamplerOptions } from "./sampling/sampler.js";
+import type { Priority } from "./scheduler.js";
 import { type SpeculateOptions, type SpeculationPlan, speculationOf } from "./speculation/options.js";
+import type { WindowOptions } from "./window.js";
 
 export interface GenerateOptions extends SamplerOptions {
   /** At most this many tokens. Default: until the model ends the text, or the context is full. */
@@ -30,6 +32,15 @@ export interface GenerateOptions extends SamplerOptions {
    * above 0 it is another of the same distribution. Default: guess none.
    */
   speculate?: "prompt" | SpeculateOptions;
+  /**
+   * Lets the text go on past the context: its first tokens stay, and the older ones after them are forgotten. Without it
+   * the text ends where the context does. Not together with `speculate`.
+   */
+  window?: WindowOptions;
+  /** Among texts that wait for their turn the higher goes first. Default: 0. */
+  priority?: Priority;
+  /** Called as the prompt is read, with the tokens read so far, those before the prompt among them, and all there are. */
+  onProgress?: (read: number, total: number) => void;
   /** Stops the generation within an op; the iteration then throws ERR_CRIA_ABORTED. */
   signal?: AbortSignal;
 }
@@ -46,6 +57,8 @@ export interface GenerationPlan {
   readonly echo: boolean;
   /** Undefined where nothing is guessed. */
   readonly speculation: SpeculationPlan | undefined;
+  readonly priority: Priority;
+  readonly onProgress: ((read: number, total: number) => void) | undefined;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -55,8 +68,11 @@ export interface GenerationPlan {
  */
 export function planOf(options: GenerateOptions, vocab: number = Number.MAX_SAFE_INTEGER): GenerationPlan {
   const { maxTokens = Number.MAX_SAFE_INTEGER, minTokens = 0, stop = [], stopTokens = [], logprobs, signal } = options;
+  const { priority = 0, onProgress } = options;
   integer("maxTokens", maxTokens, 1);
   if (signal !== undefined && !(signal instanceof AbortSignal)) throw wrongType("signal", "an AbortSignal", signal);
+  if (onProgress !== undefined && typeof onProgress !== "function")
+    throw wrongType("onProgress", "a function", onProgress);
   return {
     maxTokens,
     minTokens: integer("minTokens", minTokens, 0, maxTokens),
@@ -66,6 +82,8 @@ export function planOf(options: GenerateOptions, vocab: number = Number.MAX_SAFE
     logprobs: logprobs === undefined ? undefined : alternatives("logprobs", logprobs),
     echo: flag("echo", options.echo),
     speculation: speculationOf(options.speculate),
+    priority: finite("priority", priority, -Number.MAX_VALUE),
+    onProgress,
     signal,
   };
 }

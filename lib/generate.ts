@@ -1,10 +1,11 @@
 import { performance } from "node:perf_hooks";
 
 import { Chooser } from "./chooser.js";
-import { CriaError } from "./errors.js";
+import { CriaError, outOfRange } from "./errors.js";
 import { checkBias, type GenerateOptions, type GenerationPlan, planOf } from "./generate-options.js";
 import { readScored, type ScoredToken } from "./logprobs.js";
-import { fittingPrompt, type Speaker } from "./prompt.js";
+import type { Opened, Opening, PromptRead } from "./opening.js";
+import type { Speaker } from "./prompt.js";
 import { Sampler } from "./sampling/sampler.js";
 import type { Sequence } from "./sequence.js";
 import { DraftModel } from "./speculation/draft-model.js";
@@ -14,6 +15,7 @@ import { PromptLookup } from "./speculation/prompt-lookup.js";
 import { type SpeculationStatistics, SpeculativeSource } from "./speculation/speculative-source.js";
 import { StopWatcher } from "./text/stop.js";
 import { PlainSource, type TokenSource } from "./token-source.js";
+import { type Window, windowOf } from "./window.js";
 
 /** Why a text ended: by the model, at maxTokens, at the end of the context, or at a stop string or token. */
 export type FinishReason = "eos" | "length" | "context" | "stop";
@@ -55,27 +57,33 @@ type Ending = Pick<GenerationResult, "finishReason" | "stop">;
 /** A text in the making: iterate over it, once, for its pieces as they come; then `result` tells of it. */
 export class Generation implements AsyncIterable<string> {
   readonly #speaker: Speaker;
-  readonly #prompt: Int32Array;
+  readonly #opening: Opening;
   readonly #plan: GenerationPlan;
   readonly #sampler: Sampler;
-  readonly #continuation: boolean;
+  readonly #window: Window | undefined;
   #started = false;
   #result: GenerationResult | undefined;
 
   /**
-   * @param prompt a text, or tokens as they are
+   * @param opening what stands before the text
    * @throws TypeError or RangeError for a wrong option
-   * @throws CriaError ERR_CRIA_CONTEXT where the prompt is longer than the context
    */
-  constructor(speaker: Speaker, prompt: string | Int32Array, options: GenerateOptions = {}) {
+  constructor(speaker: Speaker, opening: Opening, options: GenerateOptions = {}) {
     const { size } = speaker.tokenizer;
     this.#sampler = new Sampler(options);
     checkBias(this.#sampler.logitBias.keys(), size);
     this.#plan = planOf(options, size);
     if (this.#plan.speculation !== undefined) checkDraft(this.#plan.speculation, speaker.runtime);
     this.#speaker = speaker;
-    this.#prompt = fittingPrompt(speaker, prompt);
-    this.#continuation = prompt.length > 0;
+    this.#opening = opening;
+    this.#window = windowOf(options.window, speaker.runtime.contextLength);
+    if (this.#window !== undefined && this.#plan.speculation !== undefined)
+      throw outOfRange("speculate", "left out where there is a window", options.speculate);
+  }
+
+  /** The one in use, so that a text with a random one can be repeated. */
+  get seed(): number {
+    return this.#sampler.seed;
   }
 
   /** What came out; undefined until the iteration has ended. */
@@ -87,25 +95,25 @@ export class Generation implements AsyncIterable<string> {
     if (this.#started) throw new CriaError("ERR_CRIA_STATE", "generation: was iterated over already");
     this.#started = true;
 
-    const { runtime, tokenizer } = this.#speaker;
-    const sequence = runtime.sequence();
+    const { tokenizer } = this.#speaker;
+    const [prefill, decode] = [new Stopwatch(), new Stopwatch()];
+    const opened = await prefill.time(() =>
+      this.#opening.open((sequence, tokens) => this.#readPrompt(sequence, tokens), this.#window),
+    );
+    const { prompt, continuation } = opened;
+    const known = opened.before.length;
     const chooser = new Chooser(this.#sampler, this.#plan, tokenizer.eos);
-    const source = this.#tokenSource(sequence, chooser);
-    const decoder = tokenizer.decoder({ continuation: this.#continuation });
+    const source = this.#tokenSource(opened, chooser);
+    const decoder = tokenizer.decoder({ continuation });
     const watcher = new StopWatcher(this.#plan.stops);
     const tokens: number[] = [];
     const scores: ScoredToken[] = [];
-    const [prefill, decode] = [new Stopwatch(), new Stopwatch()];
-    let promptScores: ScoredToken[] | undefined;
     let text = "";
     let ending: Ending | undefined;
 
     try {
-      let choice = await prefill.time(async () => {
-        const read = await this.#readPrompt(sequence);
-        promptScores = read.scores;
-        return chooser.choose(read.logits);
-      });
+      this.#sampler.acceptPrompt(opened.before);
+      let choice = await prefill.time(async () => chooser.choose(opened.logits));
       for (;;) {
         const { token, score } = choice;
         ending = this.#endingAt(token);
@@ -115,52 +123,51 @@ export class Generation implements AsyncIterable<string> {
         const watched = watcher.push(decoder.push(token));
         text += watched.text;
         if (watched.text !== "") yield watched.text;
-        ending = this.#endingAfter(watched.stop, tokens.length);
+        ending = this.#endingAfter(watched.stop, tokens.length, known + tokens.length - 1);
         if (ending !== undefined) break;
         choice = await decode.time(() => source.next(token));
       }
+
+      if (typeof ending.stop !== "string") {
+        const watched = watcher.push(decoder.end());
+        const rest = watched.text + (watched.stop === undefined ? watcher.end() : "");
+        if (watched.stop !== undefined) ending = { finishReason: "stop", stop: watched.stop };
+        text += rest;
+        if (rest !== "") yield rest;
+      }
     } finally {
       source.dispose();
-      sequence.dispose();
-    }
-
-    if (typeof ending.stop !== "string") {
-      const watched = watcher.push(decoder.end());
-      const rest = watched.text + (watched.stop === undefined ? watcher.end() : "");
-      if (watched.stop !== undefined) ending = { finishReason: "stop", stop: watched.stop };
-      text += rest;
-      if (rest !== "") yield rest;
+      opened.close(tokens, text);
     }
     this.#result = {
       text,
       tokens,
-      promptTokens: this.#prompt.length,
+      promptTokens: prompt.length,
       ...ending,
       ...(this.#plan.logprobs === undefined ? {} : { logprobs: scores }),
-      ...(promptScores === undefined ? {} : { promptLogprobs: promptScores }),
+      ...(opened.scores === undefined ? {} : { promptLogprobs: opened.scores }),
       ...(source.speculation === undefined ? {} : { speculation: source.speculation }),
       seed: this.#sampler.seed,
-      timings: timings(this.#prompt.length, prefill, decode),
+      timings: timings(prompt.length, prefill, decode),
     };
   }
 
   /** Reads the prompt: the logits after it and, where they were asked for, the scores of its tokens. */
-  async #readPrompt(sequence: Sequence): Promise<{ logits: Float32Array; scores?: ScoredToken[] }> {
-    const { echo, logprobs: top = 0, signal } = this.#plan;
-    this.#sampler.acceptPrompt(this.#prompt);
+  async #readPrompt(sequence: Sequence, prompt: Int32Array): Promise<PromptRead> {
+    const { echo, logprobs: top = 0, signal, priority, onProgress } = this.#plan;
     return echo
-      ? readScored(sequence, this.#prompt, { vocab: this.#speaker.tokenizer.size, top, signal })
-      : { logits: await sequence.forward(this.#prompt, "last", { signal }) };
+      ? readScored(sequence, prompt, { vocab: this.#speaker.tokenizer.size, top, signal, priority, onProgress })
+      : { logits: await sequence.forward(prompt, "last", { signal, priority, onProgress }) };
   }
 
-  #tokenSource(sequence: Sequence, chooser: Chooser): TokenSource {
-    const { speculation, maxTokens, signal } = this.#plan;
-    if (speculation === undefined) return new PlainSource(sequence, chooser, signal);
+  #tokenSource({ sequence, before }: Opened, chooser: Chooser): TokenSource {
+    const { speculation, maxTokens, signal, priority } = this.#plan;
+    if (speculation === undefined) return new PlainSource(sequence, chooser, { signal, priority }, this.#window);
     const { draft, tokens, adaptive } = speculation;
     const proposer = draft === undefined ? new PromptLookup() : new DraftModel(draft, this.#sampler, signal);
     const { contextLength } = this.#speaker.runtime;
     const guessing = { proposer, pace: new Pace(tokens, adaptive) };
-    return new SpeculativeSource(sequence, this.#prompt, chooser, guessing, { contextLength, maxTokens, signal });
+    return new SpeculativeSource(sequence, before, chooser, guessing, { contextLength, maxTokens, signal, priority });
   }
 
   /** How a text ends with a token that is not part of it, if it does. */
@@ -169,12 +176,12 @@ export class Generation implements AsyncIterable<string> {
     return this.#plan.stopTokens.includes(token) ? { finishReason: "stop", stop: token } : undefined;
   }
 
-  /** How a text ends of which `said` tokens are chosen, if it does. All of them but the last are read. */
-  #endingAfter(stop: string | undefined, said: number): Ending | undefined {
+  /** How a text ends of which `said` tokens are chosen, and `read` tokens read with those before it, if it does. */
+  #endingAfter(stop: string | undefined, said: number, read: number): Ending | undefined {
     if (stop !== undefined) return { finishReason: "stop", stop };
     if (said === this.#plan.maxTokens) return { finishReason: "length" };
-    const read = this.#prompt.length + said - 1;
-    return read === this.#speaker.runtime.contextLength ? { finishReason: "context" } : undefined;
+    const full = this.#window === undefined && read === this.#speaker.runtime.contextLength;
+    return full ? { finishReason: "context" } : undefined;
   }
 }
 

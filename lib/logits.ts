@@ -1,5 +1,5 @@
 import { chunkTokens } from "./scheduler.js";
-import type { Sequence } from "./sequence.js";
+import type { ForwardOptions, Sequence } from "./sequence.js";
 
 /**
  * The logits after each of the tokens that follow in a sequence, a chunk of tokens at a time: those of all tokens of a
@@ -11,10 +11,13 @@ import type { Sequence } from "./sequence.js";
 export async function* logitsInChunks(
   sequence: Sequence,
   tokens: Int32Array,
-  signal?: AbortSignal,
+  options: ForwardOptions = {},
 ): AsyncGenerator<Float32Array> {
+  const { onProgress } = options;
+  const total = sequence.length + tokens.length;
+  const chunkOptions = { ...options, onProgress: onProgress && ((read: number) => onProgress(read, total)) };
   for (let from = 0; from < tokens.length; from += chunkTokens) {
-    yield await sequence.forward(tokens.subarray(from, from + chunkTokens), "all", { signal });
+    yield await sequence.forward(tokens.subarray(from, from + chunkTokens), "all", chunkOptions);
   }
 }
 
@@ -28,9 +31,9 @@ export async function* logitsByToken(
   sequence: Sequence,
   tokens: Int32Array,
   vocab: number,
-  signal?: AbortSignal,
+  options: ForwardOptions = {},
 ): AsyncGenerator<Float32Array> {
-  for await (const logits of logitsInChunks(sequence, tokens, signal)) {
+  for await (const logits of logitsInChunks(sequence, tokens, options)) {
     for (let row = 0; row < logits.length; row += vocab) yield logits.subarray(row, row + vocab);
   }
 }

@@ -6,7 +6,7 @@ import { integer } from "./errors.js";
 import { logitsByToken } from "./logits.js";
 import { fittingPrompt, type Speaker } from "./prompt.js";
 import { argmax, selectBest, sortBestFirst } from "./sampling/ranking.js";
-import type { Sequence } from "./sequence.js";
+import type { ForwardOptions, Sequence } from "./sequence.js";
 
 /** Of {@link ScoredToken.top}: as many as OpenAI's interface gives. */
 export const mostAlternatives = 20;
@@ -39,11 +39,19 @@ export const logProbability = (logits: Float32Array, token: number): number => l
 /** @param top how many alternatives, too */
 export function scoreToken(logits: Float32Array, token: number, top: number): ScoredToken {
   const total = logSumExp(logits);
-  const scored = (id: number): TokenLogprob => ({ token: id, logprob: logits[id]! - total });
-  const best = new Int32Array(Math.min(top, logits.length));
-  const count = selectBest(logits, best);
-  sortBestFirst(logits, best, count);
-  return { ...scored(token), top: Array.from(best.subarray(0, count), scored) };
+  return { token, logprob: logits[token]! - total, top: mostProbable(logits, top, total) };
+}
+
+/**
+ * The `count` most probable tokens, or all that can come, the best first.
+ *
+ * @param total ln Σ exp(logit)
+ */
+export function mostProbable(logits: Float32Array, count: number, total: number = logSumExp(logits)): TokenLogprob[] {
+  const best = new Int32Array(Math.min(count, logits.length));
+  const found = selectBest(logits, best);
+  sortBestFirst(logits, best, found);
+  return Array.from(best.subarray(0, found), (token) => ({ token, logprob: logits[token]! - total }));
 }
 
 /** What {@link readScored} gives. */
@@ -62,12 +70,12 @@ export interface ScoredText {
 export async function readScored(
   sequence: Sequence,
   tokens: Int32Array,
-  { vocab, top, signal }: { vocab: number; top: number; signal?: AbortSignal | undefined },
+  { vocab, top, ...options }: ForwardOptions & { vocab: number; top: number },
 ): Promise<ScoredText> {
   const scores: ScoredToken[] = [];
   let logits: Float32Array = new Float32Array(0);
   let next = 1;
-  for await (const row of logitsByToken(sequence, tokens, vocab, signal)) {
+  for await (const row of logitsByToken(sequence, tokens, vocab, options)) {
     if (next < tokens.length) scores.push(scoreToken(row, tokens[next++]!, top));
     logits = row;
   }

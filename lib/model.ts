@@ -8,7 +8,9 @@ import type { GenerateOptions } from "./generate-options.js";
 import { loadLlama, weightBytesPerToken } from "./llama.js";
 import { type ScoredToken, type ScoreOptions, scoreText } from "./logprobs.js";
 import { checkMemory, checkRuntimeOptions } from "./memory.js";
+import { PromptOpening } from "./opening.js";
 import { Runtime, type RuntimeOptions } from "./runtime.js";
+import { type SampleOptions, Samples } from "./samples.js";
 import { type ChoiceOptions, type Scores, scoreChoices } from "./score.js";
 import type { Sequence } from "./sequence.js";
 import { type Tokenizer, tokenizerOf } from "./text/tokenizer.js";
@@ -63,7 +65,17 @@ export class Model {
    */
   generate(prompt: string | Int32Array, options: GenerateOptions = {}): Generation {
     this.#check();
-    return new Generation(this, prompt, options);
+    return new Generation(this, new PromptOpening(this, prompt), options);
+  }
+
+  /**
+   * Continues a prompt in `n` ways, for which it is read once. What comes is an async iterable of pieces of all texts.
+   *
+   * @throws as {@link generate}
+   */
+  sample(prompt: string | Int32Array, options: SampleOptions): Samples {
+    this.#check();
+    return new Samples(this, prompt, options);
   }
 
   /**

@@ -105,7 +105,7 @@ async function windowNll(model: Model, bos: number, tokens: Int32Array, signal?:
   let next = 0;
   try {
     const read = afterBos(bos, tokens.subarray(0, -1)); // nothing follows the last
-    for await (const logits of logitsByToken(sequence, read, vocab, signal)) {
+    for await (const logits of logitsByToken(sequence, read, vocab, { signal })) {
       nll -= logProbability(logits, tokens[next++]!);
     }
   } finally {

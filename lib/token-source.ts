@@ -1,6 +1,7 @@
 import type { Choice, Chooser } from "./chooser.js";
-import type { Sequence } from "./sequence.js";
+import type { ForwardOptions, Sequence } from "./sequence.js";
 import type { SpeculationStatistics } from "./speculation/speculative-source.js";
+import type { Window } from "./window.js";
 
 /** Where the tokens of a text come from, after the one that follows the prompt. */
 export interface TokenSource {
@@ -18,17 +19,29 @@ export interface TokenSource {
 export class PlainSource implements TokenSource {
   readonly #sequence: Sequence;
   readonly #chooser: Pick<Chooser, "choose">;
-  readonly #signal: AbortSignal | undefined;
+  readonly #options: ForwardOptions;
+  readonly #window: Window | undefined;
 
-  /** @param sequence has read the prompt; whoever made it disposes of it */
-  constructor(sequence: Sequence, chooser: Pick<Chooser, "choose">, signal: AbortSignal | undefined) {
+  /**
+   * @param sequence has read the prompt; whoever made it disposes of it
+   * @param options of each reading
+   * @param window makes room for each token, if there is one
+   */
+  constructor(
+    sequence: Sequence,
+    chooser: Pick<Chooser, "choose">,
+    options: ForwardOptions,
+    window: Window | undefined,
+  ) {
     this.#sequence = sequence;
     this.#chooser = chooser;
-    this.#signal = signal;
+    this.#options = options;
+    this.#window = window;
   }
 
   async next(last: number): Promise<Choice> {
-    return this.#chooser.choose(await this.#sequence.forward(Int32Array.of(last), "last", { signal: this.#signal }));
+    await this.#window?.makeRoom(this.#sequence, 1);
+    return this.#chooser.choose(await this.#sequence.forward(Int32Array.of(last), "last", this.#options));
   }
 
   dispose(): void {}

@@ -33,7 +33,7 @@ export const logits = command({
     }
 
     await using file = await openOutput(out);
-    for await (const chunk of logitsInChunks(model.sequence(), Int32Array.from(ids), io.signal)) {
+    for await (const chunk of logitsInChunks(model.sequence(), Int32Array.from(ids), { signal: io.signal })) {
       // As it stands in memory: x86-64 is little-endian.
       await file.writeFile(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength));
     }

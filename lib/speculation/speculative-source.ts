@@ -2,6 +2,7 @@ import { performance } from "node:perf_hooks";
 
 import type { Choice, Chooser } from "../chooser.js";
 import { aborted, type CriaError } from "../errors.js";
+import type { Priority } from "../scheduler.js";
 import type { Sequence } from "../sequence.js";
 import type { TokenSource } from "../token-source.js";
 import type { Pace } from "./pace.js";
@@ -24,6 +25,7 @@ export interface SourceLimits {
   readonly contextLength: number;
   readonly maxTokens: number;
   readonly signal: AbortSignal | undefined;
+  readonly priority?: Priority;
 }
 
 /**
@@ -111,8 +113,9 @@ export class SpeculativeSource implements TokenSource {
    */
   async #read(proposal: Proposal): Promise<{ proposal: Proposal; logits: Float32Array }> {
     const read = Int32Array.of(this.#text.at(-1)!, ...proposal.tokens);
+    const { signal, priority } = this.#limits;
     try {
-      return { proposal, logits: await this.#sequence.forward(read, "all", { signal: this.#limits.signal }) };
+      return { proposal, logits: await this.#sequence.forward(read, "all", { signal, priority }) };
     } catch (error) {
       if ((error as CriaError).code !== "ERR_CRIA_CACHE_FULL") throw error;
       if (proposal.tokens.length === 0) {
