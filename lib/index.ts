@@ -1,3 +1,4 @@
+export type { BeamCandidate, BeamSearchOptions } from "./beam.js";
 export type { CacheSize } from "./cache-size.js";
 export type { CacheOption, CacheTypes } from "./cache-types.js";
 export {

@@ -1,6 +1,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import { performance } from "node:perf_hooks";
 
+import { type BeamCandidate, type BeamSearchOptions, beamSearch } from "./beam.js";
 import { Device, type DeviceOptions } from "./device.js";
 import { CriaError, wrongType } from "./errors.js";
 import { Generation } from "./generate.js";
@@ -76,6 +77,16 @@ export class Model {
   sample(prompt: string | Int32Array, options: SampleOptions): Samples {
     this.#check();
     return new Samples(this, prompt, options);
+  }
+
+  /**
+   * The most probable texts after a prompt, as far as a beam search finds them, the best first.
+   *
+   * @throws as {@link beamSearch}
+   */
+  async beamSearch(prompt: string | Int32Array, options: BeamSearchOptions = {}): Promise<BeamCandidate[]> {
+    this.#check();
+    return beamSearch(this, prompt, options);
   }
 
   /**

@@ -49,7 +49,8 @@ const tokens = Int32Array.of(1, 260, 270, 280, 299, 3);
 async function logitsOf(path: string): Promise<Float32Array> {
   using model = await loadModel(path);
   const chunks: number[] = [];
-  for await (const chunk of logitsInChunks(model.sequence(), tokens, new AbortController())) chunks.push(...chunk);
+  for await (const chunk of logitsInChunks(model.sequence(), tokens, { signal: new AbortController().signal }))
+    chunks.push(...chunk);
   return Float32Array.from(chunks);
 }
 
