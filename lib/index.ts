@@ -1,6 +1,7 @@
 export type { BeamCandidate, BeamSearchOptions } from "./beam.js";
 export type { CacheSize } from "./cache-size.js";
 export type { CacheOption, CacheTypes } from "./cache-types.js";
+export type { Conversation, SayOptions } from "./conversation.js";
 export {
   type AbsentDevice,
   Device,

@@ -2,6 +2,7 @@
 import { performance } from "node:perf_hooks";
 
 import { type BeamCandidate, type BeamSearchOptions, beamSearch } from "./beam.js";
+import { Conversation } from "./conversation.js";
 import { Device, type DeviceOptions } from "./device.js";
 import { CriaError, wrongType } from "./errors.js";
 import { Generation } from "./generate.js";
@@ -77,6 +78,12 @@ export class Model {
   sample(prompt: string | Int32Array, options: SampleOptions): Samples {
     this.#check();
     return new Samples(this, prompt, options);
+  }
+
+  /** An empty conversation. Any number of them share the model and its cache. */
+  conversation(): Conversation {
+    this.#check();
+    return new Conversation(this);
   }
 
   /**

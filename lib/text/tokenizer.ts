@@ -74,13 +74,14 @@ export class Tokenizer {
   }
 
   /**
+   * @param continuation whether the text follows another: no space is put before it then. Default: false
    * @returns the text's tokens, without BOS
    * @throws TypeError if it is not a string
    * @throws CriaError (ERR_CRIA_UNSUPPORTED) if the vocabulary has neither pieces, bytes nor an unknown token for it
    */
-  encode(text: string): Int32Array {
+  encode(text: string, { continuation = false }: DecoderOptions = {}): Int32Array {
     if (typeof text !== "string") throw wrongType("text", "a string", text);
-    const prefix = this.#vocabulary.addSpacePrefix && text !== "" ? " " : "";
+    const prefix = this.#vocabulary.addSpacePrefix && !continuation && text !== "" ? " " : "";
     this.#pipeline ??= createPipeline(this.#vocabulary);
     const { ids } = this.#pipeline.encode(wellFormed(prefix + text).replaceAll(" ", spaceMark), {
       add_special_tokens: false,
