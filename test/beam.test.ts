@@ -198,11 +198,16 @@ describe("of a model", () => {
 
   test("is stopped by a signal", async () => {
     const controller = new AbortController();
-    const search = model.beamSearch("Once upon a time", { beams: 3, signal: controller.signal });
-    setTimeout(() => controller.abort(), 10);
+    const run = native.programRun;
+    let runs = 0;
+    const spy = vi.spyOn(native, "programRun").mockImplementation((...given) => {
+      if (++runs === 5) setImmediate(() => controller.abort());
+      return run(...given);
+    });
+    onTestFinished(() => spy.mockRestore());
+    const search = model.beamSearch("Once upon a time", { beams: 3, ignoreEos: true, signal: controller.signal });
     await expect(search).rejects.toMatchObject({ code: "ERR_CRIA_ABORTED" });
-    await new Promise((resolve) => setTimeout(resolve, 50));
-    expect(allFree()).toBe(true);
+    await vi.waitFor(() => expect(allFree()).toBe(true));
   });
 
   test.for<[object, RegExp]>([

@@ -155,6 +155,20 @@ describe("a conversation", () => {
     expect(() => conversation.rewind(2)).toThrow(/^turns: must be an integer from 0 to 1, not 2$/);
   });
 
+  test("may guess tokens, and holds only what came", async () => {
+    const [plain, guessing] = [converse(), converse()];
+    for (const text of ["Lily and Tom and Lily and Tom and", " Lily", " and", " Tom"]) {
+      const wish = { ...options, temperature: 0, repeatPenalty: 1 };
+      const reply = await collect(plain.say(text, wish));
+      expect(await collect(guessing.say(text, { ...wish, speculate: { adaptive: false } }))).toBe(reply);
+      expect(guessing.tokens).toEqual(plain.tokens);
+      const most = 1 + guessing.turns;
+      const left = await begin(guessing.say("!", { ...wish, speculate: { adaptive: false } }), most);
+      expect(left).toBe(await begin(plain.say("!", wish), most));
+      expect(guessing.tokens).toEqual(plain.tokens);
+    }
+  });
+
   test("forks, and the forks speak at once", async () => {
     const conversation = converse();
     await collect(conversation.say("Once upon a time", options));
@@ -225,11 +239,11 @@ describe("a conversation refuses", () => {
     expect(() => conversation.say(5 as never)).toThrow(/^text: must be a string or an Int32Array, not 5$/);
     expect(() => conversation.say("Hi", { echo: true } as never)).toThrow(/^echo: must be false in a conversation/);
     expect(() => conversation.say("Hi", { maxTokens: 0 })).toThrow(/^maxTokens: /);
-    const speaking = collect(conversation.say("Hi", options));
-    await new Promise((resolve) => setTimeout(resolve, 3));
-    conversation.dispose();
     const disposed = expect.objectContaining({ code: "ERR_CRIA_DISPOSED" });
-    await expect(speaking).rejects.toEqual(disposed);
+    const speak = async () => {
+      for await (const _ of conversation.say("Hi", options)) conversation.dispose();
+    };
+    await expect(speak()).rejects.toEqual(disposed);
     for (const use of [() => conversation.say("Hi"), () => conversation.fork(), () => conversation.rewind()]) {
       expect(use).toThrow(disposed);
     }

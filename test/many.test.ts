@@ -81,6 +81,17 @@ describe("several texts of one prompt", () => {
     for (const { promptLogprobs } of results) expect(promptLogprobs).toEqual(results[0]!.promptLogprobs);
   });
 
+  test("may guess tokens, each for itself", async () => {
+    const wish = { ...options, n: 3, seed: 8, maxTokens: 25 };
+    const plain = await model.sample("Tom and Sue and Tom and", wish).finish();
+    const guessing = await model
+      .sample("Tom and Sue and Tom and", { ...wish, speculate: { adaptive: false } })
+      .finish();
+    expect(guessing.map(({ tokens }) => tokens)).toEqual(plain.map(({ tokens }) => tokens));
+    expect(guessing.some(({ speculation }) => speculation!.proposed > 0)).toBe(true);
+    expect(allFree(model)).toBe(true);
+  });
+
   test("have a random seed between them that gives them again", async () => {
     const first = await model.sample("The cat", { ...options, n: 2 }).finish();
     const again = await model.sample("The cat", { ...options, n: 2, seed: first[0]!.seed }).finish();

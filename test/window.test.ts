@@ -89,6 +89,12 @@ describe("a text with a window", () => {
     expect(() => model.generate("Hi", { window })).toThrow(message);
     expect(() => model.generate("Hi", { window: true as never })).toThrow(/^window: must be an object, not true$/);
   });
+
+  test("guesses no tokens", () => {
+    expect(() => model.generate("Hi", { window: {}, speculate: "prompt" })).toThrow(
+      /^speculate: must be left out where there is a window, not "prompt"$/,
+    );
+  });
 });
 
 test("a window knows where what was read stands now", async () => {
