@@ -164,7 +164,7 @@ async function logLikelihood(
     next++;
   };
   score(logits);
-  for await (const chunk of logitsInChunks(sequence, unread, signal)) {
+  for await (const chunk of logitsInChunks(sequence, unread, { signal })) {
     for (let row = 0; row < chunk.length; row += vocab) score(chunk.subarray(row, row + vocab));
   }
   return { sum, tokens: tokens.length - border };

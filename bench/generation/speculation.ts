@@ -116,7 +116,7 @@ async function decode(
   const limits = { contextLength: runtime.contextLength, maxTokens: count + 1, signal };
   const source: TokenSource = speculate
     ? new SpeculativeSource(sequence, prompt, chooser, guessing, limits)
-    : new PlainSource(sequence, chooser, signal);
+    : new PlainSource(sequence, chooser, { signal }, undefined);
   let last = copy[0]!;
   const started = performance.now();
   for (let i = 0; i < count; i++) last = (await source.next(last)).token;
