@@ -1,7 +1,7 @@
 /**
  * What the scheduler, the prefix cache and the pool make of several sequences: tokens a second of many that decode
- * together, the time that a known prefix spares, how long a running text waits for another's prompt, and the pool's own
- * operations.
+ * together, the time that a known prefix spares, how long a running text waits for another's prompt, the pool's own
+ * operations, and what guessing tokens brings.
  */
 import { performance } from "node:perf_hooks";
 
@@ -14,6 +14,7 @@ import { chunkTokens } from "../lib/scheduler.js";
 import type { Sequence } from "../lib/sequence.js";
 import { tinyModel } from "../lib/tiny.js";
 import type { WeightType } from "../lib/weights/source.js";
+import { measureSpeculation } from "./generation/speculation.js";
 import { limitsOf } from "./limits.js";
 import type { Limits, Result } from "./schema.js";
 import { median, percentile, spread } from "./statistics.js";
@@ -52,11 +53,13 @@ export async function measureServing(options: ServingOptions): Promise<{ limits:
       await growth(options.signal),
     ];
     const { isa, threads } = runtime.device.info;
-    const at = { model: opened.name, format: opened.format };
+    const { name, format } = opened;
+    const at = { model: name, format };
+    const speculated = await measureSpeculation({ runtime, name, format, signal: options.signal });
     const limits = await limitsOf(runtime.device);
     return {
       limits,
-      results: measured.map((figure) => resultOf(figure, { by: "cria", isa, threads, at })),
+      results: [...measured.map((figure) => resultOf(figure, { by: "cria", isa, threads, at })), ...speculated],
     };
   } finally {
     opened.dispose();

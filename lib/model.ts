@@ -5,6 +5,7 @@ import { type BeamCandidate, type BeamSearchOptions, beamSearch } from "./beam.j
 import { Conversation } from "./conversation.js";
 import { Device, type DeviceOptions } from "./device.js";
 import { CriaError, wrongType } from "./errors.js";
+import { modelFingerprint } from "./fingerprint.js";
 import { Generation } from "./generate.js";
 import type { GenerateOptions } from "./generate-options.js";
 import { loadLlama, weightBytesPerToken } from "./llama.js";
@@ -31,6 +32,7 @@ export class Model {
   readonly tokenizer: Tokenizer;
   readonly loadMs: number;
   readonly #store: WeightStore;
+  #fingerprint: Uint8Array | undefined;
   #disposed = false;
 
   /** {@link loadModel} makes it. */
@@ -117,6 +119,42 @@ export class Model {
   sequence(): Sequence {
     this.#check();
     return this.runtime.sequence();
+  }
+
+  /**
+   * Saves a sequence of this model, its keys and values too, to a file: {@link loadSequence} goes on with it at once.
+   *
+   * @returns the size of the file
+   * @throws CriaFileError where it cannot be written
+   * @throws CriaError ERR_CRIA_STATE while the sequence reads tokens, ERR_CRIA_DISPOSED after `dispose` of either
+   */
+  async saveSequence(sequence: Sequence, path: string): Promise<{ bytes: number }> {
+    this.#check();
+    return await sequence.save(path, this.#fingerprintOf());
+  }
+
+  /**
+   * A sequence that has read what a saved one had.
+   *
+   * @throws CriaFileError where the file is not a saved sequence, is damaged, or is of another model or kind of cache
+   * @throws CriaError ERR_CRIA_CONTEXT or ERR_CRIA_CACHE_FULL where there is no room for it, ERR_CRIA_DISPOSED after
+   *   `dispose`
+   */
+  async loadSequence(path: string): Promise<Sequence> {
+    this.#check();
+    const sequence = this.runtime.sequence();
+    try {
+      await sequence.load(path, this.#fingerprintOf());
+      return sequence;
+    } catch (error) {
+      sequence.dispose();
+      throw error;
+    }
+  }
+
+  #fingerprintOf(): Uint8Array {
+    this.#fingerprint ??= modelFingerprint(this.config, this.#store);
+    return this.#fingerprint;
   }
 
   /** Frees the weights, the cache and the device when the run in progress is done; what would run afterwards throws. */

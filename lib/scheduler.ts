@@ -103,9 +103,13 @@ export class Scheduler {
 
   /** Removes [begin, end) of a sequence that has read `tokens`, between two steps. */
   async removeRange(sequence: Sequence, tokens: Int32Array, begin: number, end: number): Promise<void> {
-    // One that gave way has its keys and values computed anew first: only they remember what is to go.
-    if (sequence.kv.length < tokens.length) await this.read(sequence, tokens, tokens.length, "none", {});
+    await this.restore(sequence, tokens); // what stays remembers what is to go
     await Promise.all(sequence.kv.removeRange(begin, end).map((moves) => this.#move(moves)));
+  }
+
+  /** Has a sequence that has read `tokens` hold all their keys and values, where it gave way. */
+  async restore(sequence: Sequence, tokens: Int32Array): Promise<void> {
+    if (sequence.kv.length < tokens.length) await this.read(sequence, tokens, tokens.length, "none", {});
   }
 
   #move({ from, to, shift }: KvMoves): Promise<void> {

@@ -1,8 +1,10 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import { CriaError, integer, outOfRange, wrongType } from "./errors.js";
 import { KvSequence } from "./kv-sequence.js";
+import { native } from "./native.js";
 import type { Runtime } from "./runtime.js";
 import type { Priority } from "./scheduler.js";
+import { loadSession, saveSession } from "./session.js";
 
 /** The tokens after which logits are wanted. */
 export type Wanted = "all" | "last" | "none";
@@ -85,15 +87,14 @@ export class Sequence {
     const known = this.#length;
     const target = known + tokens.length;
     this.#append(tokens, target);
-    this.#busy = true;
-    try {
-      return await scheduler.read(this, this.#tokens.subarray(0, target), known, wanted, options);
-    } finally {
-      // What was read before stays known where the cache lost it: it is read again when it is needed.
-      this.#length = Math.max(known, Math.min(target, this.#kv.length));
-      this.#busy = false;
-      if (this.#disposed) this.#free();
-    }
+    return await this.#alone(async () => {
+      try {
+        return await scheduler.read(this, this.#tokens.subarray(0, target), known, wanted, options);
+      } finally {
+        // What was read before stays known where the cache lost it: it is read again when it is needed.
+        this.#length = Math.max(known, Math.min(target, this.#kv.length));
+      }
+    });
   }
 
   /**
@@ -134,15 +135,64 @@ export class Sequence {
     this.#require("must have read its tokens before they are forgotten");
     integer("begin", begin, 0, this.#length);
     integer("end", end, begin, this.#length);
-    this.#busy = true;
-    try {
+    await this.#alone(async () => {
       await this.#runtime.scheduler.removeRange(this, this.tokens, begin, end);
       this.#tokens.copyWithin(begin, end, this.#length);
       this.#length -= end - begin;
-    } finally {
-      this.#busy = false;
-      if (this.#disposed) this.#free();
-    }
+    });
+  }
+
+  /**
+   * Saves what was read, its keys and values too, to a file that {@link Model.loadSequence} reads.
+   *
+   * @param fingerprint of the model that filled the cache
+   * @returns the size of the file
+   * @throws CriaFileError where it cannot be written; CriaError ERR_CRIA_STATE while tokens are read, ERR_CRIA_DISPOSED
+   *   after `dispose`
+   */
+  async save(path: string, fingerprint: Uint8Array): Promise<{ bytes: number }> {
+    this.#require("must have read its tokens before it is saved");
+    const { scheduler, pool, device } = this.#runtime;
+    return await this.#alone(async () => {
+      await scheduler.restore(this, this.tokens);
+      return await saveSession(path, {
+        shape: pool.shape,
+        fingerprint,
+        tokens: this.tokens,
+        blocks: this.#kv.blockTable,
+        read: (blocks, into) => device.queue(() => native.cacheRead(pool.cache, blocks, into)),
+      });
+    });
+  }
+
+  /**
+   * Takes over what {@link save} wrote: of an empty sequence. It is not found by other sequences that begin alike, for
+   * the file may come from anyone.
+   *
+   * @throws CriaFileError where the file is not such a one, is damaged, or is of another model or kind of cache
+   * @throws CriaError ERR_CRIA_CACHE_FULL where the pool has no room for it; the sequence is then still empty
+   */
+  async load(path: string, fingerprint: Uint8Array): Promise<void> {
+    this.#require("must have read its tokens before others are loaded");
+    if (this.#length > 0) throw new CriaError("ERR_CRIA_STATE", "sequence: must be empty before it is loaded");
+    const { pool, device, config, contextLength } = this.#runtime;
+    await this.#alone(async () => {
+      const { shape } = pool;
+      const saved = await loadSession(path, { shape, fingerprint, vocab: config.vocab, contextLength });
+      const { tokens } = saved;
+      this.#kv.reserve(tokens.length);
+      try {
+        await saved.restore(this.#kv.blockTable, (blocks, bytes) =>
+          device.queue(() => native.cacheWrite(pool.cache, blocks, bytes)),
+        );
+      } catch (error) {
+        this.#kv.free();
+        throw error;
+      }
+      this.#kv.commit(tokens.length);
+      this.#append(tokens, tokens.length);
+      this.#length = tokens.length;
+    });
   }
 
   /** Gives the cache's blocks back, for other sequences: at once, or when the run that writes to them is done. */
@@ -163,6 +213,17 @@ export class Sequence {
   #free(): void {
     this.#kv.free();
     this.#runtime.scheduler.leave(this);
+  }
+
+  /** Work that nothing else may be done with the sequence beside. */
+  async #alone<T>(work: () => Promise<T>): Promise<T> {
+    this.#busy = true;
+    try {
+      return await work();
+    } finally {
+      this.#busy = false;
+      if (this.#disposed) this.#free();
+    }
   }
 
   #require(idle: string): void {
