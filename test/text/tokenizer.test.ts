@@ -102,6 +102,18 @@ describe("small models' vocabularies", () => {
     const tokenizer = await tokenizerOf(context, file);
     fc.assert(fc.property(texts, (text) => tokenizer.decode(tokenizer.encode(text)) === text));
   });
+
+  it.for([criaTiny, llama2])("a text that follows another gets no space, %s", async (file, context) => {
+    const tokenizer = await tokenizerOf(context, file);
+    expect(tokenizer.encode("x", { continuation: true })).not.toEqual(tokenizer.encode("x"));
+    expect(tokenizer.encode(" x", { continuation: true })).toEqual(tokenizer.encode("x"));
+    fc.assert(
+      fc.property(texts, texts, (first, second) => {
+        const tokens = [...tokenizer.encode(first), ...tokenizer.encode(second, { continuation: true })];
+        return first === "" || tokenizer.decode(tokens) === first + second;
+      }),
+    );
+  });
 });
 
 describe("merging", () => {
