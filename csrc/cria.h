@@ -203,8 +203,8 @@ CRIA_API size_t cria_cache_block_bytes(const cria_cache* cache);
 
 /* Copies `count` blocks, of all layers, to `data`; `bytes`, the size of `data`, must be theirs. Blocks stand one after
  * another, in the order given; in a block its layers, in a layer its kv heads, of a head K [head_dim][16] and then V
- * [16][head_dim], in the cache's type. This order is the same on every device. Places that no run has written hold
- * whatever was there before. */
+ * [16][head_dim], each in its type and, of q8_0, followed by its scales as in cria_kv_layer. This order is the same on
+ * every device. Places that no run has written hold whatever was there before. */
 CRIA_API cria_status cria_cache_read(cria_cache* cache, size_t count, const int32_t* blocks, void* data, size_t bytes);
 
 /* The inverse of cria_cache_read. No block may be named twice. */
@@ -217,8 +217,8 @@ CRIA_API cria_status cria_cache_write(cria_cache* cache, size_t count, const int
  *
  * Where `shift` is not 0 the keys are turned by as many positions, which may be below 0: RoPE of k at position p,
  * turned by s, is that at p + s. `rope`, whose `heads` is ignored, must then be what the keys were turned with; they
- * are rounded to the cache's type once more. Values, and keys where `shift` is 0, are copied bit for bit; `rope` may
- * then be null. */
+ * are rounded to the cache's type once more, in q8_0 whole groups of 32 dimensions of which one turns. Values, and
+ * keys where `shift` is 0, are copied bit for bit; `rope` may then be null. */
 CRIA_API cria_status cria_cache_move(cria_cache* cache, size_t count, const int32_t* from, const int32_t* to,
                                      int32_t shift, const cria_rope_options* rope);
 

@@ -12,9 +12,17 @@ export function blockBytes({ keys, values, layers, kvHeads, headDim }: CacheShap
   return layers * kvHeads * blockTokens * (rowBytes(keys, headDim) + rowBytes(values, headDim));
 }
 
-/** Bytes of one token's key, or value, of one head. In q8_0 each 32 dimensions, and those left over, have an f16 scale. */
+/** Bytes of one token's key, or value, of one head. */
 function rowBytes(type: CacheType, headDim: number): number {
-  return type === "q8_0" ? headDim + 2 * Math.ceil(headDim / 32) : headDim * (type === "f32" ? 4 : 2);
+  return headDim * elementBytes[type] + 2 * scaleCount(type, headDim);
+}
+
+/** Bytes of one number of a key or a value, beside its scale. */
+export const elementBytes: Readonly<Record<CacheType, number>> = { f32: 4, f16: 2, q8_0: 1 };
+
+/** Scales of one token's key, or value, of one head: in q8_0 each 32 dimensions, and those left over, have one, an f16. */
+export function scaleCount(type: CacheType, headDim: number): number {
+  return type === "q8_0" ? Math.ceil(headDim / 32) : 0;
 }
 
 /** What a pool's blocks are doing, and how often the prefix cache had what was asked for. */

@@ -22,8 +22,8 @@
  * The checksums tell of damage, not of intent: whoever can write a file can make them good. Such a file can make its own
  * sequence go wrong, and nothing else.
  *
- * Places of the last block behind the last token hold what the cache had there: of this sequence, or of one that had
- * the block before.
+ * Places of the last block behind the last token are zero. What the cache has there may be of another sequence, which
+ * had the block before, and whose text could be told from it.
  */
 import { createHash } from "node:crypto";
 import { type FileHandle, open } from "node:fs/promises";
@@ -31,7 +31,7 @@ import { type FileHandle, open } from "node:fs/promises";
 import { CriaFileError, integer, outOfRange, show, wrongType } from "./errors.js";
 import { Replacement, readAll, unwritten, writeAll } from "./files.js";
 import { fingerprintBytes } from "./fingerprint.js";
-import { blockBytes, blockTokens } from "./kv-pool.js";
+import { blockBytes, blockTokens, elementBytes, scaleCount } from "./kv-pool.js";
 import type { CacheShape } from "./native.js";
 import { readFrom, unreadable } from "./weights/open.js";
 import { weightFormats } from "./weights/source.js";
@@ -105,8 +105,10 @@ export async function saveSession(path: string, session: Session): Promise<{ byt
     position += bytes.length;
   };
   await write(index);
+  const begun = tokens.length % blockTokens; // places of the last block, unless it is whole
   for (const { piece, bytes } of piecesOf(blocks, shape)) {
     await read(piece, bytes);
+    if (begun > 0 && piece.at(-1) === blocks.at(-1)) clearPlaces(bytes.subarray(-blockBytes(shape)), shape, begun);
     await write(bytes);
   }
   try {
@@ -165,10 +167,24 @@ function* piecesOf(blocks: Int32Array, shape: CacheShape): Generator<{ piece: In
   }
 }
 
+/** Clears, in a block as cacheRead gives it, the places from `first` on. */
+function clearPlaces(block: Uint8Array, { keys, values, layers, kvHeads, headDim }: CacheShape, first: number): void {
+  let at = 0;
+  // `count` rows of sixteen tokens each, of so many bytes a token.
+  const clear = (count: number, bytes: number) => {
+    for (; count > 0; count--, at += blockTokens * bytes) block.fill(0, at + first * bytes, at + blockTokens * bytes);
+  };
+  for (let head = 0; head < layers * kvHeads; head++) {
+    clear(headDim, elementBytes[keys]);
+    clear(scaleCount(keys, headDim), 2);
+    clear(1, headDim * elementBytes[values]);
+    clear(scaleCount(values, headDim), 2);
+  }
+}
+
 /** The numbers of the header that the shape of a cache gives, in their order. */
-function shapeNumbers({ type, layers, kvHeads, headDim }: CacheShape): number[] {
-  const { id } = weightFormats[type];
-  return [id, id, layers, kvHeads, headDim];
+function shapeNumbers({ keys, values, layers, kvHeads, headDim }: CacheShape): number[] {
+  return [weightFormats[keys].id, weightFormats[values].id, layers, kvHeads, headDim];
 }
 
 /** The size of a session's file. A bigint: the number of tokens may be any that the file says. */

@@ -3,16 +3,34 @@ import { describe, expect, onTestFinished, test } from "vitest";
 
 import { type Execution, type KvLayer, rope } from "../lib/kernels.js";
 import { blockBytes, blockTokens } from "../lib/kv-pool.js";
-import { type CacheHandle, type CacheShape, type DeviceHandle, native, type RopeOptions } from "../lib/native.js";
+import {
+  type CacheHandle,
+  type CacheShape,
+  type CacheType,
+  type DeviceHandle,
+  native,
+  type RopeOptions,
+} from "../lib/native.js";
 import { Xoshiro128 } from "../lib/random.js";
 import { type Random, random } from "./support/arbitraries.js";
 import { expectSameBits } from "./support/compare.js";
-import { fromHalf } from "./support/half.js";
 import { executions, scalar } from "./support/isas.js";
-import { cacheTypes, headDims, kvLayer, randomKv, shuffled } from "./support/kv.js";
-
-/** A cache's values, as f32 numbers or as the bits of f16, in the order of cacheRead. */
-type Values = Float32Array | Uint16Array;
+import {
+  asOneLayer,
+  blocksToBytes,
+  bytesToBlocks,
+  cacheTypes,
+  elementAt,
+  headDims,
+  type KvSide,
+  kvLayer,
+  type Place,
+  randomLayer,
+  scaleAt,
+  shuffled,
+  sideOf,
+  widened,
+} from "./support/kv.js";
 
 const iota = (count: number) => Int32Array.from({ length: count }, (_, i) => i);
 
@@ -39,22 +57,21 @@ class Cache implements Disposable {
     this.handle = native.cacheCreate(device, shape, blocks);
   }
 
-  async read(blocks: Int32Array = iota(this.blocks)): Promise<Values> {
+  async read(blocks: Int32Array = iota(this.blocks)): Promise<Uint8Array> {
     const bytes = new Uint8Array(blocks.length * blockBytes(this.shape));
     await native.cacheRead(this.handle, blocks, bytes);
-    return this.shape.type === "f32" ? new Float32Array(bytes.buffer) : new Uint16Array(bytes.buffer);
+    return bytes;
   }
 
-  async write(values: Values, blocks: Int32Array = iota(this.blocks)): Promise<void> {
-    await native.cacheWrite(this.handle, blocks, new Uint8Array(values.buffer));
+  async write(bytes: Uint8Array, blocks: Int32Array = iota(this.blocks)): Promise<void> {
+    await native.cacheWrite(this.handle, blocks, bytes);
   }
 
-  /** Fills it with values that are nearly all different, and returns them. */
-  async fill(next: Random): Promise<Values> {
-    const values = await this.read();
-    for (let i = 0; i < values.length; i++) values[i] = randomKv(this.shape.type, next);
-    await this.write(values);
-    return values;
+  /** Fills it with numbers that are nearly all different, and returns their bytes. */
+  async fill(next: Random): Promise<Uint8Array> {
+    const bytes = randomBlocks(this.shape, this.blocks, next);
+    await this.write(bytes);
+    return bytes;
   }
 
   [Symbol.dispose](): void {
@@ -62,37 +79,51 @@ class Cache implements Disposable {
   }
 }
 
-/** Where a slot's key and value stand among a cache's values: for each layer and head, by dimension. */
-function placesOf({ layers, kvHeads, headDim }: CacheShape, slot: number): { keys: number[]; values: number[] }[] {
+/** Blocks as cacheRead gives them. */
+const randomBlocks = (shape: CacheShape, blocks: number, next: Random): Uint8Array =>
+  blocksToBytes(randomLayer(asOneLayer(shape, blocks), next));
+
+/** Where a slot's key and value begin: for each layer and head, in {@link bytesToBlocks}. */
+function placesOf({ layers, kvHeads }: CacheShape, slot: number): Place[] {
   const [block, place] = [Math.floor(slot / blockTokens), slot % blockTokens];
-  return Array.from({ length: layers * kvHeads }, (_, i) => {
-    const base = (block * layers * kvHeads + i) * 2 * headDim * blockTokens;
-    return {
-      keys: Array.from({ length: headDim }, (_, d) => base + d * blockTokens + place),
-      values: Array.from({ length: headDim }, (_, d) => base + headDim * blockTokens + place * headDim + d),
-    };
-  });
+  return Array.from({ length: layers * kvHeads }, (_, i) => ({ head: block * layers * kvHeads + i, place, d: 0 }));
 }
 
-/** The values with those of each slot copied, one after another. */
-function copied(shape: CacheShape, before: Values, from: Int32Array, to: Int32Array): Values {
-  const after = before.slice();
+/** The blocks with what they have of each slot copied, one after another. */
+function copied(shape: CacheShape, before: Uint8Array, from: Int32Array, to: Int32Array): Uint8Array {
+  const after = bytesToBlocks(shape, before);
+  const sides = [sideOf(after, "k"), sideOf(after, "v")];
   from.forEach((slot, i) => {
-    const target = placesOf(shape, to[i]!);
-    for (const [part, { keys, values }] of placesOf(shape, slot).entries()) {
-      for (const [d, at] of keys.entries()) after[target[part]!.keys[d]!] = after[at]!;
-      for (const [d, at] of values.entries()) after[target[part]!.values[d]!] = after[at]!;
+    const targets = placesOf(shape, to[i]!);
+    for (const [part, source] of placesOf(shape, slot).entries()) {
+      for (const side of sides) {
+        const [at, target] = [indicesOf(side, source), indicesOf(side, targets[part]!)];
+        for (const [n, index] of target.entries()) side.data[index] = side.data[at[n]!]!;
+      }
     }
   });
-  return after;
+  return blocksToBytes(after);
 }
 
-const shapes: fc.Arbitrary<CacheShape> = fc.record({
-  type: cacheTypes,
-  layers: fc.constantFrom(1, 2, 3),
-  kvHeads: fc.constantFrom(1, 2, 5),
-  headDim: headDims,
-});
+/** Where all stands that a token has of a head: its dimensions from `d` on and, in q8_0, the scales of their groups. */
+function indicesOf(side: KvSide, { head, place, d: first }: Place): number[] {
+  const indices: number[] = [];
+  for (let d = first; d < side.headDim; d++) {
+    const at = { head, place, d };
+    indices.push(elementAt(side, at));
+    if (side.type === "q8_0" && d % 32 === 0) indices.push(scaleAt(side, at), scaleAt(side, at) + 1);
+  }
+  return indices;
+}
+
+const shapes: fc.Arbitrary<CacheShape> = fc
+  .record({
+    types: cacheTypes,
+    layers: fc.constantFrom(1, 2, 3),
+    kvHeads: fc.constantFrom(1, 2, 5),
+    headDim: headDims,
+  })
+  .map(({ types, ...rest }) => ({ ...types, ...rest }));
 
 /** Blocks of a cache: mostly few, or so many that they are in two of the arena's groups of 32. */
 const blockCounts = fc.oneof(
@@ -137,7 +168,7 @@ describe("cacheRead and cacheWrite", () => {
 
           const some = Int32Array.from(shuffled(blocks, next).slice(0, 1 + (next() % blocks)));
           const size = before.length / blocks;
-          const fresh = before.slice(0, some.length * size).map(() => randomKv(shape.type, next));
+          const fresh = randomBlocks(shape, some.length, next);
           await cache.write(fresh, some);
           const after = before.slice();
           for (const [i, block] of some.entries()) after.set(fresh.subarray(i * size, (i + 1) * size), block * size);
@@ -150,7 +181,7 @@ describe("cacheRead and cacheWrite", () => {
   );
 
   test("a block may be read twice, and no block at all", async () => {
-    using cache = new Cache(openDevice(), { type: "f32", layers: 2, kvHeads: 1, headDim: 8 }, 2);
+    using cache = new Cache(openDevice(), { keys: "f32", values: "f32", layers: 2, kvHeads: 1, headDim: 8 }, 2);
     const all = await cache.fill(seeded(1));
     const half = all.length / 2;
     const twice = await cache.read(Int32Array.of(1, 1));
@@ -163,7 +194,7 @@ describe("cacheRead and cacheWrite", () => {
     await fc.assert(
       fc.asyncProperty(shapes, blockCounts, random, async (shape, blocks, next) => {
         const written = await writeAt(shape, blocks, { positions: iota(blocks * blockTokens), next });
-        expectSameBits(await written.cache.read(), inOrder(shape, written.layers));
+        expectSameBits(await written.cache.read(), blocksToBytes(inOrder(shape, written.layers)));
         written.cache[Symbol.dispose]();
       }),
       { numRuns: 20 },
@@ -171,7 +202,7 @@ describe("cacheRead and cacheWrite", () => {
   });
 
   test("refuse what does not fit", async () => {
-    using cache = new Cache(openDevice(), { type: "f16", layers: 1, kvHeads: 1, headDim: 8 }, 4);
+    using cache = new Cache(openDevice(), { keys: "f16", values: "f16", layers: 1, kvHeads: 1, headDim: 8 }, 4);
     const bytes = (blocks: number) => new Uint8Array(512 * blocks);
     for (const copy of [native.cacheRead, native.cacheWrite]) {
       const refused = (blocks: Int32Array, array: Uint8Array) =>
@@ -199,7 +230,7 @@ describe("cacheRead and cacheWrite", () => {
   });
 
   test("an array that is detached meanwhile is not written to", async () => {
-    using cache = new Cache(openDevice(), { type: "f16", layers: 1, kvHeads: 1, headDim: 8 }, 1);
+    using cache = new Cache(openDevice(), { keys: "f16", values: "f16", layers: 1, kvHeads: 1, headDim: 8 }, 1);
     const out = new Uint8Array(512);
     const reading = native.cacheRead(cache.handle, Int32Array.of(0), out);
     structuredClone(out, { transfer: [out.buffer as ArrayBuffer] });
@@ -270,7 +301,7 @@ describe("cacheMove", () => {
         const table = iota(tokens);
         await native.cacheMove(moved.cache.handle, table, table, -removed, options);
         const [actual, expected] = [await moved.cache.read(), await direct.cache.read()];
-        for (const slot of table) expectTurned(shape, slot, actual, expected);
+        expectTurned(bytesToBlocks(shape, actual), bytesToBlocks(shape, expected));
         moved.cache[Symbol.dispose]();
         direct.cache[Symbol.dispose]();
       }),
@@ -293,12 +324,16 @@ describe("cacheMove", () => {
         await native.cacheMove(cache.handle, from, to, 0, undefined);
         await native.cacheMove(cache.handle, to, to, 7, options);
         expectSameBits(moved, await cache.read());
-        const copies = copied(shape, before, from, to);
+        const copies = bytesToBlocks(shape, copied(shape, before, from, to));
+        // Dimensions of q8_0 have what turns with them in a group quantised again.
+        const still = shape.keys === "q8_0" ? 32 * Math.ceil(options.rotaryDim / 32) : options.rotaryDim;
+        const actual = bytesToBlocks(shape, moved);
         for (const slot of to) {
-          for (const { keys, values } of placesOf(shape, slot)) {
-            expectSameAt([...keys.slice(options.rotaryDim), ...values], moved, copies);
+          for (const place of placesOf(shape, slot)) {
+            expectSameAt(indicesOf(sideOf(copies, "k"), { ...place, d: still }), actual.k, copies.k);
           }
         }
+        expectSameBits(actual.v, copies.v);
       }),
       { numRuns: 20 },
     );
@@ -326,7 +361,7 @@ describe("cacheMove", () => {
   });
 
   test("refuses slots that are none, that come twice, or that were written before they are read", async () => {
-    using cache = new Cache(openDevice(), { type: "f32", layers: 1, kvHeads: 1, headDim: 8 }, 2);
+    using cache = new Cache(openDevice(), { keys: "f32", values: "f32", layers: 1, kvHeads: 1, headDim: 8 }, 2);
     const options = { heads: 0, rotaryDim: 8, halves: false, theta: 10_000, scale: 1 };
     const refused = (from: number[], to: number[], shift = 0, rope: unknown = undefined) =>
       expect(
@@ -359,27 +394,41 @@ describe("cacheMove", () => {
 });
 
 /** Fails unless both hold the same there. An expect for each would take most of the tests' time. */
-function expectSameAt(places: readonly number[], actual: Values, expected: Values): void {
+function expectSameAt(places: readonly number[], actual: KvLayer["k"], expected: KvLayer["k"]): void {
   const wrong = places.find((at) => !Object.is(actual[at], expected[at]));
   if (wrong !== undefined) expect.fail(`at ${wrong}: ${actual[wrong]}, not ${expected[wrong]}`);
 }
 
-/** Fails unless a slot's values are the same, and its keys to what rounding them twice costs. */
-function expectTurned(shape: CacheShape, slot: number, actual: Values, expected: Values): void {
-  const widen = shape.type === "f32" ? (x: number) => x : fromHalf;
-  for (const { keys, values } of placesOf(shape, slot)) {
-    expectSameAt(values, actual, expected);
-    // A turn adds two products, each no larger than the key. In f32 its angle's sine and cosine, and the three angles'
-    // difference, are as uncertain: 8 half units of 2^-24. In f16 it is the rounding before the turn and the one after.
-    const size = Math.hypot(...keys.map((at) => widen(expected[at]!)));
-    const unit = shape.type === "f32" ? 8 * 2 ** -24 : 2.5 * 2 ** -11;
-    for (const at of keys) {
-      const error = Math.abs(widen(actual[at]!) - widen(expected[at]!));
-      if (!(error <= unit * size + 2 ** -24)) {
-        expect.fail(`slot ${slot}, at ${at}: ${widen(actual[at]!)}, not ${widen(expected[at]!)}, of a key of ${size}`);
+/** Fails unless the values are the same, and the keys to what rounding them twice costs. */
+function expectTurned(actual: KvLayer, expected: KvLayer): void {
+  expectSameBits(actual.v, expected.v);
+  const [keys, wanted] = [sideOf(actual, "k"), sideOf(expected, "k")];
+  for (let head = 0; head < actual.blocks * actual.kvHeads; head++) {
+    for (let place = 0; place < blockTokens; place++) {
+      const read = (side: KvSide) => Array.from({ length: side.headDim }, (_, d) => widened(side, { head, place, d }));
+      const key = read(wanted);
+      const tolerance = turnTolerance(actual.keys, key);
+      for (const [d, x] of read(keys).entries()) {
+        if (Math.abs(x - key[d]!) <= tolerance) continue;
+        expect.fail(`head ${head}, place ${place}, dimension ${d}: ${x}, not ${key[d]} ± ${tolerance}`);
       }
     }
   }
+}
+
+/**
+ * What a key that was rounded, turned and rounded again may differ by from one rounded once.
+ *
+ * A turn adds two products, each no larger than the key. In f32 its angle's sine and cosine, and the three angles'
+ * difference, are as uncertain: 8 half units of 2^-24. In f16 it is the rounding before the turn and the one after.
+ *
+ * In q8_0 each rounding costs half a step, 1/254 of the key's largest. Before the turn that largest may be √2 times
+ * what it is after, and the errors of a pair add up to √2 times one of them: with the rounding after the turn, and that
+ * of the other key, 2 + 1 + 1 halves. Scales in f16, and a largest that is itself as uncertain, add 15 % at most.
+ */
+function turnTolerance(type: CacheType, key: readonly number[]): number {
+  if (type === "q8_0") return (2.3 / 127) * Math.max(...key.map(Math.abs));
+  return (type === "f32" ? 8 * 2 ** -24 : 2.5 * 2 ** -11) * Math.hypot(...key) + 2 ** -24;
 }
 
 /**
@@ -391,7 +440,7 @@ async function writeAt(
   blocks: number,
   { positions, next, turn }: { positions: Int32Array; next: Random; turn?: RopeOptions },
 ): Promise<{ cache: Cache; layers: KvLayer[] }> {
-  const { type, layers: count, kvHeads, headDim } = shape;
+  const { layers: count, kvHeads, headDim } = shape;
   const options = { ...(turn ?? { rotaryDim: headDim, halves: false, theta: 10_000, scale: 1 }), heads: kvHeads };
   const tokens = positions.length;
   const width = 3 * kvHeads * headDim;
@@ -425,7 +474,7 @@ async function writeAt(
   await native.programRun(program, cache.handle, batch, width, undefined);
   native.free(program);
 
-  const layers = Array.from({ length: count }, () => kvLayer({ type, blocks, kvHeads, headDim }, () => 0));
+  const layers = Array.from({ length: count }, () => kvLayer(asOneLayer({ ...shape, layers: 1 }, blocks), () => 0));
   const sequences = [{ length: tokens, past: 0, blocks: [...iota(blocks)] }];
   const { heads, rotaryDim, halves, theta, scale } = options;
   const pairing = halves ? "halves" : "adjacent";
@@ -435,21 +484,17 @@ async function writeAt(
   return { cache, layers };
 }
 
-/** Layers as cacheRead gives them. */
-function inOrder({ kvHeads, headDim }: CacheShape, layers: readonly KvLayer[]): Values {
-  const size = headDim * blockTokens;
-  const { blocks, k } = layers[0]!;
-  const values = new (k.constructor as new (length: number) => Values)(2 * k.length * layers.length);
-  let at = 0;
-  for (let block = 0; block < blocks; block++) {
-    for (const { k, v } of layers) {
-      for (let head = block * kvHeads; head < (block + 1) * kvHeads; head++) {
-        for (const part of [k, v]) {
-          values.set(part.subarray(head * size, (head + 1) * size), at);
-          at += size;
-        }
+/** Layers as the one that {@link bytesToBlocks} makes of a cache. */
+function inOrder(shape: CacheShape, layers: readonly KvLayer[]): KvLayer {
+  const { blocks } = layers[0]!;
+  const together = kvLayer(asOneLayer(shape, blocks), () => 0);
+  for (const [l, layer] of layers.entries()) {
+    for (const name of ["k", "v"] as const) {
+      const size = layer[name].length / blocks;
+      for (let block = 0; block < blocks; block++) {
+        together[name].set(layer[name].subarray(block * size, (block + 1) * size), (block * layers.length + l) * size);
       }
     }
   }
-  return values;
+  return together;
 }

@@ -13,6 +13,7 @@ import { loadSession, type SessionTarget, saveSession } from "../lib/session.js"
 import { tinyModel } from "../lib/tiny.js";
 import { expectSameBits } from "./support/compare.js";
 import { type TemporaryFolder, temporaryFolder } from "./support/gguf-writer.js";
+import { blocksToBytes, bytesToBlocks, cacheTypes, elementAt, headDims, setScale, sideOf } from "./support/kv.js";
 
 /** Where the fields stand; the format is drawn in lib/session.ts. */
 const at = {
@@ -27,7 +28,7 @@ const at = {
   tokens: 112,
 };
 
-const shape: CacheShape = { type: "f16", layers: 2, kvHeads: 2, headDim: 8 };
+const shape: CacheShape = { keys: "f16", values: "f16", layers: 2, kvHeads: 2, headDim: 8 };
 const size = blockBytes(shape);
 const fingerprint = createHash("sha256").update("a model").digest();
 const target: SessionTarget = { shape, fingerprint, vocab: 300, contextLength: 64 };
@@ -65,6 +66,22 @@ class Blocks {
       this.block(block).set(bytes.subarray(i * this.#size, (i + 1) * this.#size));
     });
   };
+}
+
+/** A block with the places from `first` on, if there are such, zero. */
+function cleared(shape: CacheShape, block: Uint8Array, first: number): Uint8Array {
+  const layer = bytesToBlocks(shape, block);
+  for (const side of [sideOf(layer, "k"), sideOf(layer, "v")]) {
+    for (let head = 0; head < shape.layers * shape.kvHeads; head++) {
+      for (let place = first; place < blockTokens; place++) {
+        for (let d = 0; d < shape.headDim; d++) {
+          side.data[elementAt(side, { head, place, d })] = 0;
+          if (side.type === "q8_0") setScale(side, { head, place, d }, 0);
+        }
+      }
+    }
+  }
+  return blocksToBytes(layer);
 }
 
 const tokens = Int32Array.from({ length: 40 }, (_, i) => (i * 37) % 300);
@@ -119,13 +136,30 @@ describe("a saved session", () => {
     expect(await readdir(folder.path)).toEqual(["session"]);
     const { tokens: back, into } = await restored(path);
     expectSameBits(back, tokens);
-    for (const [from, to] of [
-      [5, 1],
-      [2, 4],
-      [7, 3],
-    ] as const) {
-      expect(into.block(to).equals(blocks.block(from))).toBe(true);
-    }
+    expectSameBits(into.block(1), blocks.block(5));
+    expectSameBits(into.block(4), blocks.block(2));
+    expectSameBits(into.block(3), cleared(shape, blocks.block(7), 40 % blockTokens));
+  });
+
+  test("has nothing of what the last block holds behind the last token, and all before it, of any types", async () => {
+    await using folder = await temporaryFolder();
+    const path = join(folder.path, "session");
+    await fc.assert(
+      fc.asyncProperty(cacheTypes, headDims, fc.integer({ min: 1, max: 33 }), async (types, headDim, count) => {
+        const own: CacheShape = { ...types, layers: 2, kvHeads: 3, headDim };
+        const of = blockBytes(own);
+        const [from, to] = [new Blocks(3, { of }), new Blocks(3, { of, seed: 2 })];
+        const session = { shape: own, fingerprint, tokens: tokens.slice(0, count), blocks: [2, 0, 1], read: from.read };
+        await saveSession(path, session);
+        const { restore } = await loadSession(path, { ...target, shape: own });
+        await restore([0, 1, 2], to.write);
+        const used = [2, 0, 1].slice(0, Math.ceil(count / blockTokens));
+        for (const [i, block] of used.entries()) {
+          expectSameBits(to.block(i), cleared(own, from.block(block), count - i * blockTokens));
+        }
+      }),
+      { numRuns: 50 },
+    );
   });
 
   test.each([0, 1, 16, 17])("of %i tokens has as many blocks as they need", async (count) => {
@@ -151,7 +185,7 @@ describe("a saved session", () => {
 
   test("is read and written in pieces of 4 MiB", async () => {
     await using folder = await temporaryFolder();
-    const large: CacheShape = { type: "f32", layers: 4, kvHeads: 8, headDim: 64 };
+    const large: CacheShape = { keys: "f32", values: "f32", layers: 4, kvHeads: 8, headDim: 64 };
     const of = blockBytes(large);
     const [count, each] = [20, (4 << 20) / of];
     const [from, to] = [new Blocks(count, { of }), new Blocks(count, { of, seed: 2 })];
@@ -164,22 +198,25 @@ describe("a saved session", () => {
     for (const { calls } of [from, to]) expect(calls.map(({ length }) => length)).toEqual([each, count - each]);
   });
 
-  test("continues a model's text with the bits that it would have had", async () => {
-    await using folder = await temporaryFolder();
-    using model = await loadModel(tinyModel, { contextLength: 128 });
-    const { pool } = model.runtime;
-    const prompt = Int32Array.from({ length: 21 }, (_, i) => 5 + 7 * i);
-    await forward(model, prompt, 0, [6, 1]);
-    const expected = await forward(model, Int32Array.of(42), prompt.length, [6, 1]);
+  test.each(["f16", { keys: "q8_0", values: "f32" }] as const)(
+    "continues a model's text with the bits that it would have had, in %j",
+    async (cache) => {
+      await using folder = await temporaryFolder();
+      using model = await loadModel(tinyModel, { contextLength: 128, cache });
+      const { pool } = model.runtime;
+      const prompt = Int32Array.from({ length: 21 }, (_, i) => 5 + 7 * i);
+      await forward(model, prompt, 0, [6, 1]);
+      const expected = await forward(model, Int32Array.of(42), prompt.length, [6, 1]);
 
-    const path = join(folder.path, "session");
-    const own = { shape: pool.shape, fingerprint };
-    const read = (blocks: Int32Array, into: Uint8Array) => native.cacheRead(pool.cache, blocks, into);
-    await saveSession(path, { ...own, tokens: prompt, blocks: [6, 1], read });
-    const session = await loadSession(path, { ...own, vocab: model.config.vocab, contextLength: 128 });
-    await session.restore([3, 5], (blocks, bytes) => native.cacheWrite(pool.cache, blocks, bytes));
-    expectSameBits(await forward(model, Int32Array.of(42), session.tokens.length, [3, 5]), expected);
-  });
+      const path = join(folder.path, "session");
+      const own = { shape: pool.shape, fingerprint };
+      const read = (blocks: Int32Array, into: Uint8Array) => native.cacheRead(pool.cache, blocks, into);
+      await saveSession(path, { ...own, tokens: prompt, blocks: [6, 1], read });
+      const session = await loadSession(path, { ...own, vocab: model.config.vocab, contextLength: 128 });
+      await session.restore([3, 5], (blocks, bytes) => native.cacheWrite(pool.cache, blocks, bytes));
+      expectSameBits(await forward(model, Int32Array.of(42), session.tokens.length, [3, 5]), expected);
+    },
+  );
 });
 
 /** The logits after tokens that follow `past` others in the blocks. */

@@ -85,20 +85,21 @@ template <class Byte, class Copy>
 void CpuBackend::each_head(const KvCache& cache, std::span<const std::int32_t> blocks, Byte* data,
                            const Copy& copy) const {
   const std::size_t layers = cache.shape.layers, heads = cache.shape.kv_heads;
-  const std::size_t bytes = kv_head_bytes(cache.shape.type, cache.shape.head_dim);
+  const std::size_t k_bytes = kv_head_bytes(cache.shape.key_type, cache.shape.head_dim);
+  const std::size_t v_bytes = kv_head_bytes(cache.shape.value_type, cache.shape.head_dim);
   const auto copy_layers = [&](std::size_t begin, std::size_t end) {
     for (std::size_t unit = begin; unit < end; ++unit) {
       const KvLayer layer = cache.layer(unit % layers);
       const auto block = static_cast<std::size_t>(blocks[unit / layers]);
       for (std::size_t head = 0; head < heads; ++head) {
-        Byte* place = data + (unit * heads + head) * 2 * bytes;
-        copy(layer.k_head(block, head), bytes, place);
-        copy(layer.v_head(block, head), bytes, place + bytes);
+        Byte* place = data + (unit * heads + head) * (k_bytes + v_bytes);
+        copy(layer.k_head(block, head), k_bytes, place);
+        copy(layer.v_head(block, head), v_bytes, place + k_bytes);
       }
     }
   };
   // As a run of the pool it takes its turn with the programs.
-  Pool::instance().parallel_for(blocks.size() * layers, grain(4 * heads * bytes), threads_, copy_layers);
+  Pool::instance().parallel_for(blocks.size() * layers, grain(2 * heads * (k_bytes + v_bytes)), threads_, copy_layers);
 }
 
 void CpuBackend::read_blocks(const Cache& cache, std::span<const std::int32_t> blocks, std::uint8_t* out) {
@@ -112,7 +113,7 @@ void CpuBackend::write_blocks(Cache& cache, std::span<const std::int32_t> blocks
 }
 
 void CpuBackend::move_slots(Cache& cache, const CacheMove& move) {
-  const auto& [type, layers, kv_heads, head_dim] = cache.shape;
+  const std::size_t layers = cache.shape.layers, kv_heads = cache.shape.kv_heads;
   std::vector<KvLayer> arenas;
   for (std::size_t i = 0; i < layers; ++i) arenas.push_back(static_cast<const KvCache&>(cache).layer(i));
   const std::vector<KvRun> runs = kv_runs(move.from, move.to);
@@ -128,7 +129,7 @@ void CpuBackend::move_slots(Cache& cache, const CacheMove& move) {
     operands.sine = sine.data();
   }
   // A run reads and writes the lines of a block's keys and values, whole or in part.
-  run_kernel(kernels_.kv_move, operands, layers * kv_heads, 4 * runs.size() * kv_head_bytes(type, head_dim));
+  run_kernel(kernels_.kv_move, operands, layers * kv_heads, 2 * runs.size() * arenas[0].head_bytes());
 }
 
 void CpuBackend::measure_limit(cria_limit limit, std::span<double> rates) {

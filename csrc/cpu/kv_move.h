@@ -3,7 +3,8 @@
 //
 // RoPE turns pair i of a key at position p by p * f_i (rope.h), so a turn by s * f_i more makes it the key at p + s:
 // rotations of a plane add up (Su et al. 2021, eq. 34). All keys turn by the same s, so the table has one row. Turned,
-// a key is rounded to the cache's type a second time; values, and keys that are not turned, are copied.
+// a key is rounded to the cache's type a second time, in q8_0 quantised in those groups of 32 dimensions of which one
+// turns; values, what does not turn of keys, and keys that are not turned are copied, as they are stored.
 //
 // Slots are taken in runs that stay in one block on either side, so that a row of K is moved at once:
 //
@@ -11,6 +12,8 @@
 //                           d0  a b c d e f g h i j k l . . . .      to place 0
 //                           ...
 //     V of a head's block   twelve rows, one after another, on either side
+//
+// The scales of q8_0, in K and in V, are rows as those of K.
 //
 // Keys and values of a run are read before its own are written; runs follow one another in the order of the moves.
 //

@@ -1,7 +1,8 @@
 import fc from "fast-check";
 
 import type { CacheType, KernelSequence, KvLayer } from "../../lib/kernels.js";
-import { blockTokens } from "../../lib/kv-pool.js";
+import { blockBytes, blockTokens } from "../../lib/kv-pool.js";
+import type { CacheShape } from "../../lib/native.js";
 import { type Random, randomHalf } from "./arbitraries.js";
 import { fromHalf } from "./half.js";
 
@@ -121,6 +122,35 @@ function read(cache: KvLayer, name: "k" | "v", { blocks }: KernelSequence, token
   const side = sideOf(cache, name);
   const at = { head: blocks[Math.floor(token / blockTokens)]! * cache.kvHeads + head, place: token % blockTokens };
   return Array.from({ length: cache.headDim }, (_, d) => widened(side, { ...at, d }));
+}
+
+/** The blocks of a cache as one layer: block b of layer l is its block b * layers + l. */
+export const asOneLayer = ({ layers, ...shape }: CacheShape, blocks: number): Omit<KvLayer, "k" | "v"> => ({
+  ...shape,
+  blocks: blocks * layers,
+});
+
+/** Blocks as cacheRead gives them, from such a layer: in the order of blocks and heads the K of each, then its V. */
+export function blocksToBytes({ k, v, blocks, kvHeads }: KvLayer): Uint8Array {
+  const sides = [k, v].map((array) => new Uint8Array(array.buffer, array.byteOffset, array.byteLength));
+  const heads = blocks * kvHeads;
+  const parts = Array.from({ length: heads }, (_, head) =>
+    sides.map((bytes) => bytes.subarray((head * bytes.length) / heads, ((head + 1) * bytes.length) / heads)),
+  );
+  return Uint8Array.from(Buffer.concat(parts.flat()));
+}
+
+/** The inverse of {@link blocksToBytes}. */
+export function bytesToBlocks(shape: CacheShape, bytes: Uint8Array): KvLayer {
+  const layer = kvLayer(asOneLayer(shape, bytes.length / blockBytes(shape)), () => 0);
+  const heads = layer.blocks * layer.kvHeads;
+  const [k, v] = [layer.k, layer.v].map(({ buffer }) => new Uint8Array(buffer)) as [Uint8Array, Uint8Array];
+  const [kSize, vSize] = [k.length / heads, v.length / heads];
+  for (let head = 0, at = 0; head < heads; head++, at += kSize + vSize) {
+    k.set(bytes.subarray(at, at + kSize), head * kSize);
+    v.set(bytes.subarray(at + kSize, at + kSize + vSize), head * vSize);
+  }
+  return layer;
 }
 
 /** Gives sequences block tables of their own, in random order; `spare` blocks of the cache stay in no table. */
