@@ -12,13 +12,19 @@ async function load(options: ModelOptions = {}): Promise<Model> {
   return model;
 }
 
-const file = () => join(temporaryFolder(), "sequence.cria");
+/** A name for a file, in a folder that goes with the test. */
+async function newFile(): Promise<string> {
+  const folder = await temporaryFolder();
+  onTestFinished(() => folder[Symbol.asyncDispose]());
+  return join(folder.path, "sequence.cria");
+}
+
 const counting = (count: number) => Int32Array.from({ length: count }, (_, i) => 3 + i);
 const allFree = ({ runtime: { pool } }: Model) => pool.freeBlocks === pool.blocks;
 
 describe("a saved sequence", () => {
   test.each(["f32", "f16", "q8_0"] as const)("goes on as the one that was saved (%s)", async (cache) => {
-    const path = file();
+    const path = await newFile();
     const first = await load({ cache });
     using sequence = first.sequence();
     await sequence.forward(counting(45), "last");
@@ -34,7 +40,7 @@ describe("a saved sequence", () => {
 
   test("that had given its blocks away is read again first", async () => {
     const model = await load({ contextLength: 64, preempt: true });
-    const path = file();
+    const path = await newFile();
     using sequence = model.sequence();
     await sequence.forward(counting(40), "last");
     using other = model.sequence();
@@ -47,7 +53,7 @@ describe("a saved sequence", () => {
   });
 
   test("that half remembers what was removed still does", async () => {
-    const path = file();
+    const path = await newFile();
     const model = await load();
     using sequence = model.sequence();
     await sequence.forward(counting(50), "last");
@@ -59,7 +65,7 @@ describe("a saved sequence", () => {
   });
 
   test("is not found by others that begin alike, for it may be forged", async () => {
-    const path = file();
+    const path = await newFile();
     const first = await load();
     using sequence = first.sequence();
     await sequence.forward(counting(45), "last");
@@ -73,7 +79,7 @@ describe("a saved sequence", () => {
   });
 
   test("that is damaged, cut or of another cache is refused, and leaves nothing behind", async () => {
-    const path = file();
+    const path = await newFile();
     const model = await load();
     const sequence = model.sequence();
     await sequence.forward(counting(45), "last");
@@ -96,7 +102,7 @@ describe("a saved sequence", () => {
   });
 
   test("needs room, and a sequence that is not reading", async () => {
-    const path = file();
+    const path = await newFile();
     const model = await load();
     using sequence = model.sequence();
     const reading = sequence.forward(counting(45), "last");
