@@ -33,10 +33,17 @@ async function peak(device: Device, limit: LimitKind): Promise<number | null> {
   }
 }
 
-/** The better of two measurements, limit by limit: another's work on the machine only ever lowers them. */
+/**
+ * The better of two measurements, limit by limit: another's work on the machine only ever lowers them, and what one
+ * instruction set's run lacks another's may have.
+ */
 export function betterOf(a: Limits, b: Limits): Limits {
-  const better = (name: keyof Limits) => (a[name] === null || b[name] === null ? null : Math.max(a[name], b[name]));
-  return Object.fromEntries(Object.keys(a).map((name) => [name, better(name as keyof Limits)])) as unknown as Limits;
+  const names = Object.keys(a) as (keyof Limits)[];
+  return Object.fromEntries(names.map((name) => [name, better(a[name], b[name])])) as unknown as Limits;
+}
+
+function better(one: number | null, other: number | null): number | null {
+  return one === null ? other : other === null ? one : Math.max(one, other);
 }
 
 /** The limits of a run in which memory was read at these rates too, in GB/s. */

@@ -18,7 +18,7 @@ describe("mergeReports", () => {
     };
     const merged = mergeReports([first, second]);
     expect(merged.results).toEqual([one, second.results[0]]);
-    expect(merged.limits).toEqual({ ...sample.limits, readGBs: 40, dpbusdGops: null });
+    expect(merged.limits).toEqual({ ...sample.limits, readGBs: 40 });
     expect(merged).toMatchObject({ command: "first\nsecond", commit: sample.commit, date: second.date });
     expect(merged.ratios).toEqual(sample.ratios);
   });
