@@ -7,8 +7,22 @@ export function reportText(report: Report): string {
   return (
     machineText(report) +
     textOf(results.map((result) => [result.name, resultText(result)])) +
-    textOf(ratios.map(({ name, peer, value }) => [name, `${value.toFixed(2)} × that of ${peer}`]))
+    textOf(ratios.map(({ name, peer, value }) => [name, `${value.toFixed(2)} × that of ${peer}`])) +
+    modelsText(results) +
+    disturbedText(results)
   );
+}
+
+/** Past this spread a run says more of what else the machine did than of what is measured. */
+const mostSpread = 0.2;
+
+function disturbedText(results: readonly Result[]): string {
+  // Single calls of microseconds spread by themselves: by the clock, the caches and the garbage collector.
+  const spreads = results.filter(({ unit }) => unit !== "µs").map(({ spread }) => spread);
+  const most = Math.max(0, ...spreads);
+  if (most <= mostSpread) return "";
+  const advice = "run again on an idle machine before trusting medians, shares or ratios";
+  return textOf([["disturbed:", `samples spread by up to ${percent(most)}; ${advice}`]]);
 }
 
 /** The machine, and what it can do at most. */
@@ -28,7 +42,8 @@ const textOf = (lines: readonly [string, string][]) =>
 function resultText({ by, value, unit, share, spread, samples, isa, threads, at = {} }: Result): string {
   const judged = share === null ? "" : `  ${percent(share)} of the limit`;
   const where = [by, isa, `${threads} threads`, ...Object.entries(at).map(([name, held]) => `${name} ${held}`)];
-  return `${value.toFixed(value < 100 ? 2 : 0)} ${unit}${judged}  ± ${percent(spread / 2)} of ${samples}  (${where.join(", ")})`;
+  const noise = samples === 1 ? "" : `  ± ${percent(spread / 2)}, ${samples} rounds`;
+  return `${value.toFixed(value < 100 ? 2 : 0)} ${unit}${judged}${noise}  (${where.join(", ")})`;
 }
 
 /** A line for each op, in the manner of BLIS: what it was, how fast, and whether it was right. */
@@ -53,10 +68,10 @@ const opLine = (cell: (column: (typeof opColumns)[number]) => string) =>
 export const opTitles = (): string => opLine(({ title }) => title);
 export const opText = (result: Result): string => opLine(({ of }) => of(result));
 
-/** How each op's figure follows from its time. */
+/** How each figure follows from its time: once for all shapes and tokens of an op. */
 export function modelsText(results: readonly Result[]): string {
-  const models = new Map(results.map(({ name, model = "" }) => [name.split("/")[0]!, model]));
-  return textOf([...models]);
+  const told = results.filter((result) => result.model !== undefined);
+  return textOf([...new Map(told.map(({ name, model }) => [name.replace(/\/[^/]+\/\d+$/, ""), model!]))]);
 }
 
 const percent = (part: number) => `${(100 * part).toFixed(0)} %`;
