@@ -19,6 +19,7 @@ export interface Loaded {
   /** Of ggml's CPU builds, the one that it chose: "haswell", "zen4". */
   variant: string;
   seconds: number;
+  /** That loading took. */
   residentBytes: number;
 }
 
@@ -64,6 +65,7 @@ async function load({ module, model: modelPath, threads, cache, ...work }: LoadR
   // Its prebuilt program or none, and as many threads as it is told, whatever it finds that the machine has.
   const llama = await getLlama({ build: "never", skipDownload: true, gpu: false, maxThreads: 0, logLevel: "error" });
   const started = performance.now();
+  const residentBefore = process.memoryUsage.rss();
   const model = await llama.loadModel({ modelPath, gpuLayers: 0, ignoreMemorySafetyChecks: true });
   const contextSize = Math.max(prompt, past + gen) + spareTokens;
   const types = {
@@ -72,7 +74,7 @@ async function load({ module, model: modelPath, threads, cache, ...work }: LoadR
   };
   const context = await model.createContext({ contextSize, threads, ignoreMemorySafetyChecks: true, ...types });
   const seconds = (performance.now() - started) / 1e3;
-  const residentBytes = process.memoryUsage.rss();
+  const residentBytes = process.memoryUsage.rss() - residentBefore;
   const sequence = context.getSequence();
   const stopwatch = new Stopwatch(context);
   round = () => measure(sequence, stopwatch, work);
