@@ -46,14 +46,18 @@ const options = {
   "write-gguf": { value: "FILE", help: "write the random weights as a GGUF file, and measure that" },
   compare: { value: "OLD.json", help: "say what got faster or slower since the report that --json wrote there" },
   report: { value: "FILE", help: "draw the report as an HTML page of its own" },
-  from: { value: "OLD.json,…", help: "measure nothing: draw, or join, the reports that --json wrote there" },
+  from: { value: "OLD.json,…", help: "measure nothing: draw, join or compare the reports that --json wrote there" },
   ...runningOptions,
   threads: {
     ...runningOptions.threads,
     help: `${runningOptions.threads.help}; with --ops several, 1 and those by default`,
   },
   isa: { ...runningOptions.isa, help: `${runningOptions.isa.help}; with --ops several, all but scalar by default` },
-  json: { value: "FILE|-", alone: "-", help: "write JSON to a file, or instead of the report to the standard output" },
+  json: {
+    value: "FILE|-",
+    alone: "-",
+    help: "write JSON to a file, or instead of the report to the standard output; npm run --silent keeps it alone",
+  },
 } as const;
 
 type Option = keyof typeof options;
@@ -163,8 +167,9 @@ async function workOf(args: BenchArguments, io: Io): Promise<Work> {
 
 /** Reads the reports at once. */
 async function readEach(from: string, args: BenchArguments): Promise<Work> {
-  if (args.text("report") === undefined && args.text("json") === undefined) {
-    throw new UsageError("--from: must be given with --report or --json, which say what to write");
+  const uses = ["report", "json", "compare"] as const;
+  if (uses.every((option) => args.text(option) === undefined)) {
+    throw new UsageError("--from: must be given with --report, --json or --compare, which say what to do with them");
   }
   const [first, ...others] = await Promise.all(from.split(",").map(readReport));
   const report = mergeReports([first!, ...others]);
