@@ -4,6 +4,7 @@ import { figure, fixed, gigabytes, isNumber } from "./format.js";
 import { type Markup, markup, Markup as Raw } from "./markup.js";
 import { overBatch, overContext } from "./rates.js";
 import { rooflines } from "./roofline.js";
+import { inRuns } from "./runs.js";
 import { shareBars } from "./shares.js";
 import { style } from "./style.js";
 import { allResults, besidePeers, wholeModels } from "./tables.js";
@@ -13,6 +14,10 @@ const policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
 
 export function writePage(report: Report): string {
   const title = `cria on ${report.machine.processor}`;
+  const sections = parts.flatMap(({ title, body }) => {
+    const drawn = body(report);
+    return drawn === undefined ? [] : [{ title, drawn }];
+  });
   return markup`<!doctype html>
 <html lang="en">
 <head>
@@ -27,10 +32,10 @@ export function writePage(report: Report): string {
 <body>
 ${header(report)}
 <main>
-<nav aria-label="Contents">${parts.map(({ title }) => markup`<a href="#${idOf(title)}">${title}</a>`)}</nav>
-${parts.map(
-  ({ title, body }) => markup`<section aria-labelledby="${idOf(title)}"><h2 id="${idOf(title)}">${title}</h2>
-${body(report)}</section>
+<nav aria-label="Contents">${sections.map(({ title }) => markup`<a href="#${idOf(title)}">${title}</a>`)}</nav>
+${sections.map(
+  ({ title, drawn }) => markup`<section aria-labelledby="${idOf(title)}"><h2 id="${idOf(title)}">${title}</h2>
+${drawn}</section>
 `,
 )}</main>
 </body>
@@ -38,19 +43,21 @@ ${body(report)}</section>
 `.text;
 }
 
-const parts: readonly { title: string; body: (report: Report) => Markup }[] = [
+/** Sections, each left out of a report that has nothing for it. */
+const parts: readonly { title: string; body: (report: Report) => Markup | undefined }[] = [
   { title: "Whole models", body: ({ results }) => wholeModels(results) },
   { title: "Beside the peers", body: besidePeers },
   { title: "Rooflines", body: ({ results, limits }) => rooflines(results, limits) },
   { title: "Tokens per second over the batch", body: ({ results }) => overBatch(results) },
   { title: "Tokens per second over the context", body: ({ results }) => overContext(results) },
-  { title: "Share of the limit, op by op", body: ({ results }) => shareBars(results) },
+  { title: "Share of the limit, op by op", body: shareBars },
   { title: "All results", body: allResults },
 ];
 
 const idOf = (title: string) => title.toLowerCase().replace(/[^a-z]+/g, "-");
 
-function header({ date, commit, command, machine, limits }: Report): Markup {
+function header(report: Report): Markup {
+  const { date, commit, command, machine, limits } = report;
   const facts: [string, Markup | string][] = [
     ["cores", fixed(machine.cores, 0)],
     ["memory", gigabytes(machine.memoryBytes)],
@@ -59,7 +66,7 @@ function header({ date, commit, command, machine, limits }: Report): Markup {
     ["date", markup`<time datetime="${date}">${readable(date)}</time>`],
   ];
   const codes = [
-    ["commit", commit ?? "not known"],
+    ["commit", commit?.replace(longHash, "$1") ?? "not known"],
     ["command", command],
   ];
   return markup`<header>
@@ -80,9 +87,12 @@ function header({ date, commit, command, machine, limits }: Report): Markup {
     ]) => markup`<div><dt>${name}</dt><dd>${isNumber(value) ? markup`${figure(value)} <span class="unit">${unit}</span>` : markup`<span class="unit">not there</span>`}</dd></div>
 `,
   )}</dl>
-<p>What this machine did at best in the same run: its memory, and its arithmetic by instruction.</p>
+<p>What this machine did at best ${inRuns(report)}: its memory, and its arithmetic by instruction.</p>
 </header>`;
 }
+
+/** Of a commit: its first 12 digits tell it from any other, and fit a phone. */
+const longHash = /\b([0-9a-f]{12})[0-9a-f]{28}\b/g;
 
 function limitsOf(limits: Limits): [string, number | null, string][] {
   return [

@@ -6,16 +6,13 @@ import { type LinePlot, linePlot, type Series } from "./lines.js";
 import { type Markup, markup } from "./markup.js";
 import { commonOf, grouped, isasOf, type OpResult, onMostThreads, opResults, placeOf, without } from "./names.js";
 
-export function overBatch(results: readonly Result[]): Markup {
+export function overBatch(results: readonly Result[]): Markup | undefined {
   const plots = [
     ...productPlots(results),
     measured(results, "prefill", "prompt", "Prompts, whole models", "tokens of the prompt"),
     measured(results, "decode", "sequences", "Decoding together, whole models", "sequences"),
   ].filter((plot) => plot !== undefined);
-  if (plots.length === 0) {
-    return markup`<p class="none">No lines over the batch: neither a layer's products nor a whole model were measured at two
-numbers of tokens or sequences.</p>`;
-  }
+  if (plots.length === 0) return undefined;
   const products = plots.some(({ caption }) => caption.endsWith(productsOnly));
   return markup`${
     products &&
@@ -24,12 +21,9 @@ take together. Attention and what is smaller come on top of it in a whole model.
   }<div class="plots">${plots.map(linePlot)}</div>`;
 }
 
-export function overContext(results: readonly Result[]): Markup {
+export function overContext(results: readonly Result[]): Markup | undefined {
   const plot = measured(results, "decode", "context", "Decoding, whole models", "tokens of context");
-  if (!plot) {
-    return markup`<p class="none">No lines over the context: decoding was not measured at two lengths of it.</p>`;
-  }
-  return markup`<div class="plots">${linePlot(plot)}</div>`;
+  return plot && markup`<div class="plots">${linePlot(plot)}</div>`;
 }
 
 /** Results of one name, as lines over what varies among them; undefined where nothing does. */

@@ -23,17 +23,15 @@ interface OpPoint extends OpResult {
 /** Those with a colour of their own; the small kernels share the next. */
 const kinds = ["matmul_q4", "matmul_q8", "matmul_f", "attention"];
 
-export function rooflines(results: readonly Result[], limits: Limits): Markup {
+export function rooflines(results: readonly Result[], limits: Limits): Markup | undefined {
   const ops = onMostThreads(opResults(results));
   const points = ops.flatMap((result) => opPoint(result) ?? []);
-  if (points.length === 0) {
-    return markup`<p class="none">No roofline: no result counts both the bytes and the operations of its op.</p>`;
-  }
+  if (points.length === 0) return undefined;
   const missing = ops.length - points.length;
   return markup`<p>What each kernel reaches, against the operations that it has for each byte it must move. Under the slope
 the memory bounds it, under a level line the arithmetic of that instruction. A point is an op at one shape and number of
-tokens, on ${plural(mostThreads(ops), "thread")}; the small numbers are the tokens of a product. What lies over the slope came from a
-cache.${missing > 0 && ` ${plural(missing, "result")} of ops that only move bytes ${missing === 1 ? "has" : "have"} no place here.`}</p>
+tokens, on ${plural(mostThreads(ops), "thread")}; the small numbers are the tokens of a product. What lies over the slope is of
+rows that a cache held, or of memory that was faster than in any plain read.${missing > 0 && ` ${plural(missing, "result")} of ops that only move bytes ${missing === 1 ? "has" : "have"} no place here.`}</p>
 <div class="plots">${isasOf(points).map((isa) => panel(isa, ofIsa(points, isa), limits))}</div>`;
 }
 

@@ -1,9 +1,10 @@
 /** Bars of the share that each kernel reaches of its limit. */
-import type { Result } from "../schema.js";
+import type { Report } from "../schema.js";
 import { isNumber, percent, plural } from "./format.js";
 import { type Markup, markup } from "./markup.js";
 import { grouped, isasOf, mostThreads, type OpResult, onMostThreads, opResults, shapeOf } from "./names.js";
 import { image, round } from "./plot.js";
+import { inRuns } from "./runs.js";
 
 /** Of one shape's picture, in pixels, more or less: what a phone shows without scrolling. */
 const width = 288;
@@ -19,11 +20,12 @@ const row = full * highest + fontSize + 10;
 
 type Shared = OpResult & { share: number };
 
-export function shareBars(results: readonly Result[]): Markup {
-  const ops = onMostThreads(opResults(results)).filter((result): result is Shared => isNumber(result.share));
-  if (ops.length === 0) return markup`<p class="none">No shares: no op was measured against a limit.</p>`;
-  return markup`<p>Percent of what the machine allows, measured in the same run, on ${plural(mostThreads(ops), "thread")}. A full
-column is the limit; what goes beyond came from a cache. Under the columns, the tokens in the batch.</p>
+export function shareBars(report: Report): Markup | undefined {
+  const ops = onMostThreads(opResults(report.results)).filter((result): result is Shared => isNumber(result.share));
+  if (ops.length === 0) return undefined;
+  return markup`<p>Percent of what the machine allows, measured ${inRuns(report)}, on ${plural(mostThreads(ops), "thread")}. A full
+column is the limit. What goes beyond is of rows that a cache held, or of memory that was faster than in the plain reads
+just before and after. Under the columns, the tokens in the batch.</p>
 ${[...grouped(ops, ({ op }) => op)].map(
   ([op, group]) => markup`<section class="shares"><h3>${op}</h3>
 <div class="cells">${[...grouped(group, shapeOf)].map(([shape, cell]) => drawn(op, shape, cell))}</div></section>

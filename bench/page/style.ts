@@ -81,6 +81,7 @@ a { color: var(--k0); text-underline-offset: 3px; }
 main { padding-bottom: 48px; }
 @media (max-width: 639px) {
   tbody th[scope="row"] { max-width: 8.5rem; }
+  .meter { grid-template-columns: 3em 48px; gap: 6px; }
 }
 @media (min-width: 640px) {
   header, main { padding-left: 32px; padding-right: 32px; }

@@ -42,9 +42,9 @@ ${rows.map(
 }
 
 /** Prompts, texts and loading, cria's and the peers'. */
-export function wholeModels(results: readonly Result[]): Markup {
+export function wholeModels(results: readonly Result[]): Markup | undefined {
   const rows = wholeResults(results);
-  if (rows.length === 0) return markup`<p class="none">No whole model was measured in this run.</p>`;
+  if (rows.length === 0) return undefined;
   const columns: Column<Result>[] = [
     { name: "by", head: true, cell: ({ by, isa }) => `${by}, ${isa}` },
     { name: "median", number: true, cell: ({ value }) => figure(value) },
@@ -95,8 +95,8 @@ function meter(value: number, most: number, text: string): Markup {
   return markup`<span class="meter"><span class="number">${text}</span><svg viewBox="0 0 ${width} 10" aria-hidden="true"><rect class="rest" width="${width}" height="10"/><rect class="bar" width="${at(value)}" height="10"/><path d="M${at(1)} 0v10"/></svg></span>`;
 }
 
-export function besidePeers({ ratios = [], results }: Report): Markup {
-  if (ratios.length === 0) return markup`<p class="none">No peer was measured in this run.</p>`;
+export function besidePeers({ ratios = [], results }: Report): Markup | undefined {
+  if (ratios.length === 0) return undefined;
   const most = Math.max(1, ...ratios.map(({ value }) => value).filter(isNumber));
   const columns: Column<Ratio>[] = [
     { name: "", head: true, cell: ({ isa, peer }) => `${isa} over ${peer}` },
@@ -105,8 +105,8 @@ export function besidePeers({ ratios = [], results }: Report): Markup {
     { name: "peer", number: true, cell: (ratio) => figure(medianOf(results, ratio, isOf(ratio.peer))) },
     { name: "threads", number: true, cell: ({ threads }) => threads },
   ];
-  return markup`<p>Ratios of medians in tokens per second, both measured in turn in the same run. The tick in a bar is at 1,
-as fast as the peer.</p>
+  return markup`<p>Ratios of medians in tokens per second, the two of each measured in turn in one run. The tick in a bar is at
+1, as fast as the peer.</p>
 ${commonText(ratios)}${table("Beside the peers", columns, byPlace(ratios))}`;
 }
 
@@ -133,7 +133,7 @@ type Line = Result & { group: string; shape: string; tokens?: number };
 
 /** Every result of the report. */
 export function allResults({ results }: Report): Markup {
-  if (results.length === 0) return markup`<p class="none">Nothing was measured in this run.</p>`;
+  if (results.length === 0) return markup`<p>Nothing was measured.</p>`;
   const lines: Line[] = [
     ...wholeResults(results).map((result) => ({ ...result, group: result.name, shape: placeOf(result.at).join(", ") })),
     ...opResults(results).map((result) => ({ ...result, group: result.op, shape: shapeOf(result) })),

@@ -19,18 +19,26 @@ const count = (page: string, pattern: RegExp) => [...page.matchAll(pattern)].len
 describe("writePage", () => {
   it("says what was measured, where and how", () => {
     const text = textOf(writePage(report));
-    const { machine, commit } = report;
+    const { machine } = report;
     for (const said of [
       machine.processor,
       machine.system,
       machine.node,
-      commit!,
+      "d3ce0f1c0ffe+",
       "2026-03-14 09:26 UTC",
       "16.6\u202fGB",
     ]) {
       expect(text).toContain(said);
     }
     expect(text.replace(/\s+/g, " ")).toContain(report.command);
+    expect(text).not.toContain(report.commit);
+  });
+
+  it("speaks of several runs where reports were joined", () => {
+    expect(textOf(writePage(report))).toContain("at best in the same run:");
+    const joined = textOf(writePage({ ...report, command: "first\nsecond" }));
+    expect(joined).toContain("at best in these runs:");
+    expect(joined).not.toContain("the same run");
   });
 
   it("holds every result in the table", () => {
@@ -104,16 +112,18 @@ describe("writePage", () => {
     expect([...page.matchAll(/\shref="([^"]*)"/g)].filter(([, to]) => !/^(#|data:)/.test(to!))).toEqual([]);
   });
 
-  it("leaves out, with a sentence, what has no figures", () => {
+  it("leaves out the sections that have no figures, and the links to them", () => {
     const page = writePage({ ...report, results: [], ratios: [] });
-    expect(count(page, /<p class="none">/g)).toBe(7);
+    expect([...page.matchAll(/<a href="([^"]*)"/g)].map(([, to]) => to)).toEqual(["#all-results"]);
+    expect(count(page, /<section/g)).toBe(1);
+    expect(textOf(page)).toContain("Nothing was measured.");
     expect(page.match(/<svg|<table/)).toBe(null);
   });
 
   it("draws ops that do not count bytes and operations in the bars alone", () => {
     const results = report.results.map(({ bytes: _, operations: __, ...others }) => others);
     const page = writePage({ ...report, results });
-    expect(page).toContain("No roofline");
+    expect(page).not.toContain("Rooflines");
     expect(page).toMatch(/<figure class="share">/);
   });
 
