@@ -49,13 +49,27 @@ function opPoint(result: OpResult): OpPoint | undefined {
 }
 
 function panel(isa: string, points: readonly OpPoint[], limits: Limits): Markup {
-  const roofs = roofsOf(isa, limits);
+  const roofs = roofsOf(isa, { ...limits, fmaGflops: fmaGflopsOf(points, limits) });
   const roofTexts = [memoryText(limits.readGBs), ...roofs.map(roofText)].join(", ");
   const name = `Roofline of the ${isa} kernels: ${plural(points.length, "point")}, under ${roofTexts}. The table of all results has their figures.`;
   return markup`<figure class="roofline"><figcaption>${isa}</figcaption>${atEachSize((size) =>
     image(name, size, drawn(size, points, limits.readGBs, roofs)),
   )}</figure>`;
 }
+
+/**
+ * The peak of fma that an instruction set's kernels were held against, where any were: a report's own is that of the
+ * widest, and a narrower one's is half of it.
+ */
+function fmaGflopsOf(points: readonly OpPoint[], limits: Limits): number | null {
+  const peaks = points.flatMap(({ unit, limit, intensity }) =>
+    unit === "GFLOP/s" && isNumber(limit) && boundByArithmetic(limit, intensity, limits) ? [limit] : [],
+  );
+  return peaks.length > 0 ? Math.max(...peaks) : limits.fmaGflops;
+}
+
+/** By a limit that would need so little of the best bandwidth that memory, which on a shared machine halves, allowed more. */
+const boundByArithmetic = (limit: number, intensity: number, { readGBs }: Limits) => limit / intensity < readGBs / 4;
 
 function drawn(size: Size, points: readonly OpPoint[], readGBs: number, roofs: readonly Roof[]): Markup {
   const area = plotArea(size);

@@ -138,6 +138,26 @@ describe("writePage", () => {
     }
   });
 
+  it("draws each instruction set's own peak of fma, and the report's where no kernel was held against one", () => {
+    const results = report.results.map((result) =>
+      result.isa === "avx2" && result.unit === "GFLOP/s"
+        ? { ...result, limit: Math.min(result.limit!, 118.2) }
+        : result,
+    );
+    const roofs = (page: string) =>
+      [...page.matchAll(/Roofline of the (\w+) kernels:[^"]*fma ([\d.]+)/g)].map(([, isa, fma]) => [isa, fma]);
+    const each = (avx2: string) => [
+      ["avx2", avx2],
+      ["avx2", avx2],
+      ["avx512", "236"],
+      ["avx512", "236"],
+    ];
+    expect(roofs(writePage({ ...report, results }))).toEqual(each("118"));
+    // At one token it is memory that they were held against.
+    const few = results.filter(({ name }) => name.endsWith("/1"));
+    expect(roofs(writePage({ ...report, results: few }))).toEqual(each("236"));
+  });
+
   it("names all figures of a picture of bars for those who cannot see it", () => {
     const page = writePage(report);
     const shares = report.results.filter(({ name, isa }) => name.startsWith("matmul_q4/7b.down/") && isa === "avx512");
