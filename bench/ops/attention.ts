@@ -18,7 +18,8 @@ const contexts = [512, 2048, 8192];
 export const attentionOp: Op = {
   name: "attention",
   problems: (model, tokens) => [
-    ...tokens.map((count) => problem(model, "heads", 0, count)),
+    // A prompt of one token sees itself alone: there is nothing to attend to.
+    ...tokens.filter((count) => count > 1).map((count) => problem(model, "heads", 0, count)),
     ...(tokens.includes(1) ? contexts.map((context) => problem(model, `context${context}`, context, 1)) : []),
   ],
 };
@@ -26,7 +27,7 @@ export const attentionOp: Op = {
 /** Key and query pairs of `tokens` tokens after `context`: a token sees itself and all before it. */
 export const pairs = (context: number, tokens: number): number => tokens * context + (tokens * (tokens + 1)) / 2;
 
-/** Layers at most, for short contexts: of one token, whose blocks have room for 16, they take a quarter of a gigabyte. */
+/** Layers at most, for short contexts: of few tokens, whose blocks have room for 16, they take a quarter of a gigabyte. */
 const mostLayers = 1024;
 
 function problem(model: string, name: string, context: number, tokens: number): Problem {
