@@ -1,7 +1,7 @@
 import { type FileHandle, open, readFile } from "node:fs/promises";
 
-import { CriaFileError } from "../errors.js";
 import { unwritten } from "../files.js";
+import { unreadable } from "../weights/open.js";
 
 /** Where text goes: a process's stream, or a test's. */
 export interface Output {
@@ -68,8 +68,7 @@ export async function readText(path: string): Promise<string> {
   try {
     return await readFile(path, "utf8");
   } catch (cause) {
-    const problem = `cannot be read: ${(cause as Error).message}`;
-    throw new CriaFileError(path, undefined, problem, "ERR_CRIA_FILE", { cause });
+    throw unreadable(path, undefined, cause);
   }
 }
 

@@ -160,7 +160,10 @@ describe("what fails is exit code 1 and one line with the error's code", () => {
     [["generate", "/absent.gguf"], "ERR_CRIA_FILE"],
     [["inspect", "/absent.gguf"], "ERR_CRIA_FILE"],
     [["tokenize", "/absent.gguf", "--text", "a"], "ERR_CRIA_FILE"],
-    [["perplexity", tinyModel, "--file", "/absent.txt"], "ENOENT"],
+    [
+      ["perplexity", tinyModel, "--file", "/absent.txt"],
+      "/absent.txt: cannot be read: no such file or directory (ERR_CRIA_FILE)",
+    ],
     [["perplexity", tinyModel, "--file", "/dev/null"], "ERR_CRIA_ARGUMENT"],
     [["logits", tinyModel, "--tokens", "1", "--out", "/absent/logits"], "ERR_CRIA_FILE"],
     [["bench", "--model", "/absent.gguf"], "ERR_CRIA_FILE"],
