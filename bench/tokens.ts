@@ -293,8 +293,8 @@ const judged = (samples: readonly number[], limit: number | null) => {
 
 const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(3)} GB`;
 
-/** A token for each i: by a prime's steps, so that no two neighbours are alike. */
-export const scattered = (i: number, { vocab }: LlamaConfig) => (i * 7919 + 1) % vocab;
+/** A token for each i: by a prime's steps, so that neighbours are not alike, and lie all over the embedding's table. */
+export const scattered = (i: number, { vocab }: Pick<LlamaConfig, "vocab">) => (i * 7919 + 1) % vocab;
 
 /** What decides which model is measured. */
 export type ModelWanted = Pick<TokensOptions, "model" | "name" | "shape" | "format"> & ModelOptions;

@@ -3,6 +3,7 @@ import { embed as embedRows } from "../../lib/kernels.js";
 import { native } from "../../lib/native.js";
 import type { LlamaConfig } from "../../lib/weights/source.js";
 import { shapes } from "../shapes.js";
+import { scattered } from "../tokens.js";
 import { moved, type Op, type Operands, type Problem, programOf, randomMatrix, uncachedBatch } from "./op.js";
 import { randomWeights } from "./random.js";
 
@@ -11,14 +12,11 @@ export const embed: Op = {
   problems: (model, tokens) => tokens.map((count) => problem(model, shapes[model]!, count)),
 };
 
-/** A prime: by its steps, tokens lie in panels of their own all over the table. */
-const step = 7919;
-
 /** Rows and tokens of the cut. */
 const cut = { rows: 40, tokens: 19 };
 
 /** Bytes of a token: of each superblock of 64 columns 9 cache lines read, for it holds 16 rows, and floats written. */
-export const embedBytes = (dim: number): number => Math.ceil(dim / 64) * 9 * 64 + 4 * dim;
+const embedBytes = (dim: number): number => Math.ceil(dim / 64) * 9 * 64 + 4 * dim;
 
 function problem(model: string, { dim, vocab }: LlamaConfig, tokens: number): Problem {
   return {
@@ -29,7 +27,7 @@ function problem(model: string, { dim, vocab }: LlamaConfig, tokens: number): Pr
     operands: async (device): Promise<Operands> => {
       const table = await randomMatrix(device, "q4_0", vocab, dim);
       const batch = uncachedBatch(tokens);
-      batch.tokens = batch.tokens.map((row) => (row * step) % vocab);
+      batch.tokens = batch.tokens.map((row) => scattered(row, { vocab }));
       return {
         repeated: (runner, _, times) =>
           programOf(

@@ -20,7 +20,7 @@ export const quantize: Op = {
 const cutTokens = 5;
 
 /** Read in float32; written in int8, with a scale and a sum of 4 bytes for each 32. */
-export const quantizeBytes = (dim: number): number => 4 * dim + dim + (8 * dim) / 32;
+const quantizeBytes = (dim: number): number => 4 * dim + dim + (8 * dim) / 32;
 
 function arrays(dim: number, tokens: number) {
   const stride = Math.ceil(dim / 64) * 64;

@@ -17,7 +17,7 @@ export const rope: Op = {
 const cutTokens = 19;
 
 /** Bytes of a token: q and k read and written, v read, and k and v written in f16. */
-export function ropeBytes({ heads, kvHeads, headDim }: LlamaConfig): number {
+function ropeBytes({ heads, kvHeads, headDim }: LlamaConfig): number {
   return headDim * (8 * (heads + kvHeads) + 4 * kvHeads + 2 * 2 * kvHeads);
 }
 
