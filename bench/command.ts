@@ -56,7 +56,7 @@ const options = {
   json: {
     value: "FILE|-",
     alone: "-",
-    help: "write JSON to a file, or instead of the report to the standard output; npm run --silent keeps it alone",
+    help: "write JSON to a file, or instead of the report to the standard output: alone, with npm run --silent bench -- --json -",
   },
 } as const;
 
