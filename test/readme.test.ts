@@ -5,6 +5,7 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import * as cria from "../lib/index.js";
 import * as kernels from "../lib/kernels.js";
 import { packageRoot } from "../lib/package.js";
+import { temporaryFolder } from "./support/gguf-writer.js";
 
 const section = readFileSync(join(packageRoot, "README.md"), "utf8")
   .split(/^## /m)
@@ -14,7 +15,11 @@ const modules: Readonly<Record<string, object>> = { cria, "cria/kernels": kernel
 
 /** Runs an example, with `model` there unless it loads its own; returns all that it prints. */
 async function run(code: string): Promise<string> {
-  const body = code.replace(/^import (\{.*\}) from "(.*)";$/gm, 'const $1 = modules["$2"];');
+  const folder = await temporaryFolder();
+  onTestFinished(() => folder[Symbol.asyncDispose]());
+  const body = code
+    .replaceAll('"sequence.cria"', JSON.stringify(join(folder.path, "sequence.cria")))
+    .replace(/^import (\{.*\}) from "(.*)";$/gm, 'const $1 = modules["$2"];');
   let printed = "";
   const print = (text: string) => {
     printed += text;

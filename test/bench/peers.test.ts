@@ -87,7 +87,7 @@ export async function getLlama({ build, gpu }) {
   check(build === "never" && gpu === false, "build");
   return { async loadModel({ modelPath }) {
     check(modelPath === "model.gguf", "process " + process.pid + " cannot load " + modelPath);
-    return { async createContext({ contextSize, threads, experimentalKvCacheKeyType }) {
+    return { weights: Buffer.alloc(1 << 23, 1), async createContext({ contextSize, threads, experimentalKvCacheKeyType }) {
       check(threads === 3 && experimentalKvCacheKeyType === "F16", "threads and cache");
       const native = new AddonContext();
       let cells = 0;
