@@ -33,9 +33,11 @@ interface Job {
   settled: boolean;
 }
 
-/** What a step reads of a job: `count` tokens from where its cache ends. */
+/** What a step reads of a job: `count` tokens after the `past` that its cache holds. */
 interface Part {
   readonly job: Job;
+  /** As it was planned: a sequence whose job is aborted may be truncated, or freed, while the run goes on. */
+  readonly past: number;
   readonly count: number;
   readonly moves: KvMoves | undefined;
 }
@@ -104,7 +106,13 @@ export class Scheduler {
   /** Removes [begin, end) of a sequence that has read `tokens`, between two steps. */
   async removeRange(sequence: Sequence, tokens: Int32Array, begin: number, end: number): Promise<void> {
     await this.restore(sequence, tokens); // what stays remembers what is to go
-    await Promise.all(sequence.kv.removeRange(begin, end).map((moves) => this.#move(moves)));
+    const moves = sequence.kv.removeRange(begin, end);
+    try {
+      await Promise.all(moves.map((each) => this.#move(each)));
+    } catch (error) {
+      sequence.kv.free(); // neither what was there nor what should be: the tokens are read again
+      throw error;
+    }
   }
 
   /** Has a sequence that has read `tokens` hold all their keys and values, where it gave way. */
@@ -115,6 +123,16 @@ export class Scheduler {
   #move({ from, to, shift }: KvMoves): Promise<void> {
     const { device, pool } = this.#runtime;
     return device.queue(() => native.cacheMove(pool.cache, from, to, shift, this.#rope));
+  }
+
+  /** Copies what a job's sequence shares and is to write to; what it holds is read again where that fails. */
+  async #copy({ sequence }: Job, moves: KvMoves): Promise<void> {
+    try {
+      await this.#move(moves);
+    } catch (error) {
+      sequence.kv.free();
+      throw error;
+    }
   }
 
   async #run(): Promise<void> {
@@ -128,6 +146,10 @@ export class Scheduler {
         const parts = this.#plan();
         if (parts.length > 0) await this.#step(parts);
       }
+    } catch (error) {
+      // A fault of the scheduler's own: nobody is to wait for ever.
+      for (const job of this.#jobs) settle(job, error);
+      this.#jobs = [];
     } finally {
       this.#running = false;
     }
@@ -148,7 +170,8 @@ export class Scheduler {
   #plan(): Part[] {
     const parts: Part[] = [];
     const planned = new Set<Sequence>();
-    let left = chunkTokens;
+    let left = chunkTokens; // for long reads
+    let shortLeft = chunkTokens; // those that get none of it come first in the next step
     const waiting = this.#jobs.map((job, i) => ({ job, i, short: remaining(job) <= shortRead }));
     waiting.sort(
       (a, b) =>
@@ -156,16 +179,16 @@ export class Scheduler {
     );
     for (const { job, short } of waiting) {
       this.#find(job);
-      const count = Math.min(remaining(job), short ? shortRead : left);
+      const count = Math.min(remaining(job), short ? Math.min(shortRead, shortLeft) : left);
       if (count === 0) continue;
       const moves = this.#reserve(job, count, planned);
       if (moves === "full") continue;
       planned.add(job.sequence);
-      parts.push({ job, count, moves });
+      parts.push({ job, past: job.sequence.kv.length, count, moves });
+      if (short) shortLeft -= count;
       left = Math.max(left - count, short ? leastLong : 0);
     }
-    if (parts.length === 0) this.#refuse();
-    return parts;
+    return parts.length > 0 ? parts : this.#refuse();
   }
 
   /** Takes what the prefix cache has of a sequence that begins, short of the first token whose logits are wanted. */
@@ -191,8 +214,14 @@ export class Scheduler {
   #yieldYoungest(sequence: Sequence, planned: ReadonlySet<Sequence>): boolean {
     const youngest = [...this.#sequences].reverse();
     const younger = youngest.slice(0, youngest.indexOf(sequence));
+    // One that is saved, loaded or moved is busy without a job, and its blocks are in use.
+    const reading = new Set(this.#jobs.map((job) => job.sequence));
     const able = (other: Sequence) =>
-      other !== sequence && !planned.has(other) && other.kv.blockTable.length > 0 && other.kv.repeatable;
+      other !== sequence &&
+      !planned.has(other) &&
+      (!other.busy || reading.has(other)) &&
+      other.kv.blockTable.length > 0 &&
+      other.kv.repeatable;
     const giving = youngest.find((other) => !other.busy && able(other)) ?? younger.find(able);
     if (giving === undefined) return false;
     giving.kv.free();
@@ -200,17 +229,21 @@ export class Scheduler {
     return true;
   }
 
-  /** Settles the youngest sequence's job: no step can be made, and none will be while all wait. */
-  #refuse(): void {
-    for (const sequence of [...this.#sequences].reverse()) {
-      const job = this.#jobs.find((waiting) => waiting.sequence === sequence);
-      if (job === undefined) continue;
-      try {
-        sequence.kv.reserve(Math.min(remaining(job), chunkTokens));
-      } catch (error) {
-        settle(job, error);
-      }
-      return;
+  /**
+   * Settles a job where no step can be made, and none will be while all wait: one that the whole pool is too small for,
+   * else the youngest sequence's. Where others gave way meanwhile and it has room now, it is the step.
+   */
+  #refuse(): Part[] {
+    const jobOf = (sequence: Sequence) => this.#jobs.find((job) => job.sequence === sequence);
+    const youngest = [...this.#sequences].reverse().flatMap((sequence) => jobOf(sequence) ?? []);
+    const job = youngest.find(({ tokens }) => tokens.length > this.#runtime.pool.capacity) ?? youngest[0]!;
+    const count = Math.min(remaining(job), chunkTokens);
+    try {
+      const moves = job.sequence.kv.reserve(count);
+      return [{ job, past: job.sequence.kv.length, count, moves }];
+    } catch (error) {
+      settle(job, error);
+      return [];
     }
   }
 
@@ -228,7 +261,7 @@ export class Scheduler {
     for (const signal of signals) signal.addEventListener("abort", settleAborted);
     const { program, pool } = this.#runtime;
     try {
-      const moved = parts.map(({ moves }) => moves && this.#move(moves));
+      const moved = parts.map(({ job, moves }) => moves && this.#copy(job, moves));
       const run = program.run(pool.cache, batchOf(parts), signals.size > 0 ? stop.signal : undefined);
       const [logits] = await Promise.all([run, ...moved]);
       this.#finish(parts, logits);
@@ -243,9 +276,8 @@ export class Scheduler {
   #finish(parts: readonly Part[], logits: Float32Array): void {
     const { vocab } = this.#runtime.config;
     let row = 0;
-    for (const { job, count } of parts) {
+    for (const { job, past, count } of parts) {
       const { kv } = job.sequence;
-      const past = kv.length;
       const [first, end] = wantedRows(job, past, count);
       const part = logits.subarray(row * vocab, (row + end - first) * vocab);
       row += end - first;
@@ -283,8 +315,7 @@ function batchOf(parts: readonly Part[]) {
   const positions = new Int32Array(total);
   const outputs: number[] = [];
   let at = 0;
-  for (const { job, count } of parts) {
-    const past = job.sequence.kv.length;
+  for (const { job, past, count } of parts) {
     tokens.set(job.tokens.subarray(past, past + count), at);
     for (let i = 0; i < count; i++) positions[at + i] = past + i;
     const [first, end] = wantedRows(job, past, count);
@@ -295,7 +326,7 @@ function batchOf(parts: readonly Part[]) {
     tokens,
     positions,
     lengths: Int32Array.from(parts, ({ count }) => count),
-    pasts: Int32Array.from(parts, ({ job }) => job.sequence.kv.length),
+    pasts: Int32Array.from(parts, ({ past }) => past),
     blockCounts: Int32Array.from(parts, ({ job }) => job.sequence.kv.blockTable.length),
     blocks: Int32Array.from(parts.flatMap(({ job }) => job.sequence.kv.blockTable)),
     outputs: Int32Array.from(outputs),

@@ -71,6 +71,8 @@ export class Sequence {
   async forward(tokens: Int32Array, wanted: Wanted, options: ForwardOptions = {}): Promise<Float32Array> {
     if (!(tokens instanceof Int32Array)) throw wrongType("tokens", "an Int32Array", tokens);
     if (!["all", "last", "none"].includes(wanted)) throw outOfRange("wanted", "all, last or none", wanted);
+    const { signal } = options;
+    if (signal !== undefined && !(signal instanceof AbortSignal)) throw wrongType("signal", "an AbortSignal", signal);
     this.#require("must have read the tokens before first");
     integer("tokens.length", tokens.length, 1);
     const { contextLength, config, scheduler } = this.#runtime;

@@ -1,3 +1,4 @@
+import { join } from "node:path";
 import { afterEach, describe, expect, onTestFinished, test, vi } from "vitest";
 
 import {
@@ -12,6 +13,7 @@ import { type NativeBatch, native } from "../lib/native.js";
 import { Xoshiro128 } from "../lib/random.js";
 import { chunkTokens } from "../lib/scheduler.js";
 import { expectSameBits } from "./support/compare.js";
+import { temporaryFolder } from "./support/gguf-writer.js";
 
 afterEach(() => vi.restoreAllMocks());
 
@@ -111,6 +113,35 @@ describe("sequences that read at the same time", () => {
     expect(staying.length).toBe(60);
     staying.dispose();
     expect(allFree(model)).toBe(true);
+  });
+
+  test.each(["disposed", "truncated"] as const)(
+    "keep their own logits when one before them is aborted and %s",
+    async (way) => {
+      const model = await load({ contextLength: 1024, isa: "scalar", threads: 1 });
+      const [first, other] = [randomTokens(80, 1), randomTokens(80, 2)];
+      const alone = await (await load({ contextLength: 1024, isa: "scalar" })).sequence().forward(other, "last");
+      const controller = new AbortController();
+      const [leaving, staying] = [model.sequence(), model.sequence()];
+      await leaving.forward(randomTokens(10, 3), "none"); // so that what it loses shows
+      const left = leaving.forward(first, "last", { signal: controller.signal }).catch(() => {
+        if (way === "disposed") leaving.dispose();
+        else leaving.truncate(0);
+      });
+      const stayed = staying.forward(other, "last");
+      await new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
+      controller.abort();
+      await left;
+      expectSameBits(await stayed, alone);
+    },
+  );
+
+  test("refuse a signal that is none, and harm no other", async () => {
+    const model = await load();
+    const other = model.sequence().forward(Int32Array.of(1, 2, 3), "last");
+    const wrong = model.sequence().forward(Int32Array.of(1, 2), "last", { signal: new AbortController() as never });
+    await expect(wrong).rejects.toThrow("signal: must be an AbortSignal, not AbortController");
+    expect((await other).every(Number.isFinite)).toBe(true);
   });
 
   test("that abort all stop the run", async () => {
@@ -260,6 +291,37 @@ describe("a pool that is too small for all", () => {
     expect(await Promise.all(together)).toEqual(alone);
     expect(model.runtime.scheduler.preemptions).toBeGreaterThan(0);
     expect(allFree(model)).toBe(true);
+  });
+
+  test.each([false, true])("fails the one that can never fit alone (preempt: %s)", async (preempt) => {
+    const model = await load({ contextLength: 600, cacheSize: { tokens: 256 }, preempt });
+    const read = async (count: number, seed: number) => {
+      using sequence = model.sequence();
+      return (await sequence.forward(randomTokens(count, seed), "last")).length;
+    };
+    const all = await Promise.allSettled([read(500, 1), read(20, 2), read(21, 3), read(22, 4)]);
+    expect(all.map(({ status }) => status)).toEqual(["rejected", "fulfilled", "fulfilled", "fulfilled"]);
+    expect(allFree(model)).toBe(true);
+  });
+
+  test("takes nothing from a sequence that is being saved", async () => {
+    const folder = await temporaryFolder();
+    onTestFinished(() => folder[Symbol.asyncDispose]());
+    const path = join(folder.path, "sequence");
+    const model = await load({ contextLength: 128, preempt: true });
+    const older = model.sequence();
+    await older.forward(randomTokens(2, 1), "last");
+    const younger = model.sequence();
+    const tokens = randomTokens(100, 2);
+    await younger.forward(tokens, "last");
+    const saving = model.saveSequence(younger, path);
+    await Promise.allSettled([saving, older.forward(randomTokens(110, 3), "last")]);
+    older.dispose();
+    const next = Int32Array.of(5, 6, 7);
+    using again = await (await load({ contextLength: 128 })).loadSequence(path);
+    using fresh = (await load({ contextLength: 128 })).sequence();
+    await fresh.forward(tokens, "none");
+    expectSameBits(await again.forward(next, "all"), await fresh.forward(next, "all"));
   });
 
   test("is a typed error where nothing that waits could ever go on", async () => {

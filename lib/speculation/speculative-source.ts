@@ -114,10 +114,12 @@ export class SpeculativeSource implements TokenSource {
   async #read(proposal: Proposal): Promise<{ proposal: Proposal; logits: Float32Array }> {
     const read = Int32Array.of(this.#text.at(-1)!, ...proposal.tokens);
     const { signal, priority } = this.#limits;
+    const before = this.#sequence.length;
     try {
       return { proposal, logits: await this.#sequence.forward(read, "all", { signal, priority }) };
     } catch (error) {
       if ((error as CriaError).code !== "ERR_CRIA_CACHE_FULL") throw error;
+      this.#sequence.truncate(before); // a chunk may have read some of it
       if (proposal.tokens.length === 0) {
         if (this.#proposer === undefined) throw error;
         this.dispose();
