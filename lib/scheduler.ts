@@ -30,6 +30,8 @@ interface Job {
   readonly options: ForwardOptions;
   readonly resolve: (logits: Float32Array) => void;
   readonly reject: (reason: unknown) => void;
+  /** Called when it is settled. */
+  release: () => void;
   settled: boolean;
 }
 
@@ -57,6 +59,7 @@ export class Scheduler {
   readonly #sequences = new Set<Sequence>(); // in the order in which they were made
   #jobs: Job[] = []; // in the order in which they came
   #running = false;
+  #step: { readonly parts: readonly Part[]; readonly stop: AbortController } | undefined; // that is being run
   #preemptions = 0;
 
   constructor(runtime: Runtime, rope: RopeOptions, preempt: boolean) {
@@ -98,7 +101,14 @@ export class Scheduler {
     const rows = wanted === "all" ? tokens.length - from : wanted === "last" ? 1 : 0;
     const logits = new Float32Array(rows * vocab);
     return new Promise((resolve, reject) => {
-      this.#jobs.push({ sequence, tokens, from, wanted, logits, options, resolve, reject, settled: false });
+      const job: Job = {
+        ...{ sequence, tokens, from, wanted, logits, options, resolve, reject },
+        release: () => signal?.removeEventListener("abort", abort),
+        settled: false,
+      };
+      const abort = () => this.#abort(job);
+      signal?.addEventListener("abort", abort);
+      this.#jobs.push(job);
       if (!this.#running) void this.#run();
     });
   }
@@ -144,7 +154,7 @@ export class Scheduler {
         this.#drop();
         if (this.#jobs.length === 0) return;
         const parts = this.#plan();
-        if (parts.length > 0) await this.#step(parts);
+        if (parts.length > 0) await this.#take(parts);
       }
     } catch (error) {
       // A fault of the scheduler's own: nobody is to wait for ever.
@@ -155,11 +165,15 @@ export class Scheduler {
     }
   }
 
+  /** Settles a job whose caller wants it no more; stops the run that nobody else waits for. */
+  #abort(job: Job): void {
+    settle(job, aborted("the run", job.options.signal!));
+    if (this.#step?.parts.every((part) => part.job.settled)) this.#step.stop.abort();
+  }
+
   /** Forgets the jobs that were settled, or whose callers want them no more. */
   #drop(): void {
     for (const job of this.#jobs) {
-      const { signal } = job.options;
-      if (signal?.aborted) settle(job, aborted("the run", signal));
       if (job.sequence.disposed && !job.settled)
         settle(job, new CriaError("ERR_CRIA_DISPOSED", "sequence: was disposed"));
     }
@@ -247,28 +261,19 @@ export class Scheduler {
     }
   }
 
-  async #step(parts: readonly Part[]): Promise<void> {
+  async #take(parts: readonly Part[]): Promise<void> {
     const stop = new AbortController();
-    const settleAborted = () => {
-      for (const { job } of parts) {
-        const { signal } = job.options;
-        if (signal?.aborted) settle(job, aborted("the run", signal));
-      }
-      // What others wait for goes on.
-      if (parts.every(({ job }) => job.settled)) stop.abort();
-    };
-    const signals = new Set(parts.flatMap(({ job }) => job.options.signal ?? []));
-    for (const signal of signals) signal.addEventListener("abort", settleAborted);
+    this.#step = { parts, stop };
     const { program, pool } = this.#runtime;
     try {
       const moved = parts.map(({ job, moves }) => moves && this.#copy(job, moves));
-      const run = program.run(pool.cache, batchOf(parts), signals.size > 0 ? stop.signal : undefined);
+      const run = program.run(pool.cache, batchOf(parts), stop.signal);
       const [logits] = await Promise.all([run, ...moved]);
       this.#finish(parts, logits);
     } catch (error) {
       for (const { job } of parts) settle(job, error);
     } finally {
-      for (const signal of signals) signal.removeEventListener("abort", settleAborted);
+      this.#step = undefined;
     }
   }
 
@@ -299,6 +304,7 @@ const remaining = ({ sequence, tokens }: Job): number => tokens.length - sequenc
 function settle(job: Job, error: unknown): void {
   if (job.settled) return;
   job.settled = true;
+  job.release();
   if (error === undefined) job.resolve(job.logits);
   else job.reject(error);
 }

@@ -136,6 +136,22 @@ describe("sequences that read at the same time", () => {
     },
   );
 
+  test("are heard at once while they wait for another's run", async () => {
+    const model = await load({ contextLength: 1024, isa: "scalar", threads: 1 });
+    const running = model.sequence().forward(randomTokens(200, 1), "last");
+    let ended = false;
+    void running.then(() => {
+      ended = true;
+    });
+    await new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
+    const controller = new AbortController();
+    const waiting = model.sequence().forward(randomTokens(5, 2), "last", { signal: controller.signal });
+    controller.abort();
+    await expect(waiting).rejects.toMatchObject({ code: "ERR_CRIA_ABORTED" });
+    expect(ended).toBe(false);
+    await running;
+  });
+
   test("refuse a signal that is none, and harm no other", async () => {
     const model = await load();
     const other = model.sequence().forward(Int32Array.of(1, 2, 3), "last");
