@@ -164,7 +164,8 @@ export class Generation implements AsyncIterable<string> {
     const { speculation, maxTokens, signal, priority } = this.#plan;
     if (speculation === undefined) return new PlainSource(sequence, chooser, { signal, priority }, this.#window);
     const { draft, tokens, adaptive } = speculation;
-    const proposer = draft === undefined ? new PromptLookup() : new DraftModel(draft, this.#sampler, signal);
+    const proposer =
+      draft === undefined ? new PromptLookup() : new DraftModel(draft, this.#sampler, { signal, priority });
     const { contextLength } = this.#speaker.runtime;
     const guessing = { proposer, pace: new Pace(tokens, adaptive) };
     return new SpeculativeSource(sequence, before, chooser, guessing, { contextLength, maxTokens, signal, priority });

@@ -58,7 +58,8 @@ export class KvSequence {
   }
 
   /**
-   * Makes room for `count` tokens after those that are there, in blocks of its own. Where it fails nothing has changed.
+   * Makes room for `count` tokens after those that are there, in blocks of its own. Where it fails it holds what it held;
+   * a block that it wrote to last may then no longer be found by its tokens.
    *
    * @returns what must be copied before the room is written to
    * @throws CriaError ERR_CRIA_CACHE_FULL
@@ -125,7 +126,7 @@ export class KvSequence {
 
   /**
    * Forgets the tokens [begin, end); those after them slide down to `begin`, their keys turned to the new positions.
-   * Where it fails nothing has changed.
+   * Where it fails it holds what it held; the blocks from `begin` on may then no longer be found by their tokens.
    *
    * @returns what must be moved before the sequence is read again, in this order
    * @throws CriaError ERR_CRIA_CACHE_FULL where blocks that are shared cannot be copied

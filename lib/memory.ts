@@ -65,8 +65,9 @@ export async function estimateMemory(
 }
 
 /** @throws TypeError or RangeError for a wrong option */
-export function checkRuntimeOptions({ cache, contextLength }: RuntimeOptions): void {
+export function checkRuntimeOptions({ cache, contextLength, preempt = false }: RuntimeOptions): void {
   cacheTypesOf(cache);
+  if (typeof preempt !== "boolean") throw wrongType("preempt", "a boolean", preempt);
   if (contextLength !== undefined) integer("contextLength", contextLength, 1, 2 ** 24);
 }
 

@@ -26,7 +26,8 @@ interface Job {
   readonly tokens: Int32Array; // all of the sequence's, from its start
   readonly from: number; // the first whose logits may be wanted
   readonly wanted: Wanted;
-  readonly logits: Float32Array;
+  /** Those wanted so far; a step's own array where it gives all of them. */
+  logits: Float32Array | undefined;
   readonly options: ForwardOptions;
   readonly resolve: (logits: Float32Array) => void;
   readonly reject: (reason: unknown) => void;
@@ -49,8 +50,9 @@ interface Part {
  * step. One joins or leaves at every step; short reads come first, and prompts fill what is left of a chunk, in the order
  * of their priorities and then of their coming.
  *
- * Where the pool is full and the runtime allows it, a sequence gives way to one that is older: its blocks go back to the
- * pool, and its tokens are read again when its turn comes, to the same bits.
+ * Where the pool is full and the runtime allows it, a sequence gives way: the youngest that reads nothing, else one
+ * younger than the one in need that the step does not read. Its blocks go back to the pool, and its tokens are read again
+ * when its turn comes, to the same bits.
  */
 export class Scheduler {
   readonly #runtime: Runtime;
@@ -97,12 +99,10 @@ export class Scheduler {
   ): Promise<Float32Array> {
     const { signal } = options;
     if (signal?.aborted) return Promise.reject(aborted("the run", signal));
-    const { vocab } = this.#runtime.config;
-    const rows = wanted === "all" ? tokens.length - from : wanted === "last" ? 1 : 0;
-    const logits = new Float32Array(rows * vocab);
     return new Promise((resolve, reject) => {
       const job: Job = {
-        ...{ sequence, tokens, from, wanted, logits, options, resolve, reject },
+        ...{ sequence, tokens, from, wanted, options, resolve, reject },
+        logits: undefined,
         release: () => signal?.removeEventListener("abort", abort),
         settled: false,
       };
@@ -171,7 +171,7 @@ export class Scheduler {
     if (this.#step?.parts.every((part) => part.job.settled)) this.#step.stop.abort();
   }
 
-  /** Forgets the jobs that were settled, or whose callers want them no more. */
+  /** Forgets the jobs that were settled, and those whose sequences were disposed. */
   #drop(): void {
     for (const job of this.#jobs) {
       if (job.sequence.disposed && !job.settled)
@@ -287,7 +287,7 @@ export class Scheduler {
       const part = logits.subarray(row * vocab, (row + end - first) * vocab);
       row += end - first;
       if (job.settled) continue; // its caller has gone on without it
-      if (end > first) job.logits.set(part, job.wanted === "last" ? 0 : (past + first - job.from) * vocab);
+      if (end > first) keep(job, part, logits, job.wanted === "last" ? 0 : past + first - job.from, vocab);
       kv.commit(count, job.tokens);
       try {
         job.options.onProgress?.(kv.length, job.tokens.length);
@@ -305,8 +305,19 @@ function settle(job: Job, error: unknown): void {
   if (job.settled) return;
   job.settled = true;
   job.release();
-  if (error === undefined) job.resolve(job.logits);
+  if (error === undefined) job.resolve(job.logits ?? new Float32Array(0));
   else job.reject(error);
+}
+
+/** Keeps a part of a step's logits as a job's rows from `row` on: without a copy where they are all of both. */
+function keep(job: Job, part: Float32Array, step: Float32Array, row: number, vocab: number): void {
+  const rows = job.wanted === "all" ? job.tokens.length - job.from : 1;
+  if (part.length === step.length && part.length === rows * vocab) {
+    job.logits = step;
+    return;
+  }
+  job.logits ??= new Float32Array(rows * vocab);
+  job.logits.set(part, row * vocab);
 }
 
 /** Of the `count` tokens of a job after `past`, [first, end) are those whose logits are wanted. */

@@ -3,7 +3,7 @@
  * choose says what it knows.
  */
 import { CriaError, outOfRange, wrongType } from "./errors.js";
-import { logitsInChunks } from "./logits.js";
+import { logitsByToken } from "./logits.js";
 import { logProbability } from "./logprobs.js";
 import type { Model } from "./model.js";
 import type { Sequence } from "./sequence.js";
@@ -155,7 +155,6 @@ async function logLikelihood(
   { tokens, border }: SplitText,
   signal: AbortSignal | undefined,
 ): Promise<LogLikelihood> {
-  const vocab = logits.length;
   const unread = tokens.subarray(sequence.length, -1); // nothing follows the last
   let next = sequence.length;
   let sum = 0;
@@ -164,9 +163,7 @@ async function logLikelihood(
     next++;
   };
   score(logits);
-  for await (const chunk of logitsInChunks(sequence, unread, { signal })) {
-    for (let row = 0; row < chunk.length; row += vocab) score(chunk.subarray(row, row + vocab));
-  }
+  for await (const row of logitsByToken(sequence, unread, logits.length, { signal })) score(row);
   return { sum, tokens: tokens.length - border };
 }
 

@@ -340,6 +340,10 @@ describe("a pool that is too small for all", () => {
     expectSameBits(await again.forward(next, "all"), await fresh.forward(next, "all"));
   });
 
+  test("is shared by a wish that is a boolean", async () => {
+    await expect(load({ preempt: "yes" as never })).rejects.toThrow('preempt: must be a boolean, not "yes"');
+  });
+
   test("is a typed error where nothing that waits could ever go on", async () => {
     const model = await load({ contextLength: 64 });
     const holding = model.sequence();

@@ -1,7 +1,7 @@
 import type { CriaError } from "../errors.js";
 import type { Speaker } from "../prompt.js";
 import type { Distribution, Sampler } from "../sampling/sampler.js";
-import type { Sequence } from "../sequence.js";
+import type { ForwardOptions, Sequence } from "../sequence.js";
 import type { Proposal, Proposer } from "./proposer.js";
 
 /** From a text's seed to its draft's: 2^32 / golden ratio, so that neighbouring seeds do not meet. */
@@ -14,7 +14,7 @@ const seedStep = 0x9e3779b9;
 export class DraftModel implements Proposer {
   readonly #contextLength: number;
   readonly #target: Sampler;
-  readonly #signal: AbortSignal | undefined;
+  readonly #options: ForwardOptions;
   /** None where the draft's cache had no room for it. */
   #sequence: Sequence | undefined;
   /** A fork of the target's, made when it is first needed. It has accepted the text as it was, and what was proposed. */
@@ -22,11 +22,14 @@ export class DraftModel implements Proposer {
   #textLength = 0;
   #proposed: number[] = [];
 
-  /** @param target the sampler that chooses the text; at each proposal it has accepted all of it */
-  constructor({ runtime }: Speaker, target: Sampler, signal: AbortSignal | undefined) {
+  /**
+   * @param target the sampler that chooses the text; at each proposal it has accepted all of it
+   * @param options of each reading
+   */
+  constructor({ runtime }: Speaker, target: Sampler, options: ForwardOptions) {
     this.#contextLength = runtime.contextLength;
     this.#target = target;
-    this.#signal = signal;
+    this.#options = options;
     this.#sequence = runtime.sequence();
   }
 
@@ -81,7 +84,7 @@ export class DraftModel implements Proposer {
       ...this.#proposed.slice(Math.max(0, sequence.length - text.length)),
     ];
     try {
-      return await sequence.forward(Int32Array.from(unread), "last", { signal: this.#signal });
+      return await sequence.forward(Int32Array.from(unread), "last", this.#options);
     } catch (error) {
       if ((error as CriaError).code !== "ERR_CRIA_CACHE_FULL") throw error;
       this.dispose(); // others may need the room more
