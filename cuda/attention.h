@@ -1,0 +1,49 @@
+// Causal attention in the flash style: the contract of csrc/cpu/attention.h (splits of 512 keys, tiles of 64, both
+// counted from key 0, merged in order), with three differences: over f16 and q8_0 caches q is rounded to f16 and the
+// products are mma.m16n8k16 with f32 sums, probabilities being rounded to f16 before they meet the values; exp is
+// exp2 of scores scaled by log2(e), by ex2.approx; sums over a tile's keys are trees over lanes. An f32 cache is
+// multiplied in f32. Results agree with the CPU's to 1e-3 of the largest, in f32 to 1e-5.
+//
+// An output depends on its own query and keys alone: a key that a query does not see counts exactly nothing, so neither
+// the other queries of a tile, nor the batch, nor whether splits are computed apart or one after another change a bit.
+//
+// Grouped queries: the rows of a tile are the queries of all heads of one kv head, token by token, so K and V are read
+// once for all of them.
+#pragma once
+
+#include "kv.h"
+#include "rows.h"
+#include "stream.h"
+
+namespace cria::cuda {
+
+constexpr int kKeyTile = 64;
+constexpr int kKeySplit = 512;
+
+// New tokens [first_query, end_query) of a sequence.
+struct AttentionTile {
+  std::int32_t sequence, first_query, end_query;
+};
+
+struct Attention {
+  const float* q;         // [tokens][q_stride]: heads * head_dim, turned
+  std::int64_t q_stride;  // floats
+  KvLayer cache;
+  DeviceBatch batch;
+  const AttentionTile* tiles;  // on the device, as they are cut by the host: at most attention_queries() queries each
+  Rows tile_rows;              // how many tiles
+  int heads;
+  float scale;  // 1 / sqrt(head_dim)
+  int splits;   // 0: a block of threads takes all of a tile's splits one after another and writes `out`. Above 0: the
+               // grid has as many splits a tile, each leaves m, l and o in `partials`, and attention_merge adds them up
+  float* partials;  // [tile][split][query of the tile][head][2 + head_dim], queries being attention_queries() apart
+  float* out;       // [tokens][heads * head_dim]
+};
+
+// The queries of a tile at most, for `group` query heads to a kv head: `split` or whole.
+int attention_queries(int group, bool split);
+
+Status attention(const Attention&, Stream);
+Status attention_merge(const Attention&, Stream);
+
+}  // namespace cria::cuda

@@ -1,0 +1,17 @@
+// A packed matrix on the device. csrc/cuda/pack.h draws the layouts and makes them, without loss.
+#pragma once
+
+#include <cstdint>
+
+#include "../csrc/cria.h"
+
+namespace cria::cuda {
+
+struct Weights {
+  cria_type type;
+  const std::uint8_t* quants;   // fragment tiles; of f32 the rows themselves
+  const std::uint16_t* scales;  // binary16, of q4_0 and q8_0
+  int rows, cols;
+};
+
+}  // namespace cria::cuda
