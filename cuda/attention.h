@@ -36,7 +36,8 @@ struct Attention {
   float scale;  // 1 / sqrt(head_dim)
   int splits;   // 0: a block of threads takes all of a tile's splits one after another and writes `out`. Above 0: the
                // grid has as many splits a tile, each leaves m, l and o in `partials`, and attention_merge adds them up
-  float* partials;  // [tile][split][query of the tile][head][2 + head_dim], queries being attention_queries() apart
+  float* partials;  // [split][tokens.capacity][head][2 + head_dim]: of the batch's rows that have split tiles
+  Rows tokens;      // of the batch; attention_merge goes over those rows of its split tiles
   float* out;       // [tokens][heads * head_dim]
 };
 
