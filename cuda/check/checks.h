@@ -103,7 +103,8 @@ class DeviceRows {
   int capacity_;
 };
 
-// The ops, in the order of a forward pass.
+// How weights lie in memory, then the ops, in the order of a forward pass.
+void check_pack(Checks&);
 void check_embed(Checks&);
 void check_rmsnorm(Checks&);
 void check_quantize(Checks&);

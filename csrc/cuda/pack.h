@@ -1,0 +1,56 @@
+// How the CUDA backend lays weights out in memory: fragments of 16 rows, in the order of the tensor cores' registers.
+//
+// A row of weights is cut in pieces of 8 words of 32 bits; 16 rows' pieces of the same columns are a fragment, 512
+// bytes in a row, of which a lane of a warp owns 16: one load, and it has operand A of mma.m16n8k32 (int8) or
+// m16n8k16 (f16), registers a0 ... a3. Lane l has g = l / 4 and t = l % 4:
+//
+//     word of the piece      0    1    2    3    4    5    6    7
+//     row g               | a0 | a0 | a0 | a0 | a2 | a2 | a2 | a2 |
+//     row g + 8           | a1 | a1 | a1 | a1 | a3 | a3 | a3 | a3 |
+//     t =                    0    1    2    3    0    1    2    3         address: 16 l + 4 (number of the register)
+//
+//     type        columns of a piece   word w of it
+//     q8_0               32            columns 4w ... 4w + 3, two's complement
+//     f16, bf16          16            columns 2w, 2w + 1
+//     q4_0               64            byte j: column 4t + j of a block of 32 in the low nibble, 16 + 4t + j in the
+//                                      high one, as two's complement nibbles; words 0 ... 3 are the first block
+//
+// So of q4_0 the lane's four words are [row g, row g + 8] of the first block and of the second, and the low and the
+// high nibbles of a block's two are its a0, a1 and a2, a3: as int8 times 16, `w << 4 & 0xf0f0f0f0` and
+// `w & 0xf0f0f0f0`, a factor that the weight's scale takes out again.
+//
+//     matrix [rows][cols]        quants                                      scales, binary16, of q4_0 and q8_0
+//     ┌───────────────┐
+//     │ row tile 0    │          [row tile][fragment]                        [row tile][superblock][row][block]
+//     ├───────────────┤           fragments of a tile: of q4_0 and q8_0       16 rows by 2 blocks: 64 bytes, one cache
+//     │ row tile 1    │           those of ceil(cols / 64) superblocks,       line that a quad of lanes reads 8 bytes
+//     ├───────────────┤           of f16 and bf16 ceil(cols / 16)             of (rows g and g + 8)
+//     │ ...           │
+//     └───────────────┘
+//
+// Rows past the end, and columns past it, are zeros. f32 weights meet no tensor core and stay rows as they are.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "../core/weights.h"
+
+namespace cria::cuda {
+
+// Bytes of the two arrays that hold a matrix; of the second there are none but for q4_0 and q8_0. Throw where the size
+// does not fit a size_t, or a row is not a whole number of blocks.
+std::size_t quants_bytes(cria_type type, std::size_t rows, std::size_t cols);
+std::size_t scales_bytes(cria_type type, std::size_t rows, std::size_t cols);
+
+// Puts `count` rows of `cols` weights, as they stand in a file (core/weights.h), at rows [row, row + count) of the two
+// arrays, which are zeros before the first rows come. Rows of one tile may come from several calls, but not at the same
+// time.
+void pack_rows(cria_type type, std::uint8_t* quants, std::uint16_t* scales, std::size_t cols, std::size_t row,
+               std::size_t count, const std::uint8_t* source);
+
+// Writes row `row` back as a file holds it: what pack_rows read, byte for byte.
+void unpack_row(cria_type type, const std::uint8_t* quants, const std::uint16_t* scales, std::size_t cols,
+                std::size_t row, std::uint8_t* out);
+
+}  // namespace cria::cuda
