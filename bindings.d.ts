@@ -25,15 +25,16 @@ export function setErrorClass(errorClass: new (code: never, message: string) => 
 /** Frees a handle of any kind; freed already is no error. Using it afterwards throws ERR_CRIA_DISPOSED. */
 export function free(handle: Handle<string>): void;
 
-export type DeviceKind = "cpu" | "cuda";
+/** "cuda-emulated" is the CUDA kernels on the CPU, slowly: for tests, where the library was built so. */
+export type DeviceKind = "cpu" | "cuda" | "cuda-emulated";
 export type Isa = "scalar" | "avx2" | "avx512";
 export type WeightType = "f32" | "f16" | "bf16" | "q8_0" | "q4_0";
 export type CacheType = "f32" | "f16" | "q8_0";
 
-export interface DeviceInfo {
+export interface CpuInfo {
   available: true;
-  kind: DeviceKind;
-  /** Of the processor or the GPU. */
+  kind: "cpu";
+  /** Of the processor. */
   name: string;
   /** That it runs, or would choose. */
   isa: Isa;
@@ -43,6 +44,18 @@ export interface DeviceInfo {
   memoryBytes: number;
   availableBytes: number;
 }
+
+export interface GpuInfo {
+  available: true;
+  kind: "cuda" | "cuda-emulated";
+  /** Of the GPU. */
+  name: string;
+  memoryBytes: number;
+  /** Before the device is opened, all of it. */
+  availableBytes: number;
+}
+
+export type DeviceInfo = CpuInfo | GpuInfo;
 
 export interface AbsentDevice {
   available: false;

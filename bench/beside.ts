@@ -9,6 +9,7 @@ import { outOfRange } from "../lib/errors.js";
 import { isPacked } from "../lib/weights/model-file.js";
 import { writeGguf } from "./gguf-file.js";
 import { betterOf, limitsOf } from "./limits.js";
+import { cpuOf } from "./machine.js";
 import { alternate, peerResults, ratios } from "./peers/alternate.js";
 import type { OpenPeer, PeerWork } from "./peers/peer.js";
 import type { Report } from "./schema.js";
@@ -68,7 +69,7 @@ function workOf({ device, config }: TokensBench, model: string, options: TokensO
   const { signal } = options;
   const cache = cacheTypesOf(options.cache);
   const tokens = Int32Array.from({ length: Math.max(prompt, context + gen) }, (_, i) => scattered(i, config));
-  return { model, threads: device.info.threads, cache, tokens, prompt, context, gen, ...(signal && { signal }) };
+  return { model, threads: cpuOf(device).threads, cache, tokens, prompt, context, gen, ...(signal && { signal }) };
 }
 
 async function writeRandom(path: string, options: TokensOptions): Promise<void> {

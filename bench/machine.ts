@@ -3,7 +3,7 @@ import { readdirSync, readFileSync, realpathSync } from "node:fs";
 import { release, type as systemType } from "node:os";
 import { join } from "node:path";
 
-import { type DeviceInfo, devices } from "../lib/device.js";
+import { type CpuInfo, type Device, devices } from "../lib/device.js";
 import { CriaError } from "../lib/errors.js";
 import { packageRoot } from "../lib/package.js";
 import type { Limits, Machine, Report, Result } from "./schema.js";
@@ -39,10 +39,17 @@ export function machine(): Machine {
 }
 
 /** What the CPU is, and would choose. */
-export function cpu(): DeviceInfo {
+export function cpu(): CpuInfo {
   const [found] = devices();
-  if (!found?.available) throw new CriaError("ERR_CRIA_INTERNAL", "device: there must be a CPU");
+  if (!found?.available || found.kind !== "cpu")
+    throw new CriaError("ERR_CRIA_INTERNAL", "device: there must be a CPU");
   return found;
+}
+
+/** What a device that bench measures is. It measures CPUs; a GPU is measured by cria_gpu_check, which needs no Node. */
+export function cpuOf({ info }: Device): CpuInfo {
+  if (info.kind === "cpu") return info;
+  throw new CriaError("ERR_CRIA_UNSUPPORTED", `device: must be cpu to be measured by bench, not ${info.kind}`);
 }
 
 /**

@@ -8,6 +8,7 @@ import { Device, type Isa } from "../lib/device.js";
 import { aborted } from "../lib/errors.js";
 import { Cleanup } from "./cleanup.js";
 import { betterOf, limitsOf, readGBs } from "./limits.js";
+import { cpuOf } from "./machine.js";
 import { ops } from "./ops/index.js";
 import { amountOf, leastSeconds, type Operands, type Problem, type Repeated, readBound } from "./ops/op.js";
 import type { Limits, Result } from "./schema.js";
@@ -126,7 +127,7 @@ class Runner implements Disposable {
 async function measure(name: string, problem: Problem, operands: Operands, runner: Runner): Promise<Result> {
   const { device } = runner;
   const { shape, tokens, format, context, work } = problem;
-  const { isa, threads } = device.info;
+  const { isa, threads } = cpuOf(device);
   const error = await errorOf(problem, { isa, threads });
   const { seconds, least } = await timeAndLimit(problem, operands, runner);
   const rates = seconds.map((time) => amountOf(work) / time);
@@ -163,7 +164,7 @@ async function measure(name: string, problem: Problem, operands: Operands, runne
  */
 async function timeAndLimit(problem: Problem, operands: Operands, runner: Runner) {
   const { device } = runner;
-  const { isa } = device.info;
+  const { isa } = cpuOf(device);
   const limits = await runner.limits();
   const expected = leastSeconds(problem.work, isa, limits);
   if (!readBound(problem.work, isa, limits)) {

@@ -16,6 +16,7 @@ import { tinyModel } from "../lib/tiny.js";
 import type { WeightType } from "../lib/weights/source.js";
 import { measureSpeculation } from "./generation/speculation.js";
 import { limitsOf } from "./limits.js";
+import { cpuOf } from "./machine.js";
 import type { Limits, Result } from "./schema.js";
 import { median, percentile, spread } from "./statistics.js";
 import { openModel, scattered } from "./tokens.js";
@@ -52,7 +53,7 @@ export async function measureServing(options: ServingOptions): Promise<{ limits:
       ...poolOperations(runtime),
       await growth(options.signal),
     ];
-    const { isa, threads } = runtime.device.info;
+    const { isa, threads } = cpuOf(runtime.device);
     const { name, format } = opened;
     const at = { model: name, format };
     const speculated = await measureSpeculation({ runtime, name, format, signal: options.signal });

@@ -19,6 +19,7 @@ import { type LlamaConfig, type TensorInfo, type WeightType, weightBytes } from 
 import { batchOf, fillCache } from "./cache.js";
 import { Cleanup } from "./cleanup.js";
 import { betterOf, limitsOf, multiplierOf, peakOf, readGBs, withReads } from "./limits.js";
+import { cpuOf } from "./machine.js";
 import { alternate } from "./peers/alternate.js";
 import type { Limits, Result } from "./schema.js";
 import { shapeOf } from "./shapes.js";
@@ -188,7 +189,7 @@ export class TokensBench implements Disposable {
   results(measured: readonly Round[], limits: Limits): Result[] {
     const { name, format, loaded } = this.#opened;
     const { prompt, gen, context, sequences } = this.#options;
-    const { isa, threads } = this.device.info;
+    const { isa, threads } = cpuOf(this.device);
     const common = { by: "cria", isa, threads };
     const at = { model: name, format };
     const prefill = measured.map((round) => round.prefill);
@@ -247,7 +248,7 @@ export class TokensBench implements Disposable {
   }
 
   #peak(limits: Limits): number | null {
-    return peakOf(this.device.info.isa, multiplierOf(this.#opened.format), limits);
+    return peakOf(cpuOf(this.device).isa, multiplierOf(this.#opened.format), limits);
   }
 
   /** Of keys and values that one sequence's token reads, on average: its own, the context's, and those since. */

@@ -13,6 +13,8 @@
 #include "cpu/backend.h"
 #include "cpu/panel.h"
 #include "cria.h"
+#include "cuda/library.h"
+#include "cuda/pack.h"
 
 struct cria_device {
   std::shared_ptr<cria::Backend> backend;
@@ -93,10 +95,8 @@ void require_writable(const cria_tensor* tensor) {
     throw Error(CRIA_ERROR_ARGUMENT, "tensor: must not be mapped from a file, to be written");
 }
 
-// The layouts are the backends'.
-void require_layouts(cria_device_kind kind) {
+void require_kind(cria_device_kind kind) {
   require(kind >= 0 && kind < CRIA_DEVICE_KINDS, "kind", "one of cria_device_kind", kind);
-  if (kind != CRIA_DEVICE_CPU) throw Error(CRIA_ERROR_UNSUPPORTED, "kind: this version has no CUDA backend");
 }
 
 void check_rows(const cria_tensor* tensor, std::size_t row, std::size_t rows) {
@@ -158,6 +158,13 @@ cria_program* recording(cria_program* program) {
   return program;
 }
 
+// Weights and caches are in the layout, and in the memory, of one kind of device. `owner` is a device or what is its.
+void require_on(const auto* owner, const auto* operand, const char* name) {
+  require_pointer(operand, name);
+  if (operand->backend->kind() == owner->backend->kind()) return;
+  throw Error(CRIA_ERROR_ARGUMENT, std::string(name) + ": must be of the same kind of device");
+}
+
 }  // namespace
 
 uint32_t cria_abi_version(void) { return CRIA_ABI_VERSION; }
@@ -167,14 +174,9 @@ const char* cria_last_error(void) { return last_error.c_str(); }
 
 cria_status cria_device_describe(cria_device_kind kind, cria_device_info* info) {
   return guarded([&] {
-    require(kind >= 0 && kind < CRIA_DEVICE_KINDS, "kind", "one of cria_device_kind", kind);
+    require_kind(kind);
     require_struct(info, "info");
-    if (kind == CRIA_DEVICE_CPU) {
-      *info = cria::cpu::describe();
-      return;
-    }
-    *info = {.struct_size = sizeof(cria_device_info), .kind = kind, .available = 0};
-    std::strncpy(info->reason, "this version has no CUDA backend", sizeof(info->reason) - 1);
+    *info = kind == CRIA_DEVICE_CPU ? cria::cpu::describe() : cria::cuda::describe(kind);
   });
 }
 
@@ -240,18 +242,21 @@ cria_status cria_matrix_map(cria_device* device, cria_type type, size_t rows, si
 
 cria_status cria_matrix_layout(cria_device_kind kind, uint32_t* version) {
   return guarded([&] {
-    require_layouts(kind);
+    require_kind(kind);
     require_pointer(version, "version");
+    if (kind != CRIA_DEVICE_CPU) throw Error(CRIA_ERROR_UNSUPPORTED, "kind: must be the CPU, whose layout files hold");
     *version = cria::cpu::kPanelLayout;
   });
 }
 
 cria_status cria_matrix_bytes(cria_device_kind kind, cria_type type, size_t rows, size_t cols, size_t* bytes) {
   return guarded([&] {
-    require_layouts(kind);
+    require_kind(kind);
     require_pointer(bytes, "bytes");
     check_matrix(type, rows, cols);
-    *bytes = cria::cpu::packed_bytes(type, rows, cols);
+    *bytes = kind == CRIA_DEVICE_CPU
+                 ? cria::cpu::packed_bytes(type, rows, cols)
+                 : cria::cuda::quants_bytes(type, rows, cols) + cria::cuda::scales_bytes(type, rows, cols);
   });
 }
 
@@ -307,7 +312,7 @@ cria_status cria_tensor_packed(const cria_tensor* tensor, size_t offset, void* d
     require(offset <= all, "offset", "at most the tensor's " + std::to_string(all) + " bytes", offset);
     require(bytes <= all - offset, "bytes", "at most the " + std::to_string(all - offset) + " from offset on", bytes);
     require_array(data, bytes, "data");
-    if (bytes > 0) std::memcpy(data, tensor->tensor->packed() + offset, bytes);
+    if (bytes > 0) tensor->tensor->read_packed(offset, bytes, static_cast<std::uint8_t*>(data));
   });
 }
 
@@ -388,38 +393,38 @@ cria_status cria_program_value(cria_program* program, cria_rows rows, size_t wid
 
 cria_status cria_program_embed(cria_program* program, const cria_tensor* table, cria_value out) {
   return guarded([&] {
-    require_pointer(table, "table");
-    recording(program)->program.embed(table->tensor, out);
+    require_on(recording(program), table, "table");
+    program->program.embed(table->tensor, out);
   });
 }
 
 cria_status cria_program_rmsnorm(cria_program* program, cria_value x, const cria_tensor* weight, float eps,
                                  cria_value out) {
   return guarded([&] {
-    require_pointer(weight, "weight");
-    recording(program)->program.rmsnorm(x, weight->tensor, eps, out);
+    require_on(recording(program), weight, "weight");
+    program->program.rmsnorm(x, weight->tensor, eps, out);
   });
 }
 
 cria_status cria_program_matmul(cria_program* program, cria_value x, const cria_tensor* weight, cria_value out,
                                 size_t column) {
   return guarded([&] {
-    require_pointer(weight, "weight");
-    recording(program)->program.matmul(x, weight->tensor, out, column);
+    require_on(recording(program), weight, "weight");
+    program->program.matmul(x, weight->tensor, out, column);
   });
 }
 
 cria_status cria_program_matmul_add(cria_program* program, cria_value x, const cria_tensor* weight, cria_value out) {
   return guarded([&] {
-    require_pointer(weight, "weight");
-    recording(program)->program.matmul_add(x, weight->tensor, out);
+    require_on(recording(program), weight, "weight");
+    program->program.matmul_add(x, weight->tensor, out);
   });
 }
 
 cria_status cria_program_matmul_swiglu(cria_program* program, cria_value x, const cria_tensor* weight, cria_value out) {
   return guarded([&] {
-    require_pointer(weight, "weight");
-    recording(program)->program.matmul_swiglu(x, weight->tensor, out);
+    require_on(recording(program), weight, "weight");
+    program->program.matmul_swiglu(x, weight->tensor, out);
   });
 }
 
@@ -470,6 +475,7 @@ cria_status cria_program_run(cria_program* program, cria_cache* cache, const cri
     require_pointer(cache, "cache");
     const cria::Program& recorded = program->program;
     if (!recorded.finished()) throw Error(CRIA_ERROR_ARGUMENT, "program: must be finished");
+    require_on(program, cache, "cache");
     if (cache->cache->shape != recorded.cache()) {
       throw Error(CRIA_ERROR_ARGUMENT, "cache: must have the shape that the program was recorded for");
     }
@@ -518,6 +524,7 @@ cria_status cria_embed(cria_device* device, const cria_tensor* table, size_t cou
   return guarded([&] {
     require_pointer(device, "device");
     const cria::Tensor& matrix = matrix_of(table, "table");
+    require_on(device, table, "table");
     cria::checked_product({count, matrix.cols, sizeof(float)});
     require_array(tokens, count, "tokens");
     require_array(out, count, "out");
@@ -533,6 +540,7 @@ cria_status cria_matmul(cria_device* device, const cria_tensor* weight, size_t t
   return guarded([&] {
     require_pointer(device, "device");
     const cria::Tensor& matrix = matrix_of(weight, "weight");
+    require_on(device, weight, "weight");
     cria::checked_product({tokens, matrix.cols, sizeof(float)});
     cria::checked_product({tokens, matrix.rows, sizeof(float)});
     require_array(x, tokens, "x");

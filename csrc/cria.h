@@ -48,7 +48,8 @@ enum {
   CRIA_ERROR_FILE = 3,        /* a file cannot be opened or read, or is shorter than it should be */
   CRIA_ERROR_UNSUPPORTED = 4, /* this machine or this build cannot do it */
   CRIA_ERROR_ABORTED = 5,     /* a run was cancelled; what it had written to the cache is undefined */
-  CRIA_ERROR_INTERNAL = 6     /* a fault of cria itself */
+  CRIA_ERROR_INTERNAL = 6,    /* a fault of cria itself */
+  CRIA_ERROR_DEVICE = 7       /* the GPU failed; it cannot be used any more in this process */
 };
 
 /* The sentence of the last failure on this thread; "" before the first. Valid until the next failure on this thread. */
@@ -57,8 +58,12 @@ CRIA_API const char* cria_last_error(void);
 /* ---- Devices ----------------------------------------------------------------------------------------------------- */
 
 typedef int32_t cria_device_kind;
-enum { CRIA_DEVICE_CPU = 0, CRIA_DEVICE_CUDA = 1 };
-#define CRIA_DEVICE_KINDS 2
+enum {
+  CRIA_DEVICE_CPU = 0,
+  CRIA_DEVICE_CUDA = 1,         /* the first GPU that the process is shown */
+  CRIA_DEVICE_CUDA_EMULATED = 2 /* the same kernels on the CPU, slowly: for tests, where the library was built so */
+};
+#define CRIA_DEVICE_KINDS 3
 
 typedef int32_t cria_isa;
 enum { CRIA_ISA_AUTO = 0, CRIA_ISA_SCALAR = 1, CRIA_ISA_AVX2 = 2, CRIA_ISA_AVX512 = 3 };

@@ -2,30 +2,42 @@
 import { CriaError, integer, outOfRange } from "./errors.js";
 import {
   type AbsentDevice,
+  type CpuInfo,
   type DeviceHandle,
   type DeviceInfo,
   type DeviceKind,
+  type GpuInfo,
   type Isa,
   type LimitKind,
   native,
 } from "./native.js";
 
-export type { AbsentDevice, DeviceInfo, DeviceKind, Isa, LimitKind };
+export type { AbsentDevice, CpuInfo, DeviceInfo, DeviceKind, GpuInfo, Isa, LimitKind };
 
 export const isas: readonly Isa[] = ["scalar", "avx2", "avx512"];
 
+const kinds: readonly DeviceKind[] = ["cpu", "cuda", "cuda-emulated"];
+
 export interface DeviceOptions {
-  /** "auto" is the best there is. Asking for one that is absent is an error, never a silent fall back. */
+  /**
+   * "auto" is the GPU where there is one that can be used, else the CPU; `info` says which. Asking for one that is absent
+   * is an error, never a silent fall back. "cuda-emulated" runs the GPU's kernels on the CPU, slowly: for tests.
+   */
   device?: "auto" | DeviceKind;
-  /** The instruction set of the CPU's kernels; the best that the processor has by default. */
+  /** The instruction set of the CPU's kernels; the best that the processor has by default. Not with a GPU. */
   isa?: Isa;
-  /** Threads that compute, the physical cores that this process may use by default. */
+  /** Threads that compute, the physical cores that this process may use by default. Not with a GPU. */
   threads?: number;
 }
 
 /** Every kind of device, with what it is or the reason why it is absent. */
 export function devices(): (DeviceInfo | AbsentDevice)[] {
   return (["cpu", "cuda"] as const).map((kind) => native.deviceDescribe(kind));
+}
+
+/** What "auto" stands for. Whoever asks for an instruction set or threads wants the CPU. */
+function bestKind(forCpu: boolean): DeviceKind {
+  return !forCpu && native.deviceDescribe("cuda").available ? "cuda" : "cpu";
 }
 
 /** A device that weights are loaded to and programs run on. */
@@ -36,10 +48,15 @@ export class Device {
 
   /** @throws CriaError ERR_CRIA_UNSUPPORTED where the device or the instruction set is absent */
   constructor({ device = "auto", isa, threads }: DeviceOptions = {}) {
-    if (!["auto", "cpu", "cuda"].includes(device)) throw outOfRange("device", "auto, cpu or cuda", device);
+    if (device !== "auto" && !kinds.includes(device)) {
+      throw outOfRange("device", "auto, cpu, cuda or cuda-emulated", device);
+    }
     if (isa !== undefined && !isas.includes(isa)) throw outOfRange("isa", "scalar, avx2 or avx512", isa);
     if (threads !== undefined) integer("threads", threads, 1, 256);
-    const kind = device === "auto" ? "cpu" : device;
+    const forCpu = isa !== undefined || threads !== undefined;
+    const kind = device === "auto" ? bestKind(forCpu) : device;
+    if (kind !== "cpu" && forCpu)
+      throw outOfRange(isa === undefined ? "threads" : "isa", `left out with ${kind}`, isa ?? threads);
     const found = native.deviceDescribe(kind);
     if (!found.available) throw new CriaError(found.code, `device: ${kind} is not available: ${found.reason}`);
     this.handle = native.deviceOpen(kind, isa, threads ?? 0);

@@ -11,17 +11,19 @@
  * ERR_CRIA_UNSUPPORTED for an instruction set that is absent, ERR_CRIA_DISPOSED for weights that were disposed. It has
  * then written nothing.
  */
-import { Device, type Isa } from "./device.js";
+import { Device, type DeviceKind, type Isa } from "./device.js";
 import { integer, outOfRange, wrongType } from "./errors.js";
 import { blockTokens } from "./kv-pool.js";
 import { type CacheType, type DeviceHandle, type NativeBatch, native, type TensorHandle } from "./native.js";
 import { type WeightType, weightBytes, weightFormats } from "./weights/source.js";
 
-export type { CacheType, Isa, WeightType };
+export type { CacheType, DeviceKind, Isa, WeightType };
 
 /** How a kernel runs; no bit of its results depends on it. */
 export interface Execution {
-  /** Default: the best that the processor has. */
+  /** Arrays travel to a GPU and back with each call, which is for trying its kernels, not for speed. Default: "cpu". */
+  device?: DeviceKind;
+  /** Of the CPU. Default: the best that the processor has. */
   isa?: Isa;
   /** From 1 to 256. Default: the physical cores that this process may use. */
   threads?: number;
@@ -83,6 +85,8 @@ export interface PackWeightsOptions {
   cols: number;
   /** [rows, cols], as a GGUF file holds it. It is copied. */
   data: WeightData;
+  /** Whose kernels will read it. Default: "cpu". */
+  device?: DeviceKind;
 }
 
 /** A copy of a matrix in the layout that {@link matmul} and {@link embed} read, made once and used often. */
@@ -100,7 +104,7 @@ export class PackedWeights {
   readonly handle: TensorHandle;
 
   /** @internal */
-  constructor({ type, rows, cols, data }: PackWeightsOptions) {
+  constructor({ type, rows, cols, data, device = "cpu" }: PackWeightsOptions) {
     if (!Object.hasOwn(weightFormats, type)) {
       throw outOfRange("type", `one of ${Object.keys(weightFormats).join(", ")}`, type);
     }
@@ -116,7 +120,7 @@ export class PackedWeights {
     this.type = type;
     this.rows = rows;
     this.cols = cols;
-    this.handle = native.matrixCreate(openDevice(undefined, undefined), type, rows, cols);
+    this.handle = native.matrixCreate(deviceFor({ device }), type, rows, cols);
     native.tensorPack(this.handle, 0, rows, asBytes(data));
   }
 
@@ -317,24 +321,21 @@ export function add(options: AddOptions): void {
   native.add(device, x, y, out);
 }
 
-const opened = new Map<Isa | undefined, Map<number | undefined, DeviceHandle>>();
+const opened = new Map<string, DeviceHandle>();
 
+/** Devices that differ in nothing are opened once. */
 function deviceFor(options: Execution): DeviceHandle {
   if (typeof options !== "object" || options === null) throw wrongType("options", "an object", options);
-  return openDevice(options.isa, options.threads);
-}
-
-/** Devices differ in nothing else, so each is opened once. */
-function openDevice(isa: Isa | undefined, threads: number | undefined): DeviceHandle {
-  const known = opened.get(isa)?.get(threads);
+  const { device = "cpu", isa, threads } = options;
+  const key = JSON.stringify([device, isa, threads]);
+  const known = opened.get(key);
   if (known !== undefined) return known;
   const { handle } = new Device({
-    device: "cpu",
+    device,
     ...(isa !== undefined && { isa }),
     ...(threads !== undefined && { threads }),
   });
-  if (!opened.has(isa)) opened.set(isa, new Map());
-  opened.get(isa)!.set(threads, handle);
+  opened.set(key, handle);
   return handle;
 }
 

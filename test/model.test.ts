@@ -490,7 +490,7 @@ describe("loading", () => {
     [{ contextLength: 0 }, "RangeError", /^contextLength: must be an integer from 1 to 16777216, not 0$/],
     [{ contextLength: 1.5 }, "RangeError", /^contextLength: /],
     [{ contextLength: "9" }, "TypeError", /^contextLength: must be a number, not "9"$/],
-    [{ device: "gpu" }, "RangeError", /^device: must be auto, cpu or cuda, not "gpu"$/],
+    [{ device: "gpu" }, "RangeError", /^device: must be auto, cpu, cuda or cuda-emulated, not "gpu"$/],
     [{ isa: "sse2" }, "RangeError", /^isa: must be scalar, avx2 or avx512, not "sse2"$/],
     [{ threads: 0 }, "RangeError", /^threads: must be an integer from 1 to 256, not 0$/],
     [{ threads: 257 }, "RangeError", /^threads: /],

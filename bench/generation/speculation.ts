@@ -17,6 +17,7 @@ import { Pace } from "../../lib/speculation/pace.js";
 import { PromptLookup } from "../../lib/speculation/prompt-lookup.js";
 import { type SpeculationStatistics, SpeculativeSource } from "../../lib/speculation/speculative-source.js";
 import { PlainSource, type TokenSource } from "../../lib/token-source.js";
+import { cpuOf } from "../machine.js";
 import type { Result } from "../schema.js";
 import { median, spread } from "../statistics.js";
 
@@ -61,7 +62,7 @@ export async function measureSpeculation({ runtime, name, format, signal }: Spec
     const { proposed, accepted: right } = speculation!;
     accepted.push(proposed === 0 ? 0 : right / proposed);
   }
-  const { isa, threads } = runtime.device.info;
+  const { isa, threads } = cpuOf(runtime.device);
   const result = (what: string, samples: readonly number[], unit: Result["unit"], model: string): Result => ({
     name: `speculation/${what}`,
     by: "cria",

@@ -71,7 +71,8 @@ struct Named {
 std::int32_t get_named(const Napi::Value& value, const char* name, std::span<const Named> names);
 const char* name_of(std::int32_t value, std::span<const Named> names);
 
-inline constexpr Named kDeviceKinds[] = {{"cpu", CRIA_DEVICE_CPU}, {"cuda", CRIA_DEVICE_CUDA}};
+inline constexpr Named kDeviceKinds[] = {
+    {"cpu", CRIA_DEVICE_CPU}, {"cuda", CRIA_DEVICE_CUDA}, {"cuda-emulated", CRIA_DEVICE_CUDA_EMULATED}};
 inline constexpr Named kIsas[] = {{"scalar", CRIA_ISA_SCALAR}, {"avx2", CRIA_ISA_AVX2}, {"avx512", CRIA_ISA_AVX512}};
 inline constexpr Named kLimits[] = {{"read", CRIA_LIMIT_READ},     {"copy", CRIA_LIMIT_COPY},
                                     {"fma", CRIA_LIMIT_FMA},       {"maddubs", CRIA_LIMIT_MADDUBS},

@@ -5,6 +5,16 @@
 namespace cria::addon {
 namespace {
 
+void set_cpu(Napi::Env env, Napi::Object object, const cria_device_info& info) {
+  Napi::Array isas = Napi::Array::New(env);
+  for (const Named& isa : kIsas) {
+    if (info.isas >> isa.value & 1) isas.Set(isas.Length(), isa.name);
+  }
+  object.Set("isa", name_of(info.isa, kIsas));
+  object.Set("isas", isas);
+  object.Set("threads", info.threads);
+}
+
 // A DeviceInfo, or an AbsentDevice.
 Napi::Object to_object(Napi::Env env, const cria_device_info& info) {
   Napi::Object object = Napi::Object::New(env);
@@ -15,14 +25,8 @@ Napi::Object to_object(Napi::Env env, const cria_device_info& info) {
     object.Set("reason", info.reason);
     return object;
   }
-  Napi::Array isas = Napi::Array::New(env);
-  for (const Named& isa : kIsas) {
-    if (info.isas >> isa.value & 1) isas.Set(isas.Length(), isa.name);
-  }
   object.Set("name", info.name);
-  object.Set("isa", name_of(info.isa, kIsas));
-  object.Set("isas", isas);
-  object.Set("threads", info.threads);
+  if (info.kind == CRIA_DEVICE_CPU) set_cpu(env, object, info);
   object.Set("memoryBytes", static_cast<double>(info.memory_bytes));
   object.Set("availableBytes", static_cast<double>(info.available_bytes));
   return object;

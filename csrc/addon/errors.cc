@@ -29,6 +29,8 @@ const char* code_of(cria_status status) {
       return "ERR_CRIA_FILE";
     case CRIA_ERROR_UNSUPPORTED:
       return "ERR_CRIA_UNSUPPORTED";
+    case CRIA_ERROR_DEVICE:
+      return "ERR_CRIA_DEVICE";
     case CRIA_ERROR_ABORTED:
       return "ERR_CRIA_ABORTED";
     default:

@@ -23,6 +23,7 @@ class Backend {
  public:
   virtual ~Backend() = default;
 
+  virtual cria_device_kind kind() const = 0;
   virtual cria_device_info info() const = 0;
   virtual std::shared_ptr<Tensor> matrix(cria_type type, std::size_t rows, std::size_t cols) = 0;
   // The matrix whose packed bytes stand at `offset` in the file, mapped; throws CRIA_ERROR_FILE where they do not fit

@@ -33,8 +33,9 @@ class Tensor {
   virtual void pack_file(std::size_t row, std::size_t count, const File& file, std::uint64_t offset) = 0;
   virtual void unpack(std::size_t row, std::size_t count, std::uint8_t* out) const = 0;
   virtual void fill_random(std::uint64_t seed, float deviation) = 0;
-  // The memory of `bytes()`: a matrix in the backend's layout, a vector as f32.
-  virtual const std::uint8_t* packed() const = 0;
+  // Copies bytes [offset, offset + bytes) of the `bytes()` that it takes: a matrix in the backend's layout, a vector as
+  // f32.
+  virtual void read_packed(std::size_t offset, std::size_t bytes, std::uint8_t* out) const = 0;
   // Whether the memory is a file's, which nothing may be packed into.
   virtual bool mapped() const { return false; }
   virtual std::size_t bytes() const = 0;

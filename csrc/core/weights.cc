@@ -1,8 +1,10 @@
 #include "weights.h"
 
+#include <cstring>
 #include <limits>
 
 #include "error.h"
+#include "half.h"
 
 namespace cria {
 
@@ -36,6 +38,18 @@ std::size_t row_bytes(cria_type type, std::size_t cols) {
   const std::size_t most = std::numeric_limits<std::size_t>::max() / format.block_bytes;
   require(blocks <= most, "cols", "at most " + std::to_string(most * format.block) + " in " + format.name, cols);
   return blocks * format.block_bytes;
+}
+
+void widen(cria_type type, std::size_t count, const std::uint8_t* source, float* out) {
+  if (type == CRIA_TYPE_F32) {
+    std::memcpy(out, source, count * sizeof(float));
+    return;
+  }
+  for (std::size_t i = 0; i < count; ++i) {
+    std::uint16_t bits;
+    std::memcpy(&bits, source + i * sizeof(bits), sizeof(bits));
+    out[i] = type == CRIA_TYPE_F16 ? half_to_float(bits) : bf16_to_float(bits);
+  }
 }
 
 }  // namespace cria

@@ -39,4 +39,7 @@ static inline bool is_quantised(cria_type type) { return type == CRIA_TYPE_Q4_0 
 // Bytes that one row of `cols` weights takes in a file. Throws where `cols` is not a whole number of blocks.
 std::size_t row_bytes(cria_type type, std::size_t cols);
 
+// `count` elements of f32, f16 or bf16 as f32, which is exact.
+void widen(cria_type type, std::size_t count, const std::uint8_t* source, float* out);
+
 }  // namespace cria

@@ -15,6 +15,7 @@ class CpuBackend final : public Backend {
   // `isa` may be CRIA_ISA_AUTO, `threads` 0.
   CpuBackend(cria_isa isa, unsigned threads);
 
+  cria_device_kind kind() const override { return CRIA_DEVICE_CPU; }
   cria_device_info info() const override;
   std::shared_ptr<Tensor> matrix(cria_type type, std::size_t rows, std::size_t cols) override;
   std::shared_ptr<Tensor> map_matrix(cria_type type, std::size_t rows, std::size_t cols, const File& file,

@@ -45,6 +45,9 @@ namespace avx512 {
 void rope(const Rope&, std::size_t begin, std::size_t end);
 }
 
+// What a position is turned by, in pair i: theta^(-2i / rotary_dim) / scale.
+double rope_frequency(double theta, double scale, std::size_t i, std::size_t rotary_dim);
+
 // The table for `count` positions. `scale` divides the position (linear scaling; 1 for none).
 void rope_table(const std::int32_t* positions, std::size_t count, std::size_t rotary_dim, double theta, double scale,
                 float* cosine, float* sine);

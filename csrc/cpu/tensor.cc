@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "../core/checked.h"
-#include "../core/half.h"
 #include "../core/random.h"
+#include "../core/weights.h"
 #include "pool.h"
 
 namespace cria::cpu {
@@ -114,20 +114,15 @@ void Matrix::fill_random(std::uint64_t seed, float deviation) {
   });
 }
 
+void Matrix::read_packed(std::size_t offset, std::size_t bytes, std::uint8_t* out) const {
+  std::memcpy(out, data_ + offset, bytes);
+}
+
 Vector::Vector(cria_type type, std::size_t size)
     : Tensor(Layout::kVector, type, 1, size), memory_(checked_product({size, sizeof(float)})) {}
 
 void Vector::pack(std::size_t, std::size_t, const std::uint8_t* source) {
-  auto* out = reinterpret_cast<float*>(memory_.data());
-  if (type == CRIA_TYPE_F32) {
-    std::memcpy(out, source, cols * sizeof(float));
-    return;
-  }
-  for (std::size_t i = 0; i < cols; ++i) {
-    std::uint16_t bits;
-    std::memcpy(&bits, source + i * sizeof(bits), sizeof(bits));
-    out[i] = type == CRIA_TYPE_F16 ? half_to_float(bits) : bf16_to_float(bits);
-  }
+  widen(type, cols, source, reinterpret_cast<float*>(memory_.data()));
 }
 
 void Vector::pack_file(std::size_t row, std::size_t count, const File& file, std::uint64_t offset) {
@@ -142,6 +137,10 @@ void Vector::fill_random(std::uint64_t seed, float deviation) {
   std::vector<std::uint8_t> bytes(row_bytes(type, cols));
   random_row(type, cols, seed, 0, deviation, bytes.data());
   pack(0, 1, bytes.data());
+}
+
+void Vector::read_packed(std::size_t offset, std::size_t bytes, std::uint8_t* out) const {
+  std::memcpy(out, memory_.data() + offset, bytes);
 }
 
 }  // namespace cria::cpu

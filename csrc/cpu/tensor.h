@@ -21,7 +21,7 @@ class Matrix final : public Tensor {
   void unpack(std::size_t row, std::size_t count, std::uint8_t* out) const override;
   void fill_random(std::uint64_t seed, float deviation) override;
   std::size_t bytes() const override { return bytes_; }
-  const std::uint8_t* packed() const override { return data_; }
+  void read_packed(std::size_t offset, std::size_t bytes, std::uint8_t* out) const override;
   bool mapped() const override { return mapping_ != nullptr; }
 
   Panels panels() const { return {type, data_, rows, cols}; }
@@ -46,7 +46,7 @@ class Vector final : public Tensor {
   void unpack(std::size_t row, std::size_t count, std::uint8_t* out) const override;
   void fill_random(std::uint64_t seed, float deviation) override;
   std::size_t bytes() const override { return memory_.bytes(); }
-  const std::uint8_t* packed() const override { return memory_.data(); }
+  void read_packed(std::size_t offset, std::size_t bytes, std::uint8_t* out) const override;
 
   const float* data() const { return reinterpret_cast<const float*>(memory_.data()); }
 

@@ -1,3 +1,4 @@
+import type { DeviceInfo } from "../device.js";
 import { CriaError, CriaFileError, integer } from "../errors.js";
 import type { FinishReason, GenerationResult } from "../generate.js";
 import { planOf } from "../generate-options.js";
@@ -185,12 +186,18 @@ const reasons: Readonly<Record<FinishReason, string>> = {
 /** The last line, for people. */
 function tell(result: GenerationResult, model: Model, io: Io): void {
   const { tokens, promptTokens, finishReason, speculation, seed, timings } = result;
-  const { threads, isa } = model.device.info;
   const rate = (tokensPerSecond: number) => `${tokensPerSecond.toFixed(1)} tokens/s`;
   const guesses = speculation ? `${speculation.accepted} of ${speculation.proposed} guesses right, ` : "";
   io.stderr.write(
     `cria: ${tokens.length} tokens (${reasons[finishReason]}) at ${rate(timings.decodeTokensPerSecond)}, ` +
       `${guesses}prompt of ${promptTokens} at ${rate(timings.prefillTokensPerSecond)}, loaded in ${(model.loadMs / 1e3).toFixed(2)} s; ` +
-      `${isa}, ${threads} ${threads === 1 ? "thread" : "threads"}, seed ${seed}\n`,
+      `${ranOn(model.device.info)}, seed ${seed}\n`,
   );
+}
+
+/** What computed; of the CPU, where there is no GPU to be chosen, why. */
+function ranOn(info: DeviceInfo): string {
+  if (info.kind !== "cpu") return info.name;
+  const { isa, threads } = info;
+  return `cpu, ${isa}, ${threads} ${threads === 1 ? "thread" : "threads"}`;
 }

@@ -69,7 +69,7 @@ describe("a wrong command line is exit code 2, with a hint and nothing on stdout
     [["generate", "--max-tokens", "0"], "cria generate: --max-tokens: must be an integer from 1 to 16777216, not 0"],
     [["generate", "--threads", "0"], "cria generate: --threads: must be an integer from 1 to 256, not 0"],
     [["generate", "--isa", "neon"], 'cria generate: --isa: must be scalar, avx2 or avx512, not "neon"'],
-    [["generate", "--device", "tpu"], 'cria generate: --device: must be auto, cpu or cuda, not "tpu"'],
+    [["generate", "--device", "tpu"], 'cria generate: --device: must be auto, cpu, cuda or cuda-emulated, not "tpu"'],
     [["generate", "--cache", "f64"], 'cria generate: --cache: must be one of f32, f16, q8_0, not "f64"'],
     [["generate", "--cache", "f16:"], 'cria generate: --cache.values: must be one of f32, f16, q8_0, not ""'],
     [

@@ -1,9 +1,9 @@
-import { Device, type Isa } from "../../lib/device.js";
+import { type CpuInfo, Device, type Isa } from "../../lib/device.js";
 
 export type { Isa };
 
 /** The instruction sets that this machine runs. */
-export const available: readonly Isa[] = new Device().info.isas;
+export const available: readonly Isa[] = (new Device({ device: "cpu" }).info as CpuInfo).isas;
 
 /** Every way in which this machine runs a kernel that could differ from the scalar kernel on one thread. */
 export const executions: readonly { isa: Isa; threads: number }[] = available.flatMap((isa) =>

@@ -1,0 +1,44 @@
+// The CUDA backend: programs and kernels on the process's first GPU, or on its emulation.
+#pragma once
+
+#include "../core/backend.h"
+#include "device.h"
+
+namespace cria::cuda {
+
+class CudaBackend final : public Backend {
+ public:
+  // Throws CRIA_ERROR_UNSUPPORTED with the reason where there is no such device.
+  explicit CudaBackend(cria_device_kind kind) : device_(std::make_shared<Device>(kind)) {}
+
+  cria_device_kind kind() const override { return device_->kind; }
+  cria_device_info info() const override;
+  std::shared_ptr<Tensor> matrix(cria_type type, std::size_t rows, std::size_t cols) override;
+  // Throws CRIA_ERROR_UNSUPPORTED: files hold the CPU's layout, and a GPU has its own memory.
+  std::shared_ptr<Tensor> map_matrix(cria_type type, std::size_t rows, std::size_t cols, const File& file,
+                                     std::uint64_t offset) override;
+  std::shared_ptr<Tensor> vector(cria_type type, std::size_t size) override;
+  std::shared_ptr<Cache> cache(const CacheShape& shape, std::size_t blocks) override;
+  void run(const Program& program, Cache& cache, const Batch& batch, const Cancel* cancel, float* result) override;
+  void read_blocks(const Cache& cache, std::span<const std::int32_t> blocks, std::uint8_t* out) override;
+  void write_blocks(Cache& cache, std::span<const std::int32_t> blocks, const std::uint8_t* bytes) override;
+  void move_slots(Cache& cache, const CacheMove& move) override;
+  // Of READ and COPY; throws CRIA_ERROR_UNSUPPORTED for a CPU's instructions.
+  void measure_limit(cria_limit limit, std::span<double> rates) override;
+
+  void rmsnorm(std::size_t rows, std::size_t dim, const float* x, const float* weight, float eps, float* out) override;
+  void quantize(std::size_t rows, std::size_t dim, const float* x, std::int8_t* quants, float* scales,
+                std::int32_t* sums) override;
+  void embed(const Tensor& table, std::size_t count, const std::int32_t* tokens, float* out) override;
+  void matmul(const Tensor& weight, std::size_t tokens, const float* x, float* out) override;
+  void rope(const Batch& batch, const cria_rope_options& options, const cria_kv_layer& cache, float* qkv) override;
+  void attention(const Batch& batch, std::size_t heads, const cria_kv_layer& cache, const float* q,
+                 std::size_t q_stride, float* out) override;
+  void swiglu(std::size_t rows, std::size_t dim, const float* gate_up, float* out) override;
+  void add(std::size_t count, const float* x, const float* y, float* out) override;
+
+ private:
+  DevicePtr device_;
+};
+
+}  // namespace cria::cuda

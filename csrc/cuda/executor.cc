@@ -1,0 +1,254 @@
+#include "executor.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <string_view>
+#include <variant>
+
+#include "../core/checked.h"
+#include "../core/weights.h"
+#include "plan.h"
+#include "tensor.h"
+#include "workspace.h"
+
+namespace cria::cuda {
+namespace {
+
+// Whether programs are captured; CRIA_CUDA_GRAPHS=0 says no, to compare.
+bool graphs_wanted() {
+  const char* wish = std::getenv("CRIA_CUDA_GRAPHS");
+  return wish == nullptr || std::string_view(wish) != "0";
+}
+
+// The query heads of the program's attention; a program that mixes numbers of them is cut for the most.
+std::size_t attention_heads(const Program& program) {
+  std::size_t heads = 0;
+  for (const Op& op : program.ops()) {
+    if (const auto* attention = std::get_if<AttentionOp>(&op)) heads = std::max(heads, attention->heads);
+  }
+  return heads;
+}
+
+AttentionTiles tiles_for(const Plugin& plugin, const Program& program, const Batch& batch) {
+  const std::size_t kv_heads = program.cache().kv_heads;
+  const int group = static_cast<int>(std::max<std::size_t>(1, attention_heads(program) / kv_heads));
+  return AttentionTiles(batch, static_cast<std::size_t>(plugin.attention_queries(group, false)),
+                        static_cast<std::size_t>(plugin.attention_queries(group, true)));
+}
+
+// Whether the value that op `index` writes is read, as floats, before it is written again.
+bool read_as_floats(const Program& program, std::size_t index, cria_value value) {
+  const auto reads = [&](const Op& op) {
+    return std::visit(
+        [&](const auto& o) {
+          using O = std::decay_t<decltype(o)>;
+          if constexpr (std::is_same_v<O, MatmulOp>) {
+            return (o.x == value && !is_quantised(o.weight->type)) || (o.out == value && o.finish == Finish::kAdd);
+          } else if constexpr (std::is_same_v<O, RopeOp> || std::is_same_v<O, AttentionOp>) {
+            return o.qkv == value;
+          } else if constexpr (std::is_same_v<O, SwiGluOp>) {
+            return o.gate_up == value;
+          } else if constexpr (std::is_same_v<O, AddOp>) {
+            return o.x == value || o.y == value;
+          } else if constexpr (std::is_same_v<O, EmbedOp>) {
+            return false;
+          } else {
+            return o.x == value;
+          }
+        },
+        op);
+  };
+  // A product may write a part of its value.
+  const auto writes = [&](const Op& op) {
+    return std::visit(
+        [&](const auto& o) {
+          if constexpr (requires { o.out; }) return o.out == value && !std::holds_alternative<MatmulOp>(op);
+          return false;
+        },
+        op);
+  };
+  for (std::size_t i = index + 1; i < program.ops().size(); ++i) {
+    if (reads(program.ops()[i])) return true;
+    if (writes(program.ops()[i])) return false;
+  }
+  return program.result() == value;
+}
+
+class Run {
+ public:
+  Run(const DevicePtr& device, const Program& program, const KvCache& cache, const Batch& batch)
+      : device_(*device),
+        program_(program),
+        cache_(cache),
+        tiles_(tiles_for(device->plugin, program, batch)),
+        plan_(batch, tiles_),
+        output_count_(batch.outputs.size()) {
+    if (program.workspace == nullptr) program.workspace = std::make_shared<Workspace>(device, program);
+    workspace_ = static_cast<Workspace*>(program.workspace.get());
+    const Capacities& room = plan_.capacities();
+    const std::size_t partials = checked_product(
+        {room.splits, room.split_tiles > 0 ? room.tokens : 0, attention_heads(program), 2 + program.cache().head_dim});
+    workspace_->reserve(program, plan_, partials);
+    workspace_->host_batch.reserve(device, plan_.bytes());
+    workspace_->host_result.reserve(device, result_bytes());
+    base_ = workspace_->batch.data<std::int32_t>();
+  }
+
+  // Everything from the batch to the result.
+  void operator()(const Cancel* cancel, float* result) {
+    auto* host = workspace_->host_batch.data<std::int32_t>();
+    plan_.write(host);
+    device_.copy(workspace_->batch.data<std::int32_t>(), host, plan_.bytes());
+    if (!enqueue_graph() && !enqueue(cancel)) return device_.synchronize();
+    auto* out = workspace_->host_result.data<float>();
+    if (result_bytes() > 0) device_.copy(out, data(program_.result()), result_bytes());
+    device_.synchronize();
+    if (result_bytes() > 0) std::memcpy(result, out, result_bytes());
+  }
+
+ private:
+  std::size_t result_bytes() const { return checked_product({output_count_, width(program_.result()), sizeof(float)}); }
+
+  bool enqueue_graph() {
+    static const bool wanted = graphs_wanted();
+    if (!wanted) return false;
+    const GraphKey key{cache_.id, plan_.capacities()};
+    const Graph graph = workspace_->graphs.find_or_capture(key, [this] { enqueue(nullptr); });
+    if (graph == nullptr) return false;
+    device_.require_healthy();
+    device_.check(device_.plugin.launch_graph(graph, device_.stream), "a graph");
+    return true;
+  }
+
+  // Puts the ops on the stream; false where the run was cancelled before the last.
+  bool enqueue(const Cancel* cancel) {
+    for (std::size_t i = 0; i < program_.angles().size(); ++i) enqueue_angles(i);
+    const std::vector<Op>& ops = program_.ops();
+    for (std::size_t i = 0; i < ops.size(); ++i) {
+      if (cancel != nullptr && cancel->load(std::memory_order_relaxed)) return false;
+      const auto* norm = std::get_if<RmsNormOp>(&ops[i]);
+      const auto* quantize = i + 1 < ops.size() ? std::get_if<QuantizeOp>(&ops[i + 1]) : nullptr;
+      if (norm != nullptr && quantize != nullptr && quantize->x == norm->out) {
+        enqueue_norm(*norm, read_as_floats(program_, i + 1, norm->out) ? data(norm->out) : nullptr,
+                     quantised(norm->out));
+        ++i;
+      } else {
+        std::visit([this](const auto& op) { enqueue(op); }, ops[i]);
+      }
+    }
+    return true;
+  }
+
+  std::size_t width(cria_value value) const { return program_.values()[static_cast<std::size_t>(value)].width; }
+  int int_width(cria_value value) const { return static_cast<int>(width(value)); }
+  float* data(cria_value value) const {
+    return workspace_->values[static_cast<std::size_t>(value)].template data<float>();
+  }
+  Rows rows(cria_value value) const {
+    const bool tokens = program_.values()[static_cast<std::size_t>(value)].rows == CRIA_ROWS_TOKENS;
+    return tokens ? plan_.tokens(base_) : plan_.outputs(base_);
+  }
+  // A value's rows, quantised: each op uses the one place at its own width and capacity.
+  QuantRows quantised(cria_value x) const {
+    return {workspace_->quants.data<std::int8_t>(), workspace_->scales.data<float>(), rows(x).capacity};
+  }
+  static Weights weights(const TensorPtr& tensor) { return static_cast<const Matrix&>(*tensor).weights(); }
+
+  void enqueue_angles(std::size_t i) {
+    device_.launch(device_.plugin.rope_angles,
+                   RopeAngles{plan_.batch(base_), plan_.tokens(base_), workspace_->frequencies[i].data<double>(),
+                              static_cast<int>(program_.angles()[i].rotary_dim / 2),
+                              workspace_->cosines[i].data<float>(), workspace_->sines[i].data<float>()},
+                   "rope_angles");
+  }
+
+  void enqueue_norm(const RmsNormOp& op, float* out, const QuantRows& quants) {
+    const float* weight = static_cast<const Vector&>(*op.weight).data();
+    device_.launch(device_.plugin.rmsnorm,
+                   RmsNorm{data(op.x), weight, out, quants, rows(op.x), int_width(op.x), op.eps}, "rmsnorm");
+  }
+
+  void enqueue(const EmbedOp& op) {
+    device_.launch(device_.plugin.embed, Embed{weights(op.table), plan_.token_ids(base_), rows(op.out), data(op.out)},
+                   "embed");
+  }
+  void enqueue(const RmsNormOp& op) { enqueue_norm(op, data(op.out), {}); }
+  void enqueue(const QuantizeOp& op) {
+    device_.launch(device_.plugin.quantize, Quantize{data(op.x), quantised(op.x), rows(op.x), int_width(op.x)},
+                   "quantize");
+  }
+  void enqueue(const MatmulOp& op) {
+    const MatmulOut out{data(op.out) + op.column, static_cast<std::int64_t>(width(op.out)), op.finish};
+    if (is_quantised(op.weight->type)) {
+      device_.launch(device_.plugin.matmul_q, MatmulQ{weights(op.weight), quantised(op.x), rows(op.x), out},
+                     "matmul_q");
+    } else {
+      device_.launch(device_.plugin.matmul_f, MatmulF{weights(op.weight), data(op.x), rows(op.x), out}, "matmul_f");
+    }
+  }
+  void enqueue(const RopeOp& op) {
+    device_.launch(
+        device_.plugin.rope,
+        Rope{data(op.qkv), workspace_->cosines[op.angles].data<float>(), workspace_->sines[op.angles].data<float>(),
+             plan_.batch(base_), plan_.tokens(base_), cache_.layer(op.layer), static_cast<int>(op.heads),
+             static_cast<int>(program_.angles()[op.angles].rotary_dim), op.halves},
+        "rope");
+  }
+  void enqueue(const AttentionOp& op) {
+    Attention attention{.q = data(op.qkv),
+                        .q_stride = static_cast<std::int64_t>(width(op.qkv)),
+                        .cache = cache_.layer(op.layer),
+                        .batch = plan_.batch(base_),
+                        .tiles = plan_.whole_tiles(base_),
+                        .tile_rows = plan_.whole_tile_rows(base_),
+                        .heads = static_cast<int>(op.heads),
+                        .scale = 1.0f / std::sqrt(static_cast<float>(program_.cache().head_dim)),
+                        .splits = 0,
+                        .partials = workspace_->partials.data<float>(),
+                        .tokens = plan_.tokens(base_),
+                        .out = data(op.out)};
+    if (plan_.capacities().whole_tiles > 0) device_.launch(device_.plugin.attention, attention, "attention");
+    if (plan_.capacities().split_tiles == 0) return;
+    attention.tiles = plan_.split_tiles(base_);
+    attention.tile_rows = plan_.split_tile_rows(base_);
+    attention.splits = static_cast<int>(plan_.capacities().splits);
+    device_.launch(device_.plugin.attention, attention, "attention");
+    device_.launch(device_.plugin.attention_merge, attention, "attention_merge");
+  }
+  void enqueue(const SwiGluOp& op) {
+    device_.launch(device_.plugin.swiglu, SwiGlu{data(op.gate_up), data(op.out), rows(op.out), int_width(op.out)},
+                   "swiglu");
+  }
+  void enqueue(const AddOp& op) {
+    device_.launch(device_.plugin.add, Add{data(op.x), data(op.y), data(op.out), rows(op.out), int_width(op.out)},
+                   "add");
+  }
+  void enqueue(const SelectOp& op) {
+    device_.launch(device_.plugin.select,
+                   Select{data(op.x), plan_.output_rows(base_), data(op.out), rows(op.out), int_width(op.out)},
+                   "select");
+  }
+
+  Device& device_;
+  const Program& program_;
+  const KvCache& cache_;
+  const AttentionTiles tiles_;
+  const BatchPlan plan_;
+  const std::size_t output_count_;
+  Workspace* workspace_;
+  const std::int32_t* base_;  // of the batch on the device
+};
+
+}  // namespace
+
+void execute(const DevicePtr& device, const Program& program, const KvCache& cache, const Batch& batch,
+             const Cancel* cancel, float* result) {
+  if (batch.size == 0) return;
+  const std::lock_guard workspace(program.running);
+  const std::lock_guard turn(device->turn);
+  Run(device, program, cache, batch)(cancel, result);
+}
+
+}  // namespace cria::cuda

@@ -1,0 +1,15 @@
+// Runs a program over a batch on a GPU: puts its ops on the stream, or replays them from a captured graph.
+#pragma once
+
+#include "../core/backend.h"
+#include "cache.h"
+#include "device.h"
+
+namespace cria::cuda {
+
+// Where `cancel`, which may be null, is set before an op is put on the stream, it returns early. What is on the stream
+// already runs to its end.
+void execute(const DevicePtr& device, const Program& program, const KvCache& cache, const Batch& batch,
+             const Cancel* cancel, float* result);
+
+}  // namespace cria::cuda

@@ -1,0 +1,157 @@
+#include "tensor.h"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "../core/checked.h"
+#include "../core/random.h"
+#include "../core/weights.h"
+#include "pack.h"
+
+namespace cria::cuda {
+namespace {
+
+constexpr std::size_t kTileRows = 16;
+
+// Of rows as a file has them, packed at a time: large enough for the bus, small beside the host's memory.
+constexpr std::size_t kSliceBytes = 16 << 20;
+
+std::size_t tiles(std::size_t rows) { return (rows + kTileRows - 1) / kTileRows; }
+
+}  // namespace
+
+Matrix::Matrix(DevicePtr device, cria_type type, std::size_t rows, std::size_t cols)
+    : Tensor(Layout::kMatrix, type, rows, cols),
+      device_(device),
+      quants_(device, quants_bytes(type, rows, cols)),
+      scales_(device, scales_bytes(type, rows, cols)) {
+  const std::lock_guard turn(device_->turn);
+  device_->clear(quants_.data(), quants_.bytes());
+  device_->clear(scales_.data(), scales_.bytes());
+}
+
+// Packs rows [row, row + count) on the host, in slices of whole tiles, and copies them over. A tile that the rows fill
+// in part is fetched first. fetch(first, rows, buffer) returns the bytes of rows [first, first + rows) of those,
+// counted from 0; it may put them in `buffer`.
+template <class Fetch>
+void Matrix::pack_slices(std::size_t row, std::size_t count, const Fetch& fetch) {
+  const std::size_t tile_quants = quants_bytes(type, kTileRows, cols),
+                    tile_scales = scales_bytes(type, kTileRows, cols);
+  const std::size_t slice = std::max<std::size_t>(1, kSliceBytes / (row_bytes(type, cols) * kTileRows));
+  std::vector<std::uint8_t> quants, scales, buffer;
+
+  for (std::size_t tile = row / kTileRows; tile < tiles(row + count); tile += slice) {
+    const std::size_t begin = tile * kTileRows, end = std::min((tile + slice) * kTileRows, rows);
+    const std::size_t first = std::max(row, begin), last = std::min(row + count, end);
+    const std::size_t quants_at = tile * tile_quants, scales_at = tile * tile_scales;
+    const auto slice_bytes = [&](std::size_t tile_bytes, std::size_t at, std::size_t all) {
+      return std::min(tiles(end - begin) * tile_bytes, all - at);
+    };
+    quants.assign(slice_bytes(tile_quants, quants_at, quants_.bytes()), 0);
+    scales.assign(slice_bytes(tile_scales, scales_at, scales_.bytes()), 0);
+    const std::uint8_t* source = fetch(first - row, last - first, buffer);
+
+    const std::lock_guard turn(device_->turn);
+    if (first != begin || last != end) {
+      device_->copy(quants.data(), quants_.data() + quants_at, quants.size());
+      device_->copy(scales.data(), scales_.data() + scales_at, scales.size());
+      device_->synchronize();
+    }
+    pack_rows(type, quants.data(), reinterpret_cast<std::uint16_t*>(scales.data()), cols, first - begin, last - first,
+              source);
+    device_->copy(quants_.data() + quants_at, quants.data(), quants.size());
+    device_->copy(scales_.data() + scales_at, scales.data(), scales.size());
+    device_->synchronize();
+  }
+}
+
+void Matrix::pack(std::size_t row, std::size_t count, const std::uint8_t* source) {
+  const std::size_t bytes = row_bytes(type, cols);
+  pack_slices(row, count, [&](std::size_t first, std::size_t, auto&) { return source + first * bytes; });
+}
+
+void Matrix::pack_file(std::size_t row, std::size_t count, const File& file, std::uint64_t offset) {
+  const std::size_t bytes = row_bytes(type, cols);
+  pack_slices(row, count, [&](std::size_t first, std::size_t rows, std::vector<std::uint8_t>& buffer) {
+    buffer.resize(rows * bytes);
+    file.read(offset + first * bytes, buffer.data(), rows * bytes);
+    return static_cast<const std::uint8_t*>(buffer.data());
+  });
+}
+
+void Matrix::fill_random(std::uint64_t seed, float deviation) {
+  const std::size_t bytes = row_bytes(type, cols);
+  pack_slices(0, rows, [&](std::size_t first, std::size_t count, std::vector<std::uint8_t>& buffer) {
+    buffer.resize(count * bytes);
+    for (std::size_t i = 0; i < count; ++i) {
+      random_row(type, cols, seed, first + i, deviation, buffer.data() + i * bytes);
+    }
+    return static_cast<const std::uint8_t*>(buffer.data());
+  });
+}
+
+void Matrix::unpack(std::size_t row, std::size_t count, std::uint8_t* out) const {
+  const std::size_t begin = row / kTileRows, bytes = row_bytes(type, cols);
+  const std::size_t quants_at = begin * quants_bytes(type, kTileRows, cols);
+  const std::size_t scales_at = begin * scales_bytes(type, kTileRows, cols);
+  const std::size_t packed_rows = row - begin * kTileRows + count;
+  std::vector<std::uint8_t> quants(quants_bytes(type, packed_rows, cols)),
+      scales(scales_bytes(type, packed_rows, cols));
+  {
+    const std::lock_guard turn(device_->turn);
+    device_->copy(quants.data(), quants_.data() + quants_at, quants.size());
+    device_->copy(scales.data(), scales_.data() + scales_at, scales.size());
+    device_->synchronize();
+  }
+  for (std::size_t i = 0; i < count; ++i) {
+    unpack_row(type, quants.data(), reinterpret_cast<const std::uint16_t*>(scales.data()), cols,
+               row - begin * kTileRows + i, out + i * bytes);
+  }
+}
+
+void Matrix::read_packed(std::size_t offset, std::size_t bytes, std::uint8_t* out) const {
+  const std::lock_guard turn(device_->turn);
+  const std::size_t quants = offset < quants_.bytes() ? std::min(bytes, quants_.bytes() - offset) : 0;
+  if (quants > 0) device_->copy(out, quants_.data() + offset, quants);
+  if (bytes > quants) {
+    device_->copy(out + quants, scales_.data() + (offset + quants - quants_.bytes()), bytes - quants);
+  }
+  device_->synchronize();
+}
+
+Vector::Vector(DevicePtr device, cria_type type, std::size_t size)
+    : Tensor(Layout::kVector, type, 1, size), device_(device), memory_(device, checked_product({size, sizeof(float)})) {
+  const std::lock_guard turn(device_->turn);
+  device_->clear(memory_.data(), memory_.bytes());
+}
+
+void Vector::pack(std::size_t, std::size_t, const std::uint8_t* source) {
+  std::vector<float> values(cols);
+  widen(type, cols, source, values.data());
+  const std::lock_guard turn(device_->turn);
+  device_->copy(memory_.data(), values.data(), memory_.bytes());
+  device_->synchronize();
+}
+
+void Vector::pack_file(std::size_t row, std::size_t count, const File& file, std::uint64_t offset) {
+  std::vector<std::uint8_t> bytes(row_bytes(type, cols));
+  file.read(offset, bytes.data(), bytes.size());
+  pack(row, count, bytes.data());
+}
+
+void Vector::unpack(std::size_t, std::size_t, std::uint8_t* out) const { read_packed(0, memory_.bytes(), out); }
+
+void Vector::fill_random(std::uint64_t seed, float deviation) {
+  std::vector<std::uint8_t> bytes(row_bytes(type, cols));
+  random_row(type, cols, seed, 0, deviation, bytes.data());
+  pack(0, 1, bytes.data());
+}
+
+void Vector::read_packed(std::size_t offset, std::size_t bytes, std::uint8_t* out) const {
+  const std::lock_guard turn(device_->turn);
+  device_->copy(out, memory_.data() + offset, bytes);
+  device_->synchronize();
+}
+
+}  // namespace cria::cuda

@@ -1,0 +1,51 @@
+#include "workspace.h"
+
+#include <algorithm>
+
+#include "../../cuda/quant_rows.h"
+#include "../core/checked.h"
+#include "../cpu/rope.h"
+
+namespace cria::cuda {
+
+Workspace::Workspace(const DevicePtr& device, const Program& program)
+    : device(device),
+      values(program.values().size()),
+      cosines(program.angles().size()),
+      sines(program.angles().size()),
+      graphs(device) {
+  for (const cria::RopeAngles& angles : program.angles()) {
+    std::vector<double> host(angles.rotary_dim / 2);
+    for (std::size_t i = 0; i < host.size(); ++i) {
+      host[i] = cpu::rope_frequency(angles.theta, angles.scale, i, angles.rotary_dim);
+    }
+    frequencies.emplace_back(device, host.size() * sizeof(double));
+    device->copy(frequencies.back().data(), host.data(), host.size() * sizeof(double));
+    device->synchronize();
+  }
+}
+
+void Workspace::reserve(const Program& program, const BatchPlan& plan, std::size_t partial_floats) {
+  const Capacities& room = plan.capacities();
+  bool moved = false;
+  const auto reserve = [&](auto& memory, std::initializer_list<std::size_t> factors) {
+    moved |= memory.reserve(device, checked_product(factors));
+  };
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const Value& value = program.values()[i];
+    reserve(values[i], {value.rows == CRIA_ROWS_TOKENS ? room.tokens : room.outputs, value.width, sizeof(float)});
+  }
+  const std::size_t rows = std::max(room.tokens, room.outputs), units = superblocks(program.quantised_width());
+  reserve(quants, {rows, units, kSuperblock});
+  reserve(scales, {rows, units, kSuperblock / kQuantBlock, sizeof(float)});
+  reserve(partials, {partial_floats, sizeof(float)});
+  for (std::size_t i = 0; i < cosines.size(); ++i) {
+    const std::size_t pairs = program.angles()[i].rotary_dim / 2;
+    reserve(cosines[i], {room.tokens, pairs, sizeof(float)});
+    reserve(sines[i], {room.tokens, pairs, sizeof(float)});
+  }
+  reserve(batch, {plan.bytes()});
+  if (moved) graphs.clear();
+}
+
+}  // namespace cria::cuda

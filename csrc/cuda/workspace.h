@@ -1,0 +1,111 @@
+// What a program keeps on the device from run to run: its values, and the graphs that were captured over them.
+#pragma once
+
+#include <map>
+#include <vector>
+
+#include "../core/program.h"
+#include "device.h"
+#include "plan.h"
+
+namespace cria::cuda {
+
+// Memory that only grows. What it held is lost when it does.
+template <class Buffer>
+class Growing {
+ public:
+  // Whether it moved.
+  bool reserve(const DevicePtr& device, std::size_t bytes) {
+    if (buffer_.bytes() >= bytes) return false;
+    buffer_ = Buffer();
+    buffer_ = Buffer(device, bytes);
+    return true;
+  }
+  template <class T>
+  T* data() const {
+    return buffer_.template data<T>();
+  }
+
+ private:
+  Buffer buffer_;
+};
+
+// Which batches a captured graph serves: those of these capacities, over this cache.
+struct GraphKey {
+  std::uint64_t cache;
+  Capacities capacities;
+
+  auto operator<=>(const GraphKey&) const = default;
+};
+
+class Graphs {
+ public:
+  explicit Graphs(DevicePtr device) : device_(std::move(device)) {}
+  ~Graphs() {
+    const std::lock_guard turn(device_->turn);
+    clear();
+  }
+  Graphs(const Graphs&) = delete;
+  Graphs& operator=(const Graphs&) = delete;
+
+  // The graph of that key, captured the second time that it is asked for: a batch of capacities that never come again
+  // would not earn back what capturing costs. `enqueue` puts the work on the stream. Returns null at the first time.
+  template <class Enqueue>
+  Graph find_or_capture(const GraphKey& key, const Enqueue& enqueue) {
+    if (const auto known = graphs_.find(key); known != graphs_.end()) return known->second;
+    if (seen_[key]++ == 0) return nullptr;
+    if (graphs_.size() >= kMostGraphs) clear();
+    const Graph graph = capture(enqueue);
+    graphs_[key] = graph;
+    return graph;
+  }
+
+  void clear() {
+    for (const auto& [key, graph] : graphs_) device_->plugin.destroy_graph(graph);
+    graphs_.clear();
+    seen_.clear();
+  }
+
+ private:
+  // Decode steps of every power of two of sequences and splits are some 50.
+  static constexpr std::size_t kMostGraphs = 128;
+
+  template <class Enqueue>
+  Graph capture(const Enqueue& enqueue) {
+    device_->check(device_->plugin.begin_capture(device_->stream), "beginning a capture");
+    Graph graph = nullptr;
+    try {
+      enqueue();
+    } catch (...) {
+      device_->plugin.end_capture(device_->stream, &graph);
+      if (graph != nullptr) device_->plugin.destroy_graph(graph);
+      throw;
+    }
+    device_->check(device_->plugin.end_capture(device_->stream, &graph), "capturing a graph");
+    return graph;
+  }
+
+  DevicePtr device_;
+  std::map<GraphKey, Graph> graphs_;
+  std::map<GraphKey, int> seen_;
+};
+
+struct Workspace {
+  Workspace(const DevicePtr& device, const Program& program);
+
+  // Makes room for a batch, of which attention leaves so many floats of partials. Graphs captured before are gone where
+  // anything moved.
+  void reserve(const Program& program, const BatchPlan& plan, std::size_t partial_floats);
+
+  DevicePtr device;
+  std::vector<Growing<DeviceMemory>> values;  // of each value of the program
+  Growing<DeviceMemory> quants, scales;       // of the rows that are quantised
+  Growing<DeviceMemory> partials;             // of attention
+  Growing<DeviceMemory> batch;                // as BatchPlan lays it out
+  std::vector<DeviceMemory> frequencies;      // of each kind of RoPE, f64
+  std::vector<Growing<DeviceMemory>> cosines, sines;
+  Growing<HostMemory> host_batch, host_result;
+  Graphs graphs;
+};
+
+}  // namespace cria::cuda
