@@ -1,0 +1,13 @@
+// Where in a kernel's source an emulated instruction stands, for reports.
+#pragma once
+
+namespace cria::cuda::emulation {
+
+struct Site {
+  const char* file;
+  int line;
+  // As a default argument it is evaluated where the instruction is called.
+  static constexpr Site here(const char* file = __builtin_FILE(), int line = __builtin_LINE()) { return {file, line}; }
+};
+
+}  // namespace cria::cuda::emulation

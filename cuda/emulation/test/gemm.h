@@ -1,0 +1,17 @@
+// c[m][n] = a[m][k] b[n][k]^T, binary16 in, binary32 out: a kernel with every kind of synchronisation of sm_80, to be
+// broken by the tests. m and n are multiples of 64, k of 32.
+#pragma once
+
+#include "stream.h"
+
+namespace cria::cuda::emulation::test {
+
+struct Gemm {
+  const unsigned short *a, *b;
+  float* c;
+  int m, n, k;
+};
+
+Status gemm(const Gemm& op, Stream stream);
+
+}  // namespace cria::cuda::emulation::test
