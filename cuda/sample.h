@@ -1,10 +1,11 @@
 // From logits to tokens without leaving the device.
 //
-//     top_k    the k largest logits of a row, in descending order, ties by ascending id; NaN counts as -infinity
-//     sample   of those: temperature, softmax over them, then top_p, then a draw. With temperature 0 the first.
+//     top_k    the k largest logits of a row, in descending order, ties by ascending id; NaN counts as -infinity, -0 as
+//     0 sample   of those: temperature, softmax over them, then top_p, then a draw. With temperature 0 the first.
 //
-// The draw u in [0, 1) is Philox 4x32-10 (Salmon et al. 2011) of (seed, row's stream, position), so it depends on
-// neither the batch nor the device. The softmax is in f32 over the candidates in their order.
+// The draw u in [0, 1), in steps of 2^-24, is Philox 4x32-10 (Salmon et al. 2011) with the row's seed as its key and
+// the position as its counter, so it depends on neither the batch nor the device. The softmax is in f32 over the
+// candidates in their order, with exp.cuh's exp.
 #pragma once
 
 #include <cstdint>
@@ -22,11 +23,16 @@ struct Candidate {
   std::int32_t token;
 };
 
+// Logits that a block of threads finds the k largest of; those of the parts of a vocabulary are then put together.
+constexpr int kTopKPart = 2048;
+constexpr int top_k_parts(int vocabulary) { return vocabulary / kTopKPart + (vocabulary % kTopKPart != 0); }
+
 struct TopK {
   const float* logits;  // [rows][vocabulary]
   int vocabulary, k;    // 1 <= k <= min(vocabulary, kMaxTopK)
   Rows rows;
-  Candidate* out;  // [rows][k]
+  Candidate* partial;  // [rows][top_k_parts(vocabulary)][k], room to work in; unused where there is one part
+  Candidate* out;      // [rows][k]
 };
 
 // How a row is sampled.
