@@ -18,7 +18,7 @@ Status facts(DeviceFacts* facts) {
   std::size_t available = 0, total = 0;
   CRIA_CUDA_TRY(cudaMemGetInfo(&available, &total));
   *facts = {{}, properties.major, properties.minor, properties.multiProcessorCount, total, available};
-  std::strncpy(facts->name, properties.name, sizeof(facts->name) - 1);
+  std::memcpy(facts->name, properties.name, sizeof(facts->name) - 1);
   return cudaSuccess;
 }
 
