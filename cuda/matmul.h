@@ -22,6 +22,7 @@
 #include <cstdint>
 
 #include "../csrc/core/finish.h"
+#include "both.h"
 #include "quant_rows.h"
 #include "rows.h"
 #include "stream.h"
@@ -32,7 +33,7 @@ namespace cria::cuda {
 constexpr int kSlices = 8;
 
 // The first unit (superblock, or step) of a slice of n.
-constexpr int slice_begin(int slice, int n) { return slice * n / kSlices; }
+CRIA_BOTH constexpr int slice_begin(int slice, int n) { return slice * n / kSlices; }
 
 struct MatmulOut {
   float* data;          // [rows of x][weights.rows], with kSwiGlu [rows of x][weights.rows / 2]

@@ -16,6 +16,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "both.h"
+
 namespace cria::cuda {
 
 constexpr int kQuantChunk = 16;  // columns
@@ -28,6 +30,6 @@ struct QuantRows {
   int capacity;  // rows from chunk to chunk and from block to block
 };
 
-inline std::size_t superblocks(std::size_t cols) { return (cols + kSuperblock - 1) / kSuperblock; }
+CRIA_BOTH inline std::size_t superblocks(std::size_t cols) { return (cols + kSuperblock - 1) / kSuperblock; }
 
 }  // namespace cria::cuda

@@ -1,0 +1,287 @@
+// The products with q4_0 and q8_0 weights of few tokens, where the weights' way from memory is all that counts: a GEMV
+// for 1 and 2, and a narrow tile of the tensor cores for up to 16. matmul.h has the formula.
+//
+//                  columns: 8 slices, one a warp
+//                 ┌────────┬────────┬─ ... ─┬────────┐
+//     tile 0      │ warp 0 │ warp 1 │       │ warp 7 │    a block of threads: a pair of row tiles (matmul_finish.cuh).
+//     tile 1      │        │        │       │        │    A warp goes from superblock to superblock of its slice; the
+//                 └────────┴────────┴─ ... ─┴────────┘    slices' sums meet in shared memory
+//
+// Bytes in flight. A superblock of the pair is 1 KiB of q4_0 to the warp and 128 bytes of its scales, and it is loaded
+// kAhead superblocks before it is used: with 6 that is 8 * 6 * 1.1 = 54 KB a block of threads. An H200 wants 4.8 TB/s
+// times some 750 ns, or 27 KB on each of its 132 multiprocessors; 4096 rows are 128 pairs, so one block has to be
+// enough, and the gap that opens while a superblock is used, 9 KB, must be left over. q8_0 has twice the bytes and goes
+// half as far ahead. Nothing is shared between warps before the end, so no barrier ever holds the loads up.
+//
+// Instructions, a warp's for 2,048 weights (two tiles by a superblock): at 4.3 TB/s an H200 has 28 for every 256 of
+// q4_0, so 224 are the limit.
+//
+//                          GEMV, 1 token    2         narrow, 8 tokens   16
+//     loads                     9           15             14             22
+//     nibbles to int8          24           24             24             24
+//     dp4a or mma              16           32              4              8
+//     over the quad            24           48              -              -
+//     to f32 and scaled        10           16            108            200        (of them scales to f32: 4 or 16)
+//
+// The narrow tile of 16 is thus above the limit of bandwidth by an eighth, and has 16 tokens to show for it.
+#pragma once
+
+#include "launch.cuh"
+#include "load_ahead.cuh"
+#include "matmul_finish.cuh"
+#include "matmul_formats.cuh"
+#include "ptx.cuh"
+
+namespace cria::cuda {
+
+// One tile of a pair, as a lane reads it.
+template <class Format>
+struct WeightTile {
+  const std::uint8_t* quants;   // of superblock 0, its own 16 bytes
+  const std::uint16_t* scales;  // of superblock 0, row 0
+
+  __device__ __forceinline__ WeightTile(const MatmulQ& op, int pair, int which, int lane) {
+    const std::size_t tile = pair_tile(op.weights, op.out.finish, pair, which);
+    const std::size_t first = tile * superblocks(op.weights.cols);
+    quants = op.weights.quants + first * kTileBytes<Format> + lane * 16;
+    scales = op.weights.scales + first * kTileScales;
+  }
+
+  __device__ __forceinline__ void load(int superblock, uint4 (&loads)[Format::kLoads]) const {
+#pragma unroll
+    for (int i = 0; i < Format::kLoads; ++i) {
+      loads[i] = load_stream_16(quants + superblock * kTileBytes<Format> + i * 512);
+    }
+  }
+
+  // Both blocks' scales of a row, as they stand in a word.
+  __device__ __forceinline__ std::uint32_t load_scales(int superblock, int row) const {
+    return reinterpret_cast<const std::uint32_t*>(scales)[superblock * kTileRows + row];
+  }
+};
+
+// The activations. In place of a token past the end stands the last, so that all lanes load alike; what comes of it is
+// dropped.
+struct Activations {
+  const QuantRows& x;
+  int count;
+
+  __device__ __forceinline__ int row(int token) const { return token < count ? token : count - 1; }
+
+  // Of chunk 0 of a token, lane t's 4 bytes: a quad reads a chunk. Then the 4 bytes of any chunk.
+  __device__ __forceinline__ const std::int8_t* quants(int token, int t) const {
+    return x.quants + row(token) * kQuantChunk + 4 * t;
+  }
+  __device__ __forceinline__ std::uint32_t load(const std::int8_t* quants, int chunk) const {
+    const std::int64_t step = x.capacity * kQuantChunk;
+    return *reinterpret_cast<const std::uint32_t*>(quants + chunk * step);
+  }
+
+  // Of block 0 of a token; then of any block.
+  __device__ __forceinline__ const float* scales(int token) const { return x.scales + row(token); }
+  __device__ __forceinline__ float load_scale(const float* scales, int block) const {
+    return scales[static_cast<std::int64_t>(block) * x.capacity];
+  }
+};
+
+// --- The GEMV: every lane multiplies what it has of four rows, and a quad's lanes then hand the sums over so that each
+// has one row.
+
+template <class Format, int kTokens>
+struct GemvSlot {
+  uint4 weights[2][Format::kLoads];
+  std::uint32_t weight_scales;     // of the row that the lane ends with
+  std::uint32_t x[kTokens][2][2];  // [token][block][half of the block]
+  float x_scales[kTokens][2];
+};
+
+// The sums of one block over a quad: in, each lane's share of rows g and g + 8 of both tiles; out, the whole sum of the
+// row that is the lane's: tile t / 2, row g + 8 (t % 2). Three shuffles for four rows, where four sums over the quad
+// would take eight.
+__device__ __forceinline__ int scatter_over_quad(const int (&sums)[2][2], int t) {
+  const bool second = t / 2 != 0, lower = t % 2 != 0;
+  int kept[2];
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int sent = second ? sums[0][half] : sums[1][half];
+    kept[half] = (second ? sums[1][half] : sums[0][half]) + __shfl_xor_sync(0xffffffffu, sent, 2);
+  }
+  return (lower ? kept[1] : kept[0]) + __shfl_xor_sync(0xffffffffu, lower ? kept[0] : kept[1], 1);
+}
+
+template <class Format, int kTokens>
+constexpr int kGemvAhead = (6 / kTokens + Format::kLoads - 1) / Format::kLoads;
+
+template <class Format, int kTokens>
+__global__ void __launch_bounds__(kSliceThreads, 2) matmul_q_gemv(MatmulQ op) {
+  const int count = *op.rows.count, slice = threadIdx.x / 32, pair = blockIdx.x;
+  if (count == 0) return;
+  const FragmentLane at;
+  const int own_tile = at.t / 2, own_row = at.g + 8 * (at.t % 2);
+  const WeightTile<Format> tiles[2] = {{op, pair, 0, at.lane}, {op, pair, 1, at.lane}};
+  const WeightTile<Format> own(op, pair, own_tile, at.lane);
+  const Activations x{op.x, count};
+  const std::int8_t* quants[kTokens];
+  const float* scales[kTokens];
+#pragma unroll
+  for (int i = 0; i < kTokens; ++i) {
+    quants[i] = x.quants(i, at.t);
+    scales[i] = x.scales(i);
+  }
+  float sums[kTokens] = {};
+  // One lane of a quad brings the bias in.
+  const int start = at.t == 0 ? kSumBias : 0;
+
+  const auto load = [&](int s, GemvSlot<Format, kTokens>& slot) {
+#pragma unroll
+    for (int tile = 0; tile < 2; ++tile) tiles[tile].load(s, slot.weights[tile]);
+    slot.weight_scales = own.load_scales(s, own_row);
+#pragma unroll
+    for (int i = 0; i < kTokens; ++i) {
+      for (int block = 0; block < 2; ++block) {
+        slot.x_scales[i][block] = x.load_scale(scales[i], 2 * s + block);
+#pragma unroll
+        for (int half = 0; half < 2; ++half) slot.x[i][block][half] = x.load(quants[i], 4 * s + 2 * block + half);
+      }
+    }
+  };
+
+  const auto use = [&](const GemvSlot<Format, kTokens>& slot) {
+    const float2 weight_scale = weight_scales<Format>(slot.weight_scales);
+#pragma unroll
+    for (int block = 0; block < 2; ++block) {
+      std::uint32_t a[2][4];
+#pragma unroll
+      for (int tile = 0; tile < 2; ++tile) Format::operand_a(slot.weights[tile], block, a[tile]);
+#pragma unroll
+      for (int i = 0; i < kTokens; ++i) {
+        int dots[2][2];
+#pragma unroll
+        for (int tile = 0; tile < 2; ++tile) {
+#pragma unroll
+          for (int half = 0; half < 2; ++half) {
+            dots[tile][half] = dp4a(a[tile][half], slot.x[i][block][0], start);
+            dots[tile][half] = dp4a(a[tile][half + 2], slot.x[i][block][1], dots[tile][half]);
+          }
+        }
+        const float dot = biased_sum_to_float(scatter_over_quad(dots, at.t));
+        sums[i] = fmaf(dot, (block == 0 ? weight_scale.x : weight_scale.y) * slot.x_scales[i][block], sums[i]);
+      }
+    }
+  };
+
+  const int n = static_cast<int>(superblocks(op.weights.cols));
+  load_ahead<kGemvAhead<Format, kTokens>, GemvSlot<Format, kTokens>>(slice_begin(slice, n), slice_begin(slice + 1, n),
+                                                                     load, use);
+
+  auto& shared = shared_memory<PairSums<kSlices, kTokens>>();
+#pragma unroll
+  for (int i = 0; i < kTokens; ++i) shared.at[slice][i][own_tile * kTileRows + own_row] = sums[i];
+  __syncthreads();
+  finish_pair(shared, op.weights, op.out, pair, 0, count);
+}
+
+// --- The narrow tile: the same slices by the tensor cores, whose operand B has 8 tokens. Lane (g, t) loads what token
+// g has, and ends with rows g and g + 8 for tokens 2t and 2t + 1.
+
+template <class Format, int kEights>
+struct NarrowSlot {
+  uint4 weights[2][Format::kLoads];
+  std::uint32_t weight_scales[2][2];  // [tile][row g or g + 8]
+  std::uint32_t x[kEights][2][2];     // [eight tokens][block][half of the block]
+  float x_scales[kEights][2][2];      // [eight tokens][block][token 2t or 2t + 1]
+};
+
+template <class Format>
+constexpr int kNarrowAhead = 4 / Format::kLoads;
+
+template <class Format, int kEights>
+__global__ void __launch_bounds__(kSliceThreads, 1) matmul_q_narrow(MatmulQ op) {
+  const int count = *op.rows.count, slice = threadIdx.x / 32, pair = blockIdx.x;
+  const int first = blockIdx.y * kEights * 8;
+  if (first >= count) return;
+  const FragmentLane at;
+  const WeightTile<Format> tiles[2] = {{op, pair, 0, at.lane}, {op, pair, 1, at.lane}};
+  const Activations x{op.x, count};
+  const std::int8_t* quants[kEights];
+  const float* scales[kEights][2];
+#pragma unroll
+  for (int e = 0; e < kEights; ++e) {
+    const int token = first + 8 * e;
+    quants[e] = x.quants(token + at.g, at.t);
+    scales[e][0] = x.scales(token + 2 * at.t);
+    scales[e][1] = x.scales(token + 2 * at.t + 1);
+  }
+  float sums[2][kEights][4] = {};
+
+  const auto load = [&](int s, NarrowSlot<Format, kEights>& slot) {
+#pragma unroll
+    for (int tile = 0; tile < 2; ++tile) {
+      tiles[tile].load(s, slot.weights[tile]);
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        slot.weight_scales[tile][half] = tiles[tile].load_scales(s, at.g + 8 * half);
+      }
+    }
+#pragma unroll
+    for (int e = 0; e < kEights; ++e) {
+      for (int block = 0; block < 2; ++block) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          slot.x[e][block][half] = x.load(quants[e], 4 * s + 2 * block + half);
+          slot.x_scales[e][block][half] = x.load_scale(scales[e][half], 2 * s + block);
+        }
+      }
+    }
+  };
+
+  const auto use = [&](const NarrowSlot<Format, kEights>& slot) {
+#pragma unroll
+    for (int tile = 0; tile < 2; ++tile) {
+      const float2 row_scales[2] = {weight_scales<Format>(slot.weight_scales[tile][0]),
+                                    weight_scales<Format>(slot.weight_scales[tile][1])};
+#pragma unroll
+      for (int block = 0; block < 2; ++block) {
+        std::uint32_t a[4];
+        Format::operand_a(slot.weights[tile], block, a);
+#pragma unroll
+        for (int e = 0; e < kEights; ++e) {
+          int dots[4] = {kSumBias, kSumBias, kSumBias, kSumBias};
+          mma_s8(dots, a, slot.x[e][block]);
+#pragma unroll
+          for (int c = 0; c < 4; ++c) {
+            const float weight_scale = block == 0 ? row_scales[c / 2].x : row_scales[c / 2].y;
+            const float scale = weight_scale * slot.x_scales[e][block][c % 2];
+            sums[tile][e][c] = fmaf(biased_sum_to_float(dots[c]), scale, sums[tile][e][c]);
+          }
+        }
+      }
+    }
+  };
+
+  const int n = static_cast<int>(superblocks(op.weights.cols));
+  load_ahead<kNarrowAhead<Format>, NarrowSlot<Format, kEights>>(slice_begin(slice, n), slice_begin(slice + 1, n), load,
+                                                                use);
+
+  auto& shared = shared_memory<PairSums<kSlices, kEights * 8>>();
+  put_sums<kSlices, kEights>(shared, slice, at, sums);
+  __syncthreads();
+  finish_pair(shared, op.weights, op.out, pair, first, count);
+}
+
+// For up to 16 rows of capacity; above that in groups of 16.
+template <class Format>
+Status matmul_q_few(const MatmulQ& op, Stream stream) {
+  const unsigned pairs = tile_pairs(op.weights, op.out.finish);
+  const auto put = [&](auto kernel, int tokens) {
+    const dim3 grid(pairs, (op.rows.capacity + tokens - 1) / tokens);
+    const std::size_t shared = sizeof(PairSums<kSlices, 1>) * tokens;
+    return launch(kernel, grid, kSliceThreads, shared, stream, op);
+  };
+  if (op.rows.capacity == 1) return put(matmul_q_gemv<Format, 1>, 1);
+  if (op.rows.capacity == 2) return put(matmul_q_gemv<Format, 2>, 2);
+  if (op.rows.capacity <= 8) return put(matmul_q_narrow<Format, 1>, 8);
+  return put(matmul_q_narrow<Format, 2>, 16);
+}
+
+}  // namespace cria::cuda
