@@ -10,14 +10,20 @@
 
 namespace cria::cuda {
 
-// A Format has kLoads, the 16 bytes that a lane loads of 16 rows by 64 columns; kUnscale, what the weight's scale is
-// multiplied by because the int8 are not the quants themselves; operand_a, a block's registers.
+// A conversion from int32 is issued at a quarter of the rate of an addition, or less. So integer sums start at the bits
+// of a float, 1.5 * 2^n, whose last place is worth what 1 is in the sum: read as a float, a sum s is 1.5 * 2^n + s, and
+// subtracting is exact. The largest |s| is 32 * 128 * 127 (in q4_0 32 * 16 * 8 * 127 as well) = 520,192 < 2^22 places.
+//
+// A Format has kLoads, the 16 bytes that a lane loads of 16 rows by 64 columns; kSumStart and kSumZero, the bits where
+// sums start and the float that they are; operand_a, a block's registers.
 
 // Nibbles in the upper half of their bytes are the quants times 16, signs and all: 3 instructions for 8 weights, where
-// sign extension would take 7. The scale, times 1/16, makes up for it exactly, for it is a binary16 widened to f32.
+// sign extension would take 7. So are the sums, and the float where they start makes up for it: its last place is 1/16.
+// (A scale of 1/16 would not: the scales' product may be subnormal, and then be rounded where this one is not.)
 struct Q4 {
   static constexpr int kLoads = 1;
-  static constexpr float kUnscale = 0x1p-4f;
+  static constexpr int kSumStart = 0x49400000;
+  static constexpr float kSumZero = 786432.0f;  // 1.5 * 2^19
 
   static __device__ __forceinline__ void operand_a(const uint4 (&loads)[kLoads], int block, std::uint32_t (&a)[4]) {
     constexpr std::uint32_t kHigh = 0xf0f0f0f0;
@@ -31,7 +37,8 @@ struct Q4 {
 
 struct Q8 {
   static constexpr int kLoads = 2;
-  static constexpr float kUnscale = 1.0f;
+  static constexpr int kSumStart = 0x4b400000;
+  static constexpr float kSumZero = 12582912.0f;  // 1.5 * 2^23
 
   static __device__ __forceinline__ void operand_a(const uint4 (&loads)[kLoads], int block, std::uint32_t (&a)[4]) {
     const uint4& load = loads[block];
@@ -47,18 +54,14 @@ template <class Format>
 constexpr int kTileBytes = Format::kLoads * 512;
 constexpr int kTileScales = 16 * kSuperblock / kQuantBlock;
 
-// A conversion from int32 is issued at a quarter of the rate of an addition. So integer sums start at the bits of
-// 1.5 * 2^23, where a float's last place is 1: as a float, a sum s is 1.5 * 2^23 + s. The largest |s| is 32 * 128 * 127
-// (in q4_0 32 * 16 * 8 * 127 as well) = 520,192 < 2^22, so this is exact.
-constexpr int kSumBias = 0x4b400000;
-__device__ __forceinline__ float biased_sum_to_float(int sum) { return __int_as_float(sum) - 12582912.0f; }
-
-// A row's two scales in a superblock, as two binary16 stand in a word, without the factor of its int8.
 template <class Format>
+__device__ __forceinline__ float sum_to_float(int sum) {
+  return __int_as_float(sum) - Format::kSumZero;
+}
+
+// A row's two scales in a superblock, as two binary16 stand in a word.
 __device__ __forceinline__ float2 weight_scales(std::uint32_t scales) {
-  const __half2 halves = *reinterpret_cast<const __half2*>(&scales);
-  const float2 floats = __half22float2(halves);
-  return {floats.x * Format::kUnscale, floats.y * Format::kUnscale};
+  return __half22float2(*reinterpret_cast<const __half2*>(&scales));
 }
 
 }  // namespace cria::cuda

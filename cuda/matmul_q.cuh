@@ -130,7 +130,7 @@ __global__ void __launch_bounds__(kSliceThreads, 2) matmul_q_gemv(MatmulQ op) {
   }
   float sums[kTokens] = {};
   // One lane of a quad brings the bias in.
-  const int start = at.t == 0 ? kSumBias : 0;
+  const int start = at.t == 0 ? Format::kSumStart : 0;
 
   const auto load = [&](int s, GemvSlot<Format, kTokens>& slot) {
 #pragma unroll
@@ -147,7 +147,7 @@ __global__ void __launch_bounds__(kSliceThreads, 2) matmul_q_gemv(MatmulQ op) {
   };
 
   const auto use = [&](const GemvSlot<Format, kTokens>& slot) {
-    const float2 weight_scale = weight_scales<Format>(slot.weight_scales);
+    const float2 weight_scale = weight_scales(slot.weight_scales);
 #pragma unroll
     for (int block = 0; block < 2; ++block) {
       std::uint32_t a[2][4];
@@ -164,7 +164,7 @@ __global__ void __launch_bounds__(kSliceThreads, 2) matmul_q_gemv(MatmulQ op) {
             dots[tile][half] = dp4a(a[tile][half + 2], slot.x[i][block][1], dots[tile][half]);
           }
         }
-        const float dot = biased_sum_to_float(scatter_over_quad(dots, at.t));
+        const float dot = sum_to_float<Format>(scatter_over_quad(dots, at.t));
         sums[i] = fmaf(dot, (block == 0 ? weight_scale.x : weight_scale.y) * slot.x_scales[i][block], sums[i]);
       }
     }
@@ -238,21 +238,21 @@ __global__ void __launch_bounds__(kSliceThreads, 1) matmul_q_narrow(MatmulQ op) 
   const auto use = [&](const NarrowSlot<Format, kEights>& slot) {
 #pragma unroll
     for (int tile = 0; tile < 2; ++tile) {
-      const float2 row_scales[2] = {weight_scales<Format>(slot.weight_scales[tile][0]),
-                                    weight_scales<Format>(slot.weight_scales[tile][1])};
+      const float2 row_scales[2] = {weight_scales(slot.weight_scales[tile][0]),
+                                    weight_scales(slot.weight_scales[tile][1])};
 #pragma unroll
       for (int block = 0; block < 2; ++block) {
         std::uint32_t a[4];
         Format::operand_a(slot.weights[tile], block, a);
 #pragma unroll
         for (int e = 0; e < kEights; ++e) {
-          int dots[4] = {kSumBias, kSumBias, kSumBias, kSumBias};
+          int dots[4] = {Format::kSumStart, Format::kSumStart, Format::kSumStart, Format::kSumStart};
           mma_s8(dots, a, slot.x[e][block]);
 #pragma unroll
           for (int c = 0; c < 4; ++c) {
             const float weight_scale = block == 0 ? row_scales[c / 2].x : row_scales[c / 2].y;
             const float scale = weight_scale * slot.x_scales[e][block][c % 2];
-            sums[tile][e][c] = fmaf(biased_sum_to_float(dots[c]), scale, sums[tile][e][c]);
+            sums[tile][e][c] = fmaf(sum_to_float<Format>(dots[c]), scale, sums[tile][e][c]);
           }
         }
       }

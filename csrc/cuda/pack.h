@@ -17,7 +17,7 @@
 //
 // So of q4_0 the lane's four words are [row g, row g + 8] of the first block and of the second, and the low and the
 // high nibbles of a block's two are its a0, a1 and a2, a3: as int8 times 16, `w << 4 & 0xf0f0f0f0` and
-// `w & 0xf0f0f0f0`, a factor that the weight's scale takes out again.
+// `w & 0xf0f0f0f0`, a factor that the sums' conversion to float takes out again.
 //
 //     matrix [rows][cols]        quants                                      scales, binary16, of q4_0 and q8_0
 //     ┌───────────────┐
