@@ -281,7 +281,7 @@ bool run_grid(const Launch& launch) {
   block.grid = {launch.grid.x, launch.grid.y, launch.grid.z};
   block.warp_count = (launch.threads + kWarpLanes - 1) / kWarpLanes;
   while (block.stacks.size() < static_cast<std::size_t>(launch.threads)) {
-    block.stacks.push_back(std::make_unique<FibreStack>());
+    block.stacks.push_back(std::make_unique<FibreStack>(static_cast<int>(block.stacks.size())));
   }
   const Schedule schedule = current_schedule();
   block.random.seed(schedule.seed);

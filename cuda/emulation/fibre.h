@@ -16,7 +16,8 @@ extern "C" void cria_fibre_resume();
 /// A stack whose overflow meets an unmapped page.
 class FibreStack {
  public:
-  FibreStack();
+  /// `index` among the stacks that run by turns.
+  explicit FibreStack(int index);
   ~FibreStack();
   FibreStack(const FibreStack&) = delete;
   FibreStack& operator=(const FibreStack&) = delete;
@@ -26,6 +27,7 @@ class FibreStack {
 
  private:
   char* mapping_;
+  char* top_;
 };
 
 }  // namespace cria::cuda::emulation
