@@ -5,6 +5,8 @@
 //     a[1]   row g + 8   the same                                       a[3]   row g + 8   the same
 #pragma once
 
+#include <cstring>
+
 #include "cuda.cuh"
 #include "quant_rows.h"
 
@@ -61,7 +63,9 @@ __device__ __forceinline__ float sum_to_float(int sum) {
 
 // A row's two scales in a superblock, as two binary16 stand in a word.
 __device__ __forceinline__ float2 weight_scales(std::uint32_t scales) {
-  return __half22float2(*reinterpret_cast<const __half2*>(&scales));
+  __half2 halves;
+  memcpy(&halves, &scales, sizeof halves);
+  return __half22float2(halves);
 }
 
 }  // namespace cria::cuda
