@@ -109,6 +109,7 @@ void check_embed(Checks&);
 void check_rmsnorm(Checks&);
 void check_quantize(Checks&);
 void check_matmul_q(Checks&);
+void check_matmul_gemm(Checks&);
 void check_matmul_f(Checks&);
 void check_rope(Checks&);
 void check_kv_move(Checks&);
