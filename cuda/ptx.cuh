@@ -107,6 +107,11 @@ __device__ __forceinline__ void cp_async_16(void* shared, const void* global, bo
                : "memory");
 }
 
+/// 4 bytes, where what is copied begins at no multiple of 16.
+__device__ __forceinline__ void cp_async_4(void* shared, const void* global) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(shared_address(shared)), "l"(global) : "memory");
+}
+
 /// Closes the group of the copies since the last commit.
 __device__ __forceinline__ void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 
@@ -246,6 +251,7 @@ __device__ __forceinline__ void setmaxnreg_dec() {
 
 using emulation::bulk_copy;
 using emulation::cp_async_16;
+using emulation::cp_async_4;
 using emulation::cp_async_commit;
 using emulation::cp_async_wait;
 using emulation::dp4a;

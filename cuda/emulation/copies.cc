@@ -24,24 +24,29 @@ static void land(const Copy& copy) {
   }
 }
 
-static void issue_16(void* shared, const void* global, Site site) {
-  check_shared(shared, 16, 16, "cp.async's destination", site);
-  std::memset(shared, kPoison, 16);
-  self->copies.pending.push_back({static_cast<unsigned char*>(shared), global, 16, nullptr, site});
-  block().counters.cp_async_bytes += 16;
+static void issue(void* shared, const void* global, std::size_t bytes, Site site) {
+  check_shared(shared, bytes, bytes, "cp.async's destination", site);
+  std::memset(shared, kPoison, bytes);
+  self->copies.pending.push_back({static_cast<unsigned char*>(shared), global, bytes, nullptr, site});
+  block().counters.cp_async_bytes += bytes;
 }
 
 void cp_async_16(void* shared, const void* global, Site site) {
   check_aligned(global, 16, "cp.async's source", site);
-  issue_16(shared, global, site);
+  issue(shared, global, 16, site);
 }
 
 void cp_async_16(void* shared, const void* global, bool valid, Site site) {
   if (valid) {
     cp_async_16(shared, global, site);
   } else {
-    issue_16(shared, nullptr, site);
+    issue(shared, nullptr, 16, site);
   }
+}
+
+void cp_async_4(void* shared, const void* global, Site site) {
+  check_aligned(global, 4, "cp.async's source", site);
+  issue(shared, global, 4, site);
 }
 
 void cp_async_commit(Site) { self->copies.committed.push_back(self->copies.pending.size()); }

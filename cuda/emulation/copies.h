@@ -36,6 +36,8 @@ struct BlockCopies {
 void cp_async_16(void* shared, const void* global, Site site = Site::here());
 /// Zeros where not `valid`; `global` is then not read.
 void cp_async_16(void* shared, const void* global, bool valid, Site site = Site::here());
+/// cp.async.ca.shared.global: 4 bytes.
+void cp_async_4(void* shared, const void* global, Site site = Site::here());
 void cp_async_commit(Site site = Site::here());
 void cp_async_wait_groups(int newest, Site site);
 template <int kNewest>

@@ -33,6 +33,7 @@ __global__ void __launch_bounds__(128) every_instruction_kernel(EveryInstruction
   }
   cp_async_16(&shared.bytes[threadIdx.x], op.global);
   cp_async_16(&shared.bytes[128 + threadIdx.x], op.global, threadIdx.x % 2 == 0);
+  cp_async_4(&shared.bytes[256 + threadIdx.x], op.global);
   cp_async_commit();
   cp_async_wait<0>();
   fence_proxy_async();
