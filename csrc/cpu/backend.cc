@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "../core/checked.h"
+#include "../core/text.h"
 #include "cache.h"
 #include "executor.h"
 #include "kv_move.h"
@@ -41,7 +42,7 @@ cria_device_info describe() {
                         .threads = default_threads(),
                         .memory_bytes = memory.total,
                         .available_bytes = memory.available};
-  std::strncpy(info.name, processor_name().c_str(), sizeof(info.name) - 1);
+  put_text(info.name, processor_name());
   for (const cria_isa isa : {CRIA_ISA_SCALAR, CRIA_ISA_AVX2, CRIA_ISA_AVX512}) {
     if (isa_available(isa)) info.isas |= 1u << isa;
   }

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <vector>
 
+#include "../core/text.h"
 #include "../cpu/rope.h"
 #include "blocks.h"
 #include "cache.h"
@@ -21,7 +22,7 @@ cria_device_info CudaBackend::info() const {
                         .available = 1,
                         .memory_bytes = facts.memory_bytes,
                         .available_bytes = facts.available_bytes};
-  std::strncpy(info.name, facts.name, sizeof(info.name) - 1);
+  put_text(info.name, facts.name);
   return info;
 }
 

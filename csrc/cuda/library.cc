@@ -2,10 +2,10 @@
 
 #include <dlfcn.h>
 
-#include <cstring>
 #include <string>
 
 #include "../core/error.h"
+#include "../core/text.h"
 
 namespace cria::cuda {
 namespace {
@@ -110,14 +110,14 @@ cria_device_info describe(cria_device_kind kind) {
     load_plugin(kind);
     info.available = 1;
     if (kind == CRIA_DEVICE_CUDA_EMULATED) {
-      std::strncpy(info.name, "CUDA, emulated on the CPU", sizeof(info.name) - 1);
+      put_text(info.name, "CUDA, emulated on the CPU");
     } else {
       const Driver driver;
-      std::strncpy(info.name, driver.name(), sizeof(info.name) - 1);
+      put_text(info.name, driver.name());
       info.memory_bytes = info.available_bytes = driver.memory();
     }
   } catch (const Error& error) {
-    std::strncpy(info.reason, error.what(), sizeof(info.reason) - 1);
+    put_text(info.reason, error.what());
   }
   return info;
 }
