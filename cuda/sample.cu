@@ -33,15 +33,31 @@ __device__ int first_candidate(int k, Holds holds) {
   }
 }
 
-// Leaves the running sums of softmax's numerators, softmax being free of a common factor.
-__device__ void add_up(const Candidate* candidates, int k, float temperature, float (&mass)[kMaxTopK]) {
+// Leaves the running sums of softmax's numerators, softmax being free of a common factor. A vote stands between this
+// and what read the sums before.
+__device__ void add_up(const Candidate* candidates, int count, float temperature, float (&mass)[kMaxTopK]) {
   const float best = candidates[0].logit;
-  for (int i = threadIdx.x; i < k; i += kLanes) mass[i] = exp_f32((candidates[i].logit - best) / temperature);
+  for (int i = threadIdx.x; i < count; i += kLanes) mass[i] = exp_f32((candidates[i].logit - best) / temperature);
   __syncwarp();
   if (threadIdx.x == 0) {
-    for (int i = 1; i < k; ++i) mass[i] += mass[i - 1];
+    for (int i = 1; i < count; ++i) mass[i] += mass[i - 1];
   }
   __syncwarp();
+}
+
+// The candidate of a row that is drawn. Its best logit is finite.
+__device__ int draw(const Candidate* candidates, int k, const Sampling& how, std::int32_t position,
+                    float (&mass)[kMaxTopK]) {
+  int count = k;
+  if (how.top_p < 1.0f) {
+    add_up(candidates, k, 1.0f, mass);
+    const float least = how.top_p * mass[k - 1];
+    count = 1 + first_candidate(k, [&](int i) { return mass[i] >= least; });
+  }
+  add_up(candidates, count, how.temperature, mass);
+  // At most 1 - 2^-24 of the last sum: rounded, too, it is below it.
+  const float drawn = uniform(how.seed, position) * mass[count - 1];
+  return first_candidate(count, [&](int i) { return mass[i] > drawn; });
 }
 
 __global__ void __launch_bounds__(kLanes) sample_kernel(Sample op) {
@@ -50,16 +66,9 @@ __global__ void __launch_bounds__(kLanes) sample_kernel(Sample op) {
   const Candidate* candidates = row_of(op.candidates, row, op.k);
   const Sampling how = op.sampling[row];
   int chosen = 0;
-  // Of an infinite logit, which no other can be weighed against, the first is the choice as well.
+  // Against an infinite logit no other can be weighed: of such rows, too, the first is taken.
   if (how.temperature != 0.0f && fabsf(candidates[0].logit) < INFINITY) {
-    auto& mass = shared_memory<Shared>().mass;
-    add_up(candidates, op.k, how.temperature, mass);
-    // The fewest that have top_p of all; then the one in whose share u falls. u is at most 1 - 2^-24, so the product
-    // is below the last sum, rounded too.
-    const float least = how.top_p * mass[op.k - 1];
-    const int last = first_candidate(op.k, [&](int i) { return mass[i] >= least; });
-    const float drawn = uniform(how.seed, op.positions[row]) * mass[last];
-    chosen = first_candidate(op.k, [&](int i) { return mass[i] > drawn; });
+    chosen = draw(candidates, op.k, how, op.positions[row], shared_memory<Shared>().mass);
   }
   if (threadIdx.x == 0) op.tokens[row] = candidates[chosen].token;
 }

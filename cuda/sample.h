@@ -1,10 +1,12 @@
 // From logits to tokens without leaving the device.
 //
-//     top_k    the k largest logits of a row, in descending order, ties by ascending id; NaN counts as -infinity, -0 as
-//     0 sample   of those: temperature, softmax over them, then top_p, then a draw. With temperature 0 the first.
+//     top_k    the k largest logits of a row, in descending order, ties by ascending id;
+//              NaN counts as -infinity, -0 as 0
+//     sample   of those the fewest best whose softmax comes to at least top_p, as lib/sampling filters them;
+//              of these a draw by their softmax at the temperature. With temperature 0 the first
 //
 // The draw u in [0, 1), in steps of 2^-24, is Philox 4x32-10 (Salmon et al. 2011) with the row's seed as its key and
-// the position as its counter, so it depends on neither the batch nor the device. The softmax is in f32 over the
+// the position as its counter, so it depends on neither the batch nor the device. A softmax is in f32 over the
 // candidates in their order, with exp.cuh's exp.
 #pragma once
 

@@ -2,6 +2,8 @@
 // quants or without; and the quants are those that the CPU makes of what the device normalised.
 #include "../../csrc/cpu/rmsnorm.h"
 
+#include <algorithm>
+
 #include "quants.h"
 
 namespace cria::cuda::check {
@@ -50,7 +52,8 @@ void check_shape(Checks& checks, const RowShape& shape) {
   same_quants(checks, "rmsnorm without output", name, quants.read(), quants_alone.read());
 
   const DeviceArray<float> uncut(checks, shape.room());
-  const std::vector<float> y_uncut = one.run(uncut.data(), {}, 200, uncut);
+  const int many = std::max(shape.capacity, 200);  // blocks of threads, so that rows are not cut
+  const std::vector<float> y_uncut = one.run(uncut.data(), {}, many, uncut);
   checks.same_bits("rmsnorm of one part", name, y.data(), y_uncut.data(), y.size() * 4);
 
   const std::vector<float> in_place = one.run(device_x.data(), {}, shape.capacity, device_x);

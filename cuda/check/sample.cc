@@ -110,18 +110,24 @@ void check_philox(Checks& checks) {
   }
 }
 
-std::int32_t sampled(std::span<const Candidate> candidates, const Sampling& how, std::int32_t position) {
-  if (how.temperature == 0.0f || std::isinf(candidates[0].logit)) return candidates[0].token;
+std::vector<float> running_sums(std::span<const Candidate> candidates, float temperature) {
   std::vector<float> mass;
   for (const Candidate& candidate : candidates) {
-    mass.push_back(cpu::exp_f32((candidate.logit - candidates[0].logit) / how.temperature));
+    mass.push_back(cpu::exp_f32((candidate.logit - candidates[0].logit) / temperature));
   }
   std::partial_sum(mass.begin(), mass.end(), mass.begin());
+  return mass;
+}
+
+std::int32_t sampled(std::span<const Candidate> candidates, const Sampling& how, std::int32_t position) {
+  if (how.temperature == 0.0f || std::isinf(candidates[0].logit)) return candidates[0].token;
+  const std::vector<float> all = running_sums(candidates, 1.0f);
+  const auto last = std::ranges::lower_bound(all, how.top_p * all.back());
+  const std::vector<float> mass = running_sums(candidates.first(last - all.begin() + 1), how.temperature);
   const Counter counter = {static_cast<std::uint32_t>(position)};
   const PhiloxKey key = {static_cast<std::uint32_t>(how.seed), static_cast<std::uint32_t>(how.seed >> 32)};
   const float u = static_cast<float>(philox(counter, key)[0] >> 8) * 0x1p-24f;
-  const auto last = std::ranges::lower_bound(mass, how.top_p * mass.back());
-  return candidates[std::ranges::upper_bound(mass, u * *last) - mass.begin()].token;
+  return candidates[std::ranges::upper_bound(mass, u * mass.back()) - mass.begin()].token;
 }
 
 // What the device samples of rows of candidates.
