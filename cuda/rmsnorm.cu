@@ -1,8 +1,8 @@
 // What counts is the time of one row, for decode has one to 64 of them: a row of 4,096 is 16 KiB, which one
-// multiprocessor reads from L2 in some 260 cycles, but quantising it takes 4,000 instructions of a warp, 1,000 cycles.
-// So a few rows are cut in parts of 1,024 columns. Each part's threads add up the whole row, which is cheaper than to
-// hand the sum round, and then normalise and quantise their part alone, one four of columns to a thread: 1,024 threads
-// in all at dim 4096, 2,048 at 8192. Many rows are not cut: a block of threads goes over the row in steps.
+// multiprocessor reads from L2 in some 260 cycles, but quantising it takes 5,000 instructions of a warp, over 1,000
+// cycles. So a few rows are cut in parts of 1,024 columns. Each part's threads add up the whole row, which is cheaper
+// than to hand the sum round, and then normalise and quantise their part alone, one four of columns to a thread: 1,024
+// threads in all at dim 4096, 2,048 at 8192. Many rows are not cut: a block of threads goes over the row in steps.
 //
 // The sum: thread t of 256 takes the fours t, t + 256, ... in ascending order, in one chain for each of the four
 // columns; its chains are added in pairs, then the lanes of a warp, then the warps (reduce.cuh).

@@ -31,32 +31,36 @@ struct Shared {
   int found;
 };
 
-__device__ Key key_of(float logit, std::int32_t token) {
+// A candidate that is not there has the token -1.
+__device__ Key key_of(Candidate candidate) {
+  if (candidate.token < 0) return kNone;
+  const float logit = candidate.logit;
   std::uint32_t bits = __float_as_uint(logit);
   if (logit != logit) bits = 0xff800000;  // NaN counts as -infinity
   if (logit == 0.0f) bits = 0;            // and -0 as 0
   const std::uint32_t ordered = bits >> 31 != 0 ? ~bits : bits | 0x80000000;
-  return static_cast<Key>(ordered) << 32 | ~static_cast<std::uint32_t>(token);
+  return static_cast<Key>(ordered) << 32 | ~static_cast<std::uint32_t>(candidate.token);
 }
 
+// Of kNone, one that is not there.
 __device__ Candidate candidate_of(Key key) {
   const auto ordered = static_cast<std::uint32_t>(key >> 32);
   const std::uint32_t bits = ordered >> 31 != 0 ? ordered & 0x7fffffff : ~ordered;
   return {__uint_as_float(bits), static_cast<std::int32_t>(~static_cast<std::uint32_t>(key))};
 }
 
-// Where keys come from. A candidate that a part did not have, for it has fewer logits than k, is of token -1.
+// Where candidates come from: the logits of a part, or those that the parts left.
 struct Logits {
   const float* logits;
   int first, count;
-  __device__ Key operator[](int i) const { return i < count ? key_of(logits[first + i], first + i) : kNone; }
+  __device__ Candidate operator[](int i) const {
+    return i < count ? Candidate{logits[first + i], first + i} : Candidate{0.0f, -1};
+  }
 };
 struct Candidates {
   const Candidate* candidates;
   int count;
-  __device__ Key operator[](int i) const {
-    return i < count && candidates[i].token >= 0 ? key_of(candidates[i].logit, candidates[i].token) : kNone;
-  }
+  __device__ Candidate operator[](int i) const { return i < count ? candidates[i] : Candidate{0.0f, -1}; }
 };
 
 // The k-th greatest of the block's keys, or a bound that k keys reach; 0 where there are fewer than k.
@@ -81,9 +85,12 @@ __device__ void find_best(const Source& source, int k, Shared& shared) {
   const int thread = threadIdx.x;
   if (thread < kMaxTopK) shared.best[thread] = kNone;
   for (int first = 0; first < source.count; first += kTopKPart) {
+    Candidate candidates[kHeld];  // all loads are under way before the first is looked at
+#pragma unroll
+    for (int i = 0; i < kHeld; ++i) candidates[i] = source[first + i * kThreads + thread];
     Key keys[kHeld + 1];
 #pragma unroll
-    for (int i = 0; i < kHeld; ++i) keys[i] = source[first + i * kThreads + thread];
+    for (int i = 0; i < kHeld; ++i) keys[i] = key_of(candidates[i]);
     // The best so far are held again. A thread reads and clears its own: others come to `best` after the next barrier.
     keys[kHeld] = thread < kMaxTopK ? shared.best[thread] : kNone;
     if (thread < kMaxTopK) shared.best[thread] = kNone;
