@@ -1,6 +1,6 @@
 // cria.h over the core: checks every argument, and turns exceptions into status codes.
+#include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <memory>
 #include <new>
 #include <string>
@@ -163,6 +163,18 @@ void require_on(const auto* owner, const auto* operand, const char* name) {
   require_pointer(operand, name);
   if (operand->backend->kind() == owner->backend->kind()) return;
   throw Error(CRIA_ERROR_ARGUMENT, std::string(name) + ": must be of the same kind of device");
+}
+
+// The program, finished and recorded for such a cache.
+const cria::Program& runnable(const cria_program* program, const cria_cache* cache) {
+  require_pointer(program, "program");
+  require_on(program, cache, "cache");
+  const cria::Program& recorded = program->program;
+  if (!recorded.finished()) throw Error(CRIA_ERROR_ARGUMENT, "program: must be finished");
+  if (cache->cache->shape != recorded.cache()) {
+    throw Error(CRIA_ERROR_ARGUMENT, "cache: must have the shape that the program was recorded for");
+  }
+  return recorded;
 }
 
 }  // namespace
@@ -471,14 +483,7 @@ void cria_cancel_free(cria_cancel* cancel) { delete cancel; }
 cria_status cria_program_run(cria_program* program, cria_cache* cache, const cria_batch* batch, cria_cancel* cancel,
                              float* result, size_t result_count) {
   return guarded([&] {
-    require_pointer(program, "program");
-    require_pointer(cache, "cache");
-    const cria::Program& recorded = program->program;
-    if (!recorded.finished()) throw Error(CRIA_ERROR_ARGUMENT, "program: must be finished");
-    require_on(program, cache, "cache");
-    if (cache->cache->shape != recorded.cache()) {
-      throw Error(CRIA_ERROR_ARGUMENT, "cache: must have the shape that the program was recorded for");
-    }
+    const cria::Program& recorded = runnable(program, cache);
     const cria::Batch checked = cria::check_batch(
         batch, cache->cache->blocks, {.vocabulary = recorded.vocabulary(), .positions = true, .writes = true});
     const std::size_t width = recorded.values()[static_cast<std::size_t>(recorded.result())].width;
@@ -487,6 +492,34 @@ cria_status cria_program_run(cria_program* program, cria_cache* cache, const cri
     require_array(result, expected, "result");
     program->backend->run(recorded, *cache->cache, checked, cancel == nullptr ? nullptr : &cancel->triggered, result);
     if (cancel != nullptr && cancel->triggered) throw Error(CRIA_ERROR_ABORTED, "the run was cancelled");
+  });
+}
+
+cria_status cria_program_decode(cria_program* program, cria_cache* cache, const cria_batch* batch, uint32_t candidates,
+                                const cria_sampling* sampling, size_t steps, cria_cancel* cancel, int32_t* tokens) {
+  return guarded([&] {
+    const cria::Program& recorded = runnable(program, cache);
+    const std::size_t vocabulary = recorded.vocabulary();
+    const std::size_t width = recorded.values()[static_cast<std::size_t>(recorded.result())].width;
+    require(vocabulary > 0 && width <= vocabulary, "program", "one whose result is no wider than its vocabulary",
+            width);
+    const cria::DecodeBatch checked = cria::check_decode(batch, cache->cache->blocks, vocabulary, steps);
+    const std::size_t most = std::min<std::size_t>(width, CRIA_MAX_CANDIDATES);
+    require(candidates > 0 && candidates <= most, "candidates", "from 1 to " + std::to_string(most), candidates);
+    const std::size_t sequences = checked.batch.size;
+    cria::checked_product({sequences, steps, sizeof(int32_t)});
+    require_array(sampling, sequences, "sampling");
+    require_array(tokens, sequences, "tokens");
+    for (std::size_t i = 0; i < sequences; ++i) {
+      require_struct(&sampling[i], "sampling");
+      const float temperature = sampling[i].temperature, top_p = sampling[i].top_p;
+      require(std::isfinite(temperature) && temperature >= 0, "sampling.temperature", "at least 0", temperature);
+      require(top_p > 0 && top_p <= 1, "sampling.top_p", "above 0, at most 1", top_p);
+    }
+    if (sequences == 0) return;
+    program->backend->decode(recorded, *cache->cache, checked.batch, {{sampling, sequences}, candidates, steps},
+                             cancel == nullptr ? nullptr : &cancel->triggered, tokens);
+    if (cancel != nullptr && cancel->triggered) throw Error(CRIA_ERROR_ABORTED, "the decode was cancelled");
   });
 }
 

@@ -307,6 +307,26 @@ CRIA_API void cria_cancel_free(cria_cancel* cancel);
 CRIA_API cria_status cria_program_run(cria_program* program, cria_cache* cache, const cria_batch* batch,
                                       cria_cancel* cancel, float* result, size_t result_count);
 
+/* How a token is drawn from the candidates: those of the largest logits. */
+#define CRIA_MAX_CANDIDATES 64
+typedef struct cria_sampling {
+  uint32_t struct_size;
+  float temperature; /* at least 0; 0: the largest logit's */
+  float top_p;       /* above 0, at most 1: the fewest candidates that have this much of the probability, before
+                        temperature, are drawn from */
+  uint64_t seed;
+} cria_sampling;
+
+/* `steps` runs in a row, each with the tokens that the last one's logits led to. The batch has one new token for each
+ * of its sequences, in their order; their block tables have room for `steps` tokens, and their positions go up by one a
+ * step. `outputs` is ignored. A token is drawn as `sampling` [sequence_count] says from the `candidates` (1 to 64, at
+ * most the vocabulary) largest logits, ties going to the lower id; the draw depends on the seed and the position alone.
+ * tokens, [sequence_count][steps], are those drawn: the last of each has not been run. On a GPU a step's tokens never
+ * leave it, and they come to the host together. After CRIA_ERROR_ABORTED `tokens` are undefined. */
+CRIA_API cria_status cria_program_decode(cria_program* program, cria_cache* cache, const cria_batch* batch,
+                                         uint32_t candidates, const cria_sampling* sampling, size_t steps,
+                                         cria_cancel* cancel, int32_t* tokens);
+
 /* ---- Single kernels
  * -------------------------------------------------------------------------------------------------- */
 

@@ -19,6 +19,11 @@ namespace cria {
 // Set once, from any thread; runs look at it between slices.
 using Cancel = std::atomic<bool>;
 
+struct DecodeOptions {
+  std::span<const cria_sampling> sampling;  // of each sequence
+  std::size_t candidates, steps;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -35,6 +40,11 @@ class Backend {
 
   // `result` has a row for each output. Where `cancel`, which may be null, is set, it returns early.
   virtual void run(const Program& program, Cache& cache, const Batch& batch, const Cancel* cancel, float* result) = 0;
+
+  // The runs of a decode (cria_program_decode): `tokens` is [batch.size][steps]. Where `cancel` is set it returns
+  // early.
+  virtual void decode(const Program& program, Cache& cache, const Batch& batch, const DecodeOptions& options,
+                      const Cancel* cancel, std::int32_t* tokens) = 0;
 
   // Of blocks of a cache, in the order that cria_cache_read gives: their bytes, and the inverse.
   virtual void read_blocks(const Cache& cache, std::span<const std::int32_t> blocks, std::uint8_t* out) = 0;

@@ -80,4 +80,28 @@ Batch check_batch(const cria_batch* batch, std::size_t cache_blocks, const Batch
   return checked;
 }
 
+DecodeBatch check_decode(const cria_batch* batch, std::size_t cache_blocks, std::size_t vocabulary, std::size_t steps) {
+  require(steps > 0 && steps <= INT32_MAX, "steps", "from 1 to 2^31 - 1", steps);
+  DecodeBatch checked{check_batch(batch, cache_blocks, {.vocabulary = vocabulary, .positions = true, .writes = false}),
+                      {}};
+  Batch& decode = checked.batch;
+  require(decode.size == decode.sequences.size(), "batch.token_count", "one for each sequence", decode.size);
+  std::vector<Sequence> ended;  // as they are after the last step
+  for (std::size_t i = 0; i < decode.size; ++i) {
+    Sequence s = decode.sequences[i];
+    require(s.count == 1, "batch.lengths", "1 each", s.count);
+    const std::size_t needed = (s.past + steps + CRIA_KV_BLOCK - 1) / CRIA_KV_BLOCK;
+    require(s.blocks.size() >= needed, "batch.block_counts",
+            "at least " + std::to_string(needed) + " for the steps of sequence " + std::to_string(i), s.blocks.size());
+    require(static_cast<std::size_t>(decode.positions[i]) + steps <= INT32_MAX, "batch.positions", "below 2^31 - steps",
+            decode.positions[i]);
+    s.count = steps;
+    ended.push_back(s);
+    checked.outputs.push_back(static_cast<std::int32_t>(i));
+  }
+  check_written_once(ended, checked_array(batch->blocks, batch->block_count, "batch.blocks"));
+  decode.outputs = checked.outputs;
+  return checked;
+}
+
 }  // namespace cria

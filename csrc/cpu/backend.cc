@@ -14,6 +14,7 @@
 #include "machine.h"
 #include "plan.h"
 #include "pool.h"
+#include "sample.h"
 #include "tensor.h"
 
 namespace cria::cpu {
@@ -79,6 +80,29 @@ std::shared_ptr<Cache> CpuBackend::cache(const CacheShape& shape, std::size_t bl
 
 void CpuBackend::run(const Program& program, Cache& cache, const Batch& batch, const Cancel* cancel, float* result) {
   execute(kernels_, threads_, program, static_cast<const KvCache&>(cache), batch, cancel, result);
+}
+
+void CpuBackend::decode(const Program& program, Cache& cache, const Batch& batch, const DecodeOptions& options,
+                        const Cancel* cancel, std::int32_t* tokens) {
+  const std::size_t width = program.values()[static_cast<std::size_t>(program.result())].width;
+  std::vector<std::int32_t> ids(batch.tokens.begin(), batch.tokens.end());
+  std::vector<std::int32_t> positions(batch.positions.begin(), batch.positions.end());
+  std::vector<float> logits(checked_product({batch.size, width}));
+  Batch step = batch;
+  step.tokens = ids;
+  step.positions = positions;
+  for (std::size_t i = 0; i < options.steps; ++i) {
+    run(program, cache, step, cancel, logits.data());
+    if (cancel != nullptr && *cancel) return;
+    for (std::size_t s = 0; s < batch.size; ++s) {
+      const cria_sampling& how = options.sampling[s];
+      const std::vector<Candidate> candidates = top_k({logits.data() + s * width, width}, options.candidates);
+      ids[s] = sample(candidates, {how.temperature, how.top_p, how.seed}, positions[s]);
+      tokens[s * options.steps + i] = ids[s];
+      positions[s] += 1;
+      step.sequences[s].past += 1;
+    }
+  }
 }
 
 // copy(stored, bytes, place) for K and V of each head of each layer of the blocks, in the order of cria_cache_read.

@@ -23,6 +23,8 @@ class CpuBackend final : public Backend {
   std::shared_ptr<Tensor> vector(cria_type type, std::size_t size) override;
   std::shared_ptr<Cache> cache(const CacheShape& shape, std::size_t blocks) override;
   void run(const Program& program, Cache& cache, const Batch& batch, const Cancel* cancel, float* result) override;
+  void decode(const Program& program, Cache& cache, const Batch& batch, const DecodeOptions& options,
+              const Cancel* cancel, std::int32_t* tokens) override;
   void read_blocks(const Cache& cache, std::span<const std::int32_t> blocks, std::uint8_t* out) override;
   void write_blocks(Cache& cache, std::span<const std::int32_t> blocks, const std::uint8_t* bytes) override;
   void move_slots(Cache& cache, const CacheMove& move) override;

@@ -46,6 +46,11 @@ void CudaBackend::run(const Program& program, Cache& cache, const Batch& batch, 
   execute(device_, program, static_cast<const KvCache&>(cache), batch, cancel, result);
 }
 
+void CudaBackend::decode(const Program& program, Cache& cache, const Batch& batch, const DecodeOptions& options,
+                         const Cancel* cancel, std::int32_t* tokens) {
+  cuda::decode(device_, program, static_cast<const KvCache&>(cache), batch, options, cancel, tokens);
+}
+
 // Blocks: in each layer a block's heads are one piece on the device; keys are turned on the host.
 
 void CudaBackend::read_blocks(const Cache& cache, std::span<const std::int32_t> blocks, std::uint8_t* out) {

@@ -31,11 +31,11 @@ std::size_t attention_heads(const Program& program) {
   return heads;
 }
 
-AttentionTiles tiles_for(const Plugin& plugin, const Program& program, const Batch& batch) {
+AttentionTiles tiles_for(const Plugin& plugin, const Program& program, const Batch& batch, std::size_t growth) {
   const std::size_t kv_heads = program.cache().kv_heads;
   const int group = static_cast<int>(std::max<std::size_t>(1, attention_heads(program) / kv_heads));
   return AttentionTiles(batch, static_cast<std::size_t>(plugin.attention_queries(group, false)),
-                        static_cast<std::size_t>(plugin.attention_queries(group, true)));
+                        static_cast<std::size_t>(plugin.attention_queries(group, true)), growth);
 }
 
 // Whether the value that op `index` writes is read, as floats, before it is written again.
@@ -78,11 +78,12 @@ bool read_as_floats(const Program& program, std::size_t index, cria_value value)
 
 class Run {
  public:
-  Run(const DevicePtr& device, const Program& program, const KvCache& cache, const Batch& batch)
+  // Each sequence may grow by `growth` tokens while the run moves it on.
+  Run(const DevicePtr& device, const Program& program, const KvCache& cache, const Batch& batch, std::size_t growth)
       : device_(*device),
         program_(program),
         cache_(cache),
-        tiles_(tiles_for(device->plugin, program, batch)),
+        tiles_(tiles_for(device->plugin, program, batch, growth)),
         plan_(batch, tiles_),
         output_count_(batch.outputs.size()) {
     if (program.workspace == nullptr) program.workspace = std::make_shared<Workspace>(device, program);
@@ -98,28 +99,88 @@ class Run {
 
   // Everything from the batch to the result.
   void operator()(const Cancel* cancel, float* result) {
-    auto* host = workspace_->host_batch.data<std::int32_t>();
-    plan_.write(host);
-    device_.copy(workspace_->batch.data<std::int32_t>(), host, plan_.bytes());
-    if (!enqueue_graph() && !enqueue(cancel)) return device_.synchronize();
+    upload();
+    const bool whole = enqueue_graph(0, [this] { enqueue(nullptr); }) || enqueue(cancel);
     auto* out = workspace_->host_result.data<float>();
-    if (result_bytes() > 0) device_.copy(out, data(program_.result()), result_bytes());
+    if (whole && result_bytes() > 0) device_.copy(out, data(program_.result()), result_bytes());
     device_.synchronize();
-    if (result_bytes() > 0) std::memcpy(result, out, result_bytes());
+    if (whole && result_bytes() > 0) std::memcpy(result, out, result_bytes());
+  }
+
+  void decode(const DecodeOptions& options, const Cancel* cancel, std::int32_t* tokens) {
+    const auto kept = static_cast<int>(options.candidates);
+    const Rows all = plan_.outputs(base_);
+    const std::size_t rows = static_cast<std::size_t>(all.capacity), parts = top_k_parts(int_width(program_.result()));
+    workspace_->reserve_decode(rows, options.candidates, parts, options.steps);
+    upload();
+    auto* sampling = workspace_->host_sampling.data<Sampling>();
+    std::transform(options.sampling.begin(), options.sampling.end(), sampling, [](const cria_sampling& how) {
+      return Sampling{how.temperature, how.top_p, how.seed};
+    });
+    device_.copy(workspace_->sampling.data<Sampling>(), sampling, options.sampling.size() * sizeof(Sampling));
+    device_.clear(workspace_->step.data<std::int32_t>(), sizeof(std::int32_t));
+    for (std::size_t step = 0; step < options.steps; ++step) {
+      if (step % kStepsAhead == 0) device_.synchronize();
+      if (cancel != nullptr && cancel->load(std::memory_order_relaxed)) return device_.synchronize();
+      const auto enqueue_step = [&] {
+        enqueue(nullptr);
+        enqueue_sampling(all, kept);
+      };
+      if (!enqueue_graph(options.candidates, enqueue_step)) enqueue_step();
+    }
+    std::vector<std::int32_t> history(options.steps * rows);
+    device_.copy(history.data(), workspace_->history.data<std::int32_t>(), history.size() * sizeof(std::int32_t));
+    device_.synchronize();
+    for (std::size_t i = 0; i < output_count_; ++i) {
+      for (std::size_t step = 0; step < options.steps; ++step) {
+        tokens[i * options.steps + step] = history[step * rows + i];
+      }
+    }
   }
 
  private:
   std::size_t result_bytes() const { return checked_product({output_count_, width(program_.result()), sizeof(float)}); }
 
-  bool enqueue_graph() {
+  // Steps that are on their way at once: enough that the device never waits for the host, few enough that a signal is
+  // heard within a tenth of a second at 7B's speed.
+  static constexpr std::size_t kStepsAhead = 64;
+
+  void upload() {
+    auto* host = workspace_->host_batch.data<std::int32_t>();
+    plan_.write(host);
+    device_.copy(base_, host, plan_.bytes());
+  }
+
+  // False where there is no graph of the work yet, which `enqueue` would put on the stream.
+  template <class Enqueue>
+  bool enqueue_graph(std::size_t candidates, const Enqueue& enqueue) {
     static const bool wanted = graphs_wanted();
     if (!wanted) return false;
-    const GraphKey key{cache_.id, plan_.capacities()};
-    const Graph graph = workspace_->graphs.find_or_capture(key, [this] { enqueue(nullptr); });
-    if (graph == nullptr) return false;
     device_.require_healthy();
+    const Graph graph =
+        workspace_->graphs.find_or_capture(GraphKey{cache_.id, plan_.capacities(), candidates}, enqueue);
+    if (graph == nullptr) return false;
     device_.check(device_.plugin.launch_graph(graph, device_.stream), "a graph");
     return true;
+  }
+
+  // From the logits to the next step's tokens.
+  void enqueue_sampling(const Rows& rows, int kept) {
+    auto* candidates = workspace_->candidates.data<Candidate>();
+    auto* sampled = workspace_->sampled.data<std::int32_t>();
+    device_.launch(device_.plugin.top_k,
+                   TopK{data(program_.result()), int_width(program_.result()), kept, rows,
+                        workspace_->partial_candidates.data<Candidate>(), candidates},
+                   "top_k");
+    device_.launch(
+        device_.plugin.sample,
+        Sample{candidates, kept, workspace_->sampling.data<Sampling>(), plan_.moving_positions(base_), rows, sampled},
+        "sample");
+    device_.launch(
+        device_.plugin.advance,
+        Advance{sampled, plan_.moving_tokens(base_), plan_.moving_positions(base_), plan_.moving_sequences(base_),
+                workspace_->step.data<std::int32_t>(), workspace_->history.data<std::int32_t>(), rows},
+        "advance");
   }
 
   // Puts the ops on the stream; false where the run was cancelled before the last.
@@ -238,7 +299,7 @@ class Run {
   const BatchPlan plan_;
   const std::size_t output_count_;
   Workspace* workspace_;
-  const std::int32_t* base_;  // of the batch on the device
+  std::int32_t* base_;  // of the batch on the device
 };
 
 }  // namespace
@@ -248,7 +309,14 @@ void execute(const DevicePtr& device, const Program& program, const KvCache& cac
   if (batch.size == 0) return;
   const std::lock_guard workspace(program.running);
   const std::lock_guard turn(device->turn);
-  Run(device, program, cache, batch)(cancel, result);
+  Run(device, program, cache, batch, /*growth=*/0)(cancel, result);
+}
+
+void decode(const DevicePtr& device, const Program& program, const KvCache& cache, const Batch& batch,
+            const DecodeOptions& options, const Cancel* cancel, std::int32_t* tokens) {
+  const std::lock_guard workspace(program.running);
+  const std::lock_guard turn(device->turn);
+  Run(device, program, cache, batch, options.steps - 1).decode(options, cancel, tokens);
 }
 
 }  // namespace cria::cuda

@@ -12,4 +12,8 @@ namespace cria::cuda {
 void execute(const DevicePtr& device, const Program& program, const KvCache& cache, const Batch& batch,
              const Cancel* cancel, float* result);
 
+// The steps of a decode, put on the stream one behind the other: a step's tokens never leave the device.
+void decode(const DevicePtr& device, const Program& program, const KvCache& cache, const Batch& batch,
+            const DecodeOptions& options, const Cancel* cancel, std::int32_t* tokens);
+
 }  // namespace cria::cuda

@@ -22,10 +22,11 @@ std::size_t capacity_for(std::size_t count) {
   return count == 0 ? 0 : std::bit_ceil(count);
 }
 
-AttentionTiles::AttentionTiles(const Batch& batch, std::size_t whole_queries, std::size_t split_queries) {
+AttentionTiles::AttentionTiles(const Batch& batch, std::size_t whole_queries, std::size_t split_queries,
+                               std::size_t growth) {
   for (std::size_t i = 0; i < batch.sequences.size(); ++i) {
     const Sequence& s = batch.sequences[i];
-    const std::size_t keys = s.past + s.count;
+    const std::size_t keys = s.past + s.count + growth;
     const bool apart = s.count <= split_queries && keys > kKeySplit;
     const std::size_t queries = apart ? split_queries : whole_queries;
     if (apart && s.count > 0) splits = std::max(splits, ceil_div(keys, kKeySplit));

@@ -30,7 +30,8 @@ std::size_t capacity_for(std::size_t count);
 // and whose keys are more than one split, has its splits computed apart.
 struct AttentionTiles {
   AttentionTiles() = default;
-  AttentionTiles(const Batch& batch, std::size_t whole_queries, std::size_t split_queries);
+  // Each sequence may grow by `growth` tokens before the tiles are cut anew.
+  AttentionTiles(const Batch& batch, std::size_t whole_queries, std::size_t split_queries, std::size_t growth = 0);
 
   std::vector<AttentionTile> whole, split;
   std::size_t splits = 0;  // the most of any split tile
@@ -55,6 +56,12 @@ class BatchPlan {
   const std::int32_t* output_rows(const std::int32_t* base) const { return base + at_.outputs; }
   const AttentionTile* whole_tiles(const std::int32_t* base) const {
     return reinterpret_cast<const AttentionTile*>(base + at_.whole);
+  }
+  // Of a batch that moves on by itself (cuda/sample.h).
+  std::int32_t* moving_tokens(std::int32_t* base) const { return base + at_.tokens; }
+  std::int32_t* moving_positions(std::int32_t* base) const { return base + at_.positions; }
+  BatchSequence* moving_sequences(std::int32_t* base) const {
+    return reinterpret_cast<BatchSequence*>(base + at_.sequences);
   }
   const AttentionTile* split_tiles(const std::int32_t* base) const {
     return reinterpret_cast<const AttentionTile*>(base + at_.split);

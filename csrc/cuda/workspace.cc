@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "../../cuda/quant_rows.h"
+#include "../../cuda/sample.h"
 #include "../core/checked.h"
 #include "../cpu/rope.h"
 
@@ -46,6 +47,21 @@ void Workspace::reserve(const Program& program, const BatchPlan& plan, std::size
   }
   reserve(batch, {plan.bytes()});
   if (moved) graphs.clear();
+}
+
+void Workspace::reserve_decode(std::size_t rows, std::size_t kept, std::size_t parts, std::size_t steps) {
+  bool moved = false;
+  const auto reserve = [&](auto& memory, std::initializer_list<std::size_t> factors) {
+    moved |= memory.reserve(device, checked_product(factors));
+  };
+  reserve(sampling, {rows, sizeof(Sampling)});
+  reserve(partial_candidates, {rows, parts, kept, sizeof(Candidate)});
+  reserve(candidates, {rows, kept, sizeof(Candidate)});
+  reserve(sampled, {rows, sizeof(std::int32_t)});
+  reserve(step, {sizeof(std::int32_t)});
+  reserve(history, {steps, rows, sizeof(std::int32_t)});
+  if (moved) graphs.clear();
+  host_sampling.reserve(device, checked_product({rows, sizeof(Sampling)}));
 }
 
 }  // namespace cria::cuda

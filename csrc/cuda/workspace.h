@@ -30,10 +30,12 @@ class Growing {
   Buffer buffer_;
 };
 
-// Which batches a captured graph serves: those of these capacities, over this cache.
+// Which batches a captured graph serves: those of these capacities, over this cache; of a decode step also with that
+// many candidates.
 struct GraphKey {
   std::uint64_t cache;
   Capacities capacities;
+  std::size_t candidates;  // 0: not a decode step
 
   auto operator<=>(const GraphKey&) const = default;
 };
@@ -105,6 +107,11 @@ struct Workspace {
   std::vector<DeviceMemory> frequencies;      // of each kind of RoPE, f64
   std::vector<Growing<DeviceMemory>> cosines, sines;
   Growing<HostMemory> host_batch, host_result;
+
+  // Of decoding: how each row is sampled, its candidates and token, the step that it is at, and all tokens so far.
+  void reserve_decode(std::size_t rows, std::size_t candidates, std::size_t parts, std::size_t steps);
+  Growing<DeviceMemory> sampling, partial_candidates, candidates, sampled, step, history;
+  Growing<HostMemory> host_sampling;
   Graphs graphs;
 };
 

@@ -1,9 +1,10 @@
+#include "../../csrc/cpu/sample.h"
+
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <numeric>
 
-#include "../../csrc/cpu/exp.h"
 #include "rows.h"
 
 namespace cria::cuda::check {
@@ -25,18 +26,13 @@ std::vector<float> logits_of(Checks& checks, Logits kind, std::size_t count) {
   return logits;
 }
 
+// The specification's candidates, in the device's struct.
 std::vector<Candidate> sorted(const float* logits, int vocabulary, int k) {
-  std::vector<Candidate> all(vocabulary);
-  for (int token = 0; token < vocabulary; ++token) {
-    const float logit = logits[token];
-    all[token] = {std::isnan(logit) ? -INFINITY : logit == 0.0f ? 0.0f : logit, token};
+  std::vector<Candidate> candidates;
+  for (const auto& [logit, token] : cpu::top_k({logits, static_cast<std::size_t>(vocabulary)}, k)) {
+    candidates.push_back({logit, token});
   }
-  const auto before = [](const Candidate& a, const Candidate& b) {
-    return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
-  };
-  std::partial_sort(all.begin(), all.begin() + k, all.end(), before);
-  all.resize(k);
-  return all;
+  return candidates;
 }
 
 void check_top_k(Checks& checks, const RowShape& shape, int k, Logits kind) {
@@ -78,18 +74,6 @@ void check_top_k(Checks& checks) {
 using Counter = std::array<std::uint32_t, 4>;
 using PhiloxKey = std::array<std::uint32_t, 2>;
 
-// As the paper has it: a round multiplies two words of the counter and swaps the halves of the products round.
-Counter philox(Counter c, PhiloxKey key) {
-  for (int round = 0; round < 10; ++round) {
-    const std::uint64_t a = 0xd2511f53ull * c[0], b = 0xcd9e8d57ull * c[2];
-    c = {static_cast<std::uint32_t>(b >> 32) ^ c[1] ^ key[0], static_cast<std::uint32_t>(b),
-         static_cast<std::uint32_t>(a >> 32) ^ c[3] ^ key[1], static_cast<std::uint32_t>(a)};
-    key[0] += 0x9e3779b9;
-    key[1] += 0xbb67ae85;
-  }
-  return c;
-}
-
 // The vectors that its authors publish (Random123, kat_vectors).
 void check_philox(Checks& checks) {
   constexpr std::uint32_t kOnes = 0xffffffff;
@@ -105,29 +89,15 @@ void check_philox(Checks& checks) {
        {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
   };
   for (const auto& vector : vectors) {
-    const Counter actual = philox(vector.counter, vector.key);
+    const Counter actual = cpu::philox(vector.counter, vector.key);
     checks.same_bits("philox", "published", vector.expected.data(), actual.data(), sizeof actual);
   }
 }
 
-std::vector<float> running_sums(std::span<const Candidate> candidates, float temperature) {
-  std::vector<float> mass;
-  for (const Candidate& candidate : candidates) {
-    mass.push_back(cpu::exp_f32((candidate.logit - candidates[0].logit) / temperature));
-  }
-  std::partial_sum(mass.begin(), mass.end(), mass.begin());
-  return mass;
-}
-
 std::int32_t sampled(std::span<const Candidate> candidates, const Sampling& how, std::int32_t position) {
-  if (how.temperature == 0.0f || std::isinf(candidates[0].logit)) return candidates[0].token;
-  const std::vector<float> all = running_sums(candidates, 1.0f);
-  const auto last = std::ranges::lower_bound(all, how.top_p * all.back());
-  const std::vector<float> mass = running_sums(candidates.first(last - all.begin() + 1), how.temperature);
-  const Counter counter = {static_cast<std::uint32_t>(position)};
-  const PhiloxKey key = {static_cast<std::uint32_t>(how.seed), static_cast<std::uint32_t>(how.seed >> 32)};
-  const float u = static_cast<float>(philox(counter, key)[0] >> 8) * 0x1p-24f;
-  return candidates[std::ranges::upper_bound(mass, u * mass.back()) - mass.begin()].token;
+  std::vector<cpu::Candidate> same;
+  for (const auto& [logit, token] : candidates) same.push_back({logit, token});
+  return cpu::sample(same, {how.temperature, how.top_p, how.seed}, position);
 }
 
 // What the device samples of rows of candidates.
