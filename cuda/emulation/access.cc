@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "allocations.h"
 #include "block.h"
 #include "fault.h"
 
@@ -11,6 +12,13 @@ void check_aligned(const void* at, std::size_t alignment, const char* what, Site
   if (reinterpret_cast<std::uintptr_t>(at) % alignment != 0) {
     fail(cudaErrorMisalignedAddress, site, "%s, %p, is not %zu-byte aligned", what, at, alignment);
   }
+}
+
+void check_global(const void* at, std::size_t bytes, std::size_t alignment, const char* what, Site site) {
+  if (home_of(at, bytes) == Home::kPageable) {
+    fail(cudaErrorIllegalAddress, site, "%s, %zu bytes at %p, is not in one allocation of the device", what, bytes, at);
+  }
+  check_aligned(at, alignment, what, site);
 }
 
 std::size_t check_shared(const void* at, std::size_t bytes, std::size_t alignment, const char* what, Site site) {

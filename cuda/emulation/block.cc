@@ -75,7 +75,7 @@ static std::string describe(const Warp& warp) {
   return text;
 }
 
-std::string describe(const Block& block) {
+static std::string describe(const Block& block) {
   std::string text;
   for (int w = 0; w < block.warp_count; ++w) text += describe(*block.warps[w]);
   return text;
@@ -85,7 +85,7 @@ std::string describe(const Block& block) {
 static void give_way() {
   Lane* me = self;
   Lane* next = next_lane(*me->warp->block);
-  if (!next) fail(cudaErrorLaunchTimeout, me->site, "deadlock: no lane can run");
+  if (!next) fail(cudaErrorLaunchTimeout, me->site, "deadlock: no lane can run%s", describe(*me->warp->block).c_str());
   if (next == me) return;
   self = next;
   cria_fibre_switch(&me->stack_pointer, next->stack_pointer);
@@ -117,7 +117,7 @@ static Group& join_group(Lane& lane, const Collective& what, std::uint32_t mask,
   for (int g = 0; g < warp.group_count; ++g) {
     Group& group = warp.groups[g];
     if (group.what == &what && group.mask == mask) {
-      if (what.aligned && (group.site.line != site.line || std::strcmp(group.site.file, site.file) != 0)) {
+      if (what.aligned && !same(group.site, site)) {
         fail(cudaErrorLaunchFailure, site, "divergence: %s is .aligned, but other lanes are at another one, %s:%d",
              what.name, group.site.file, group.site.line);
       }
@@ -153,6 +153,14 @@ void block_barrier(Site site) {
   Lane& lane = *self;
   Block& block = *lane.warp->block;
   leave_no_group_waiting(lane, "__syncthreads", site);
+  // bar.sync is .aligned: warps may meet from different ones, lanes of a warp may not.
+  if (const std::uint32_t there = lane.warp->at_barrier) {
+    const Site other = lane.warp->lanes[std::countr_zero(there)].site;
+    if (!same(site, other)) {
+      fail(cudaErrorLaunchFailure, site, "divergence: lanes %08x are at another __syncthreads, %s:%d", there,
+           other.file, other.line);
+    }
+  }
   lane.warp->at_barrier |= lane.bit;
   park(lane, Stand::kBarrier, "__syncthreads", site);
   ++block.at_barrier;
@@ -197,11 +205,25 @@ static void check_nothing_in_flight(const Lane& lane) {
   if (lane.wgmma.in_flight()) fail(cudaErrorLaunchFailure, lane.site, "the lane returns with a wgmma in flight");
 }
 
+// A wgmma is one instruction of four warps: all of their lanes issue the same ones in the same order.
+static void check_same_wgmmas(const Block& block, int first_warp) {
+  const LaneWgmma& first = block.warps[first_warp]->lanes[0].wgmma;
+  for (int w = first_warp; w < first_warp + 4; ++w) {
+    for (const Lane& lane : block.warps[w]->lanes) {
+      if (lane.wgmma.history != first.history) {
+        fail(cudaErrorLaunchFailure, lane.site, "warps %d to %d did not issue the same wgmmas", first_warp,
+             first_warp + 3);
+      }
+    }
+  }
+}
+
 static void check_nothing_in_flight(const Block& block) {
   if (!block.copies.bulk.empty()) {
     fail(cudaErrorLaunchFailure, block.copies.bulk[0].site, "the block returns with %zu bulk copies in flight",
          block.copies.bulk.size());
   }
+  for (int w = 0; w + 4 <= block.warp_count; w += 4) check_same_wgmmas(block, w);
   if (block.shared.overrun())
     fail(cudaErrorIllegalAddress, {"", 0}, "bytes after the end of shared memory were written");
 }

@@ -32,7 +32,7 @@ static void issue(void* shared, const void* global, std::size_t bytes, Site site
 }
 
 void cp_async_16(void* shared, const void* global, Site site) {
-  check_aligned(global, 16, "cp.async's source", site);
+  check_global(global, 16, 16, "cp.async's source", site);
   issue(shared, global, 16, site);
 }
 
@@ -45,7 +45,7 @@ void cp_async_16(void* shared, const void* global, bool valid, Site site) {
 }
 
 void cp_async_4(void* shared, const void* global, Site site) {
-  check_aligned(global, 4, "cp.async's source", site);
+  check_global(global, 4, 4, "cp.async's source", site);
   issue(shared, global, 4, site);
 }
 
@@ -158,7 +158,7 @@ void mbarrier_wait(std::uint64_t* mbarrier, int parity, Site site) {
 void bulk_copy(void* shared, const void* global, int bytes, std::uint64_t* mbarrier, Site site) {
   if (bytes <= 0 || bytes % 16 != 0) fail(cudaErrorMisalignedAddress, site, "a bulk copy of %d bytes", bytes);
   check_shared(shared, bytes, 16, "a bulk copy's destination", site);
-  check_aligned(global, 16, "a bulk copy's source", site);
+  check_global(global, bytes, 16, "a bulk copy's source", site);
   if (!load(mbarrier, "bulk_copy", site).published) {
     fail(cudaErrorLaunchFailure, site, "a bulk copy's mbarrier was not published by fence_mbarrier_init");
   }

@@ -69,7 +69,7 @@ void on_signal(int signal, siginfo_t* info, void* context) {
   const cudaError_t code = signal == SIGILL   ? cudaErrorMisalignedAddress
                            : signal == SIGFPE ? cudaErrorLaunchFailure
                                               : cudaErrorIllegalAddress;
-  const char* what = signal == SIGILL   ? "misaligned access (or a trap)"
+  const char* what = signal == SIGILL   ? "misaligned access, index past its array, or shift or conversion out of range"
                      : signal == SIGFPE ? "division by zero"
                                         : "illegal address";
   const Block& at = block();

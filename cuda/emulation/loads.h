@@ -9,7 +9,7 @@
 namespace cria::cuda::emulation {
 
 inline uint4 load_16(const void* global, Site site = Site::here()) {
-  check_aligned(global, 16, "a 16-byte load", site);
+  check_global(global, 16, 16, "a 16-byte load", site);
   return *static_cast<const uint4*>(global);
 }
 inline uint4 load_stream_16(const void* global, Site site = Site::here()) { return load_16(global, site); }

@@ -1,7 +1,8 @@
 // The CUDA runtime's host functions, as far as cria calls them, under their own names and with their own meaning.
 //
-// One device, "emulated". A stream's work runs when it is enqueued, or is recorded where the stream is captured. As on
-// a GPU, what a kernel does wrong is reported by the calls after it, and by all of them: see cudaDeviceReset.
+// One device, "emulated". A stream's work runs in the call that waits for it (stream.h), or is recorded where the
+// stream is under capture. As on a GPU, what a kernel does wrong is told by the calls after it, by all of them, until
+// cudaDeviceReset.
 #pragma once
 
 #include <cstddef>
@@ -91,6 +92,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
 cudaError_t cudaStreamQuery(cudaStream_t stream);
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags = 0);
+cudaError_t cudaLaunchHostFunc(cudaStream_t stream, void (*function)(void*), void* argument);
 
 cudaError_t cudaEventCreate(cudaEvent_t* event);
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags);
@@ -120,6 +122,8 @@ void set_compute_capability(int major, int minor);
 /// The report of the fault that the context holds, empty without one. It also goes to stderr, unless quiet(true).
 std::string fault_report();
 void quiet(bool on);
+/// Forgets a kernel's error and keeps all memory, as no GPU can: for tests of many faults.
+void forget_error();
 
 /// Enqueues a kernel. `kernel` is its address, for its name; `operands`, its operands' type, names it where the address
 /// is no exported symbol. `body` runs it for one lane.

@@ -1,0 +1,50 @@
+// From a launch to a grid's run.
+#include <cxxabi.h>
+#include <dlfcn.h>
+
+#include <cstdlib>
+#include <memory>
+
+#include "block.h"
+#include "context.h"
+#include "fault.h"
+#include "runtime.h"
+#include "stream.h"
+
+namespace cria::cuda::emulation {
+
+constexpr std::size_t kMaxShared = 227 << 10;  // of a block on sm_90; sm_80 has 163 KiB
+
+static std::string name_of(const void* kernel, const char* launch) {
+  Dl_info info;
+  if (dladdr(kernel, &info) && info.dli_sname && info.dli_saddr == kernel) {
+    int status;
+    const std::unique_ptr<char, void (*)(void*)> name(abi::__cxa_demangle(info.dli_sname, nullptr, nullptr, &status),
+                                                      std::free);
+    const std::string text = name ? name.get() : info.dli_sname;
+    return text.substr(0, text.find('('));
+  }
+  // "... [with Operands = cria::cuda::RmsNorm; ...]"
+  const std::string text = launch;
+  const std::size_t begin = text.find("Operands = ") + 11;
+  return "the kernel of " + text.substr(begin, text.find_first_of(";]", begin) - begin);
+}
+
+// A kernel's own faults are no result of the launch: they break the context.
+static cudaError_t run(const Launch& launch) {
+  if (!run_grid(launch)) break_context(fault().code, fault().report);
+  return cudaSuccess;
+}
+
+cudaError_t launch_kernel(const void* kernel, const char* operands, dim3 grid, int threads, std::size_t shared,
+                          cudaStream_t stream, std::function<void()> body) {
+  if (threads < 1 || threads > kMaxThreads || shared > kMaxShared || grid.x > 0x7fffffff || grid.y > 0xffff ||
+      grid.z > 0xffff) {
+    return note(cudaErrorInvalidConfiguration);
+  }
+  auto launch =
+      std::make_shared<const Launch>(Launch{name_of(kernel, operands), grid, threads, shared, std::move(body)});
+  return enqueue(stream, [launch] { return run(*launch); });
+}
+
+}  // namespace cria::cuda::emulation
