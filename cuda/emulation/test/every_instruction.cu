@@ -1,14 +1,10 @@
-// Calls every function of ptx.cuh, so that both compilers see each: nvcc must accept the PTX for sm_80 and sm_90a,
-// where what sm_80 lacks is a trap.
+// Both compilers see each function of ptx.cuh here: nvcc must accept the PTX for sm_80 and sm_90a, where what sm_80
+// lacks is a trap. The numbers mean nothing.
+#include "every_instruction.h"
 #include "launch.cuh"
 #include "ptx.cuh"
 
 namespace cria::cuda::emulation::test {
-
-struct EveryInstruction {
-  const void* global;
-  int* out;
-};
 
 namespace {
 struct Layout {
@@ -39,6 +35,7 @@ __global__ void __launch_bounds__(128) every_instruction_kernel(EveryInstruction
   fence_proxy_async();
   __syncthreads();
   mbarrier_wait(&shared.mbarrier, 0);
+  mbarrier_wait(&shared.mbarrier, 0);  // twice: its loop's label must be its own
 
   const uint4 cached = load_16(op.global);
   const uint4 streamed = load_stream_16(op.global);

@@ -1,3 +1,5 @@
+// A block computes a tile of 64 x 64 in four warps of 16 rows; the next 32 columns of A and B are copied while these
+// are multiplied.
 #include "gemm.h"
 #include "launch.cuh"
 #include "ptx.cuh"
@@ -15,28 +17,30 @@ struct Layout {
 };
 }  // namespace
 
+template <LeftOut kLeftOut>
 static __device__ __forceinline__ void load_stage(Layout& shared, const Gemm& op, int stage, int k) {
   for (int i = threadIdx.x; i < kTile * kDepth / 8; i += kThreads) {
     const int row = i / 4, column = i % 4 * 8;
     cp_async_16(&shared.a[stage][row][column], op.a + (blockIdx.y * kTile + row) * op.k + k + column);
     cp_async_16(&shared.b[stage][row][column], op.b + (blockIdx.x * kTile + row) * op.k + k + column);
   }
-  cp_async_commit();
+  if (kLeftOut != LeftOut::kCommit) cp_async_commit();
 }
 
+template <LeftOut kLeftOut>
 __global__ void __launch_bounds__(kThreads) gemm_kernel(Gemm op) {
   auto& shared = shared_memory<Layout>();
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   float sums[8][4] = {};
-  load_stage(shared, op, 0, 0);
+  load_stage<kLeftOut>(shared, op, 0, 0);
   for (int i = 0; i < op.k / kDepth; ++i) {
     if (i + 1 < op.k / kDepth) {
-      load_stage(shared, op, (i + 1) % kStages, (i + 1) * kDepth);
-      cp_async_wait<1>();
+      load_stage<kLeftOut>(shared, op, (i + 1) % kStages, (i + 1) * kDepth);
+      if (kLeftOut != LeftOut::kWait) cp_async_wait<1>();
     } else {
       cp_async_wait<0>();
     }
-    __syncthreads();
+    if (kLeftOut != LeftOut::kBarrierAfterCopy) __syncthreads();
     const int stage = i % kStages;
     for (int k = 0; k < kDepth; k += 16) {
       uint32_t a[4];
@@ -48,7 +52,7 @@ __global__ void __launch_bounds__(kThreads) gemm_kernel(Gemm op) {
         mma_f16(sums[n + 1], a, {b[2], b[3]});
       }
     }
-    __syncthreads();
+    if (kLeftOut != LeftOut::kBarrierBeforeCopy) __syncthreads();
   }
   for (int n = 0; n < 8; ++n) {
     for (int r = 0; r < 4; ++r) {
@@ -58,8 +62,15 @@ __global__ void __launch_bounds__(kThreads) gemm_kernel(Gemm op) {
   }
 }
 
+template <LeftOut kLeftOut>
 Status gemm(const Gemm& op, Stream stream) {
-  return launch(gemm_kernel, dim3(op.n / kTile, op.m / kTile), kThreads, sizeof(Layout), stream, op);
+  return launch(gemm_kernel<kLeftOut>, dim3(op.n / kTile, op.m / kTile), kThreads, sizeof(Layout), stream, op);
 }
+
+template Status gemm<LeftOut::kNothing>(const Gemm&, Stream);
+template Status gemm<LeftOut::kCommit>(const Gemm&, Stream);
+template Status gemm<LeftOut::kWait>(const Gemm&, Stream);
+template Status gemm<LeftOut::kBarrierAfterCopy>(const Gemm&, Stream);
+template Status gemm<LeftOut::kBarrierBeforeCopy>(const Gemm&, Stream);
 
 }  // namespace cria::cuda::emulation::test

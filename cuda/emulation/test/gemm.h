@@ -1,5 +1,5 @@
-// c[m][n] = a[m][k] b[n][k]^T, binary16 in, binary32 out: a kernel with every kind of synchronisation of sm_80, to be
-// broken by the tests. m and n are multiples of 64, k of 32.
+// c[m][n] = a[m][k] b[n][k]^T, binary16 in, binary32 out: a kernel with every kind of synchronisation that sm_80 has,
+// and the same kernel with one of them left out. m and n are multiples of 64, k of 32.
 #pragma once
 
 #include "stream.h"
@@ -12,6 +12,9 @@ struct Gemm {
   int m, n, k;
 };
 
+enum class LeftOut { kNothing, kCommit, kWait, kBarrierAfterCopy, kBarrierBeforeCopy };
+
+template <LeftOut kLeftOut>
 Status gemm(const Gemm& op, Stream stream);
 
 }  // namespace cria::cuda::emulation::test
