@@ -6,7 +6,7 @@
 #include "context.h"
 #include "memory.h"
 #include "runtime.h"
-#include "stream.h"
+#include "streams.h"
 
 namespace cria::cuda::emulation {
 

@@ -6,7 +6,7 @@
 
 #include "allocations.h"
 #include "runtime.h"
-#include "stream.h"
+#include "streams.h"
 
 namespace cria::cuda::emulation {
 

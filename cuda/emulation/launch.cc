@@ -9,7 +9,7 @@
 #include "context.h"
 #include "fault.h"
 #include "runtime.h"
-#include "stream.h"
+#include "streams.h"
 
 namespace cria::cuda::emulation {
 

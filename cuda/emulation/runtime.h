@@ -1,6 +1,6 @@
 // The CUDA runtime's host functions, as far as cria calls them, under their own names and with their own meaning.
 //
-// One device, "emulated". A stream's work runs in the call that waits for it (stream.h), or is recorded where the
+// One device, "emulated". A stream's work runs in the call that waits for it (streams.h), or is recorded where the
 // stream is under capture. As on a GPU, what a kernel does wrong is told by the calls after it, by all of them, until
 // cudaDeviceReset.
 #pragma once

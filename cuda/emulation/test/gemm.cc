@@ -8,7 +8,7 @@
 #include <random>
 
 #include "core/half.h"
-#include "counters.h"
+#include "emulation/counters.h"
 #include "every_instruction.h"
 #include "test.h"
 

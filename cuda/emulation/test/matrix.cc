@@ -4,7 +4,7 @@
 #include <random>
 
 #include "core/half.h"
-#include "counters.h"
+#include "emulation/counters.h"
 #include "test.h"
 
 namespace cria::cuda::emulation::test {

@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "cuda.cuh"
+#include "emulation/schedule.h"
 #include "launch.cuh"
 #include "ptx.cuh"
-#include "schedule.h"
 
 namespace cria::cuda::emulation::test {
 

@@ -1,4 +1,4 @@
-#include "stream.h"
+#include "streams.h"
 
 #include <algorithm>
 #include <chrono>

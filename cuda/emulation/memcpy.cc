@@ -5,7 +5,7 @@
 #include "allocations.h"
 #include "context.h"
 #include "runtime.h"
-#include "stream.h"
+#include "streams.h"
 
 using namespace cria::cuda::emulation;
 
