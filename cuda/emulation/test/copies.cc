@@ -40,6 +40,23 @@ static void lands_at_the_wait() {
   expect(seen[2] == 4 && seen[3] == 127, "did not land at its wait");
 }
 
+static void waits_for_the_oldest_groups() {
+  const float* from = source();
+  float* seen = device_array<float>(3);
+  expect_fine(1, 1, sizeof(Stage), [=] {
+    auto& stage = shared_memory<Stage>();
+    for (int group = 0; group < 3; ++group) {
+      cp_async_16(&stage.tile[4 * group], &from[4 * group]);
+      cp_async_commit();
+    }
+    cp_async_wait<1>();
+    for (int group = 0; group < 3; ++group) seen[group] = stage.tile[4 * group];
+    cp_async_wait<0>();
+  });
+  expect(seen[0] == 0 && seen[1] == 4, "an older group did not land");
+  expect(std::isnan(seen[2]), "the newest group landed");
+}
+
 static void wait_leaves_an_open_group() {
   const float* from = source();
   expect_fault(cudaErrorLaunchFailure, "in flight", 1, 32, sizeof(Stage), [=] {
@@ -102,6 +119,30 @@ static void bulk_lands_at_the_wait() {
                 if (threadIdx.x == 63) seen[1] = stage.tile[100];
               }));
   expect(std::isnan(seen[0]), "read before the wait, but not NaN");
+  expect(seen[1] == 100, "did not land at the wait");
+}
+
+// Somebody waits, but an arrival is still missing.
+static void bulk_lands_no_sooner_than_its_phase_can_end() {
+  const float* from = source();
+  float* seen = device_array<float>(2);
+  expect_fine(1, 64, sizeof(Stage), [=] {
+    auto& stage = shared_memory<Stage>();
+    if (threadIdx.x == 0) {
+      mbarrier_init(&stage.full, 2);
+      fence_mbarrier_init();
+      mbarrier_expect_tx(&stage.full, 512);
+      bulk_copy(stage.tile, from, 512, &stage.full);
+    }
+    __syncthreads();
+    if (threadIdx.x == 32) {
+      seen[0] = stage.tile[100];
+      mbarrier_arrive(&stage.full);
+    }
+    mbarrier_wait(&stage.full, 0);
+    if (threadIdx.x == 32) seen[1] = stage.tile[100];
+  });
+  expect(std::isnan(seen[0]), "landed while an arrival was missing");
   expect(seen[1] == 100, "did not land at the wait");
 }
 
@@ -206,10 +247,12 @@ static void bad_addresses() {
 
 static const Cases cases{
     {"cp.async: lands at the wait that demands it", lands_at_the_wait},
+    {"cp.async: a wait is for the oldest groups", waits_for_the_oldest_groups},
     {"cp.async: a wait leaves an open group in flight", wait_leaves_an_open_group},
     {"cp.async: zeros where not valid", zeros_where_not_valid},
     {"cp.async: the destination written in flight", destination_written_in_flight},
     {"bulk copy: lands at the wait that demands it", bulk_lands_at_the_wait},
+    {"bulk copy: lands no sooner than its phase can end", bulk_lands_no_sooner_than_its_phase_can_end},
     {"bulk copy: never waited for", bulk_never_waited_for},
     {"bulk copy: other bytes than expected", bulk_of_other_bytes_than_expected},
     {"bulk copy: to an unpublished mbarrier", bulk_to_an_unpublished_mbarrier},

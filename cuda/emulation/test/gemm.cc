@@ -5,6 +5,8 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <iterator>
+#include <numeric>
 #include <random>
 
 #include "core/half.h"
@@ -70,20 +72,34 @@ static void is_seen() {
   expect(seen > 0, "not seen in any order");
 }
 
-static void random_orders_differ_by_seed_and_repeat() {
-  const auto trace = [](std::uint32_t seed) {
-    schedule(Order::kRandom, seed);
-    int* next = device_array<int>(1);
-    int* turns = device_array<int>(256);
-    *next = 0;
-    expect_fine(2, 128, 0, [=] { turns[atomicAdd(next, 1)] = blockIdx.x * 128 + threadIdx.x; });
-    return std::vector<int>(turns, turns + 256);
-  };
-  expect(trace(1) == trace(1), "a seed does not repeat");
-  expect(trace(1) != trace(2), "seeds do not differ");
-  std::vector<int> sorted = trace(3);
-  std::sort(sorted.begin(), sorted.end());
-  for (int i = 0; i < 256; ++i) expect(sorted[i] == i, "a thread ran twice or never");
+// The threads of two blocks in the order in which they ran.
+static std::vector<int> turns(Order order, std::uint32_t seed = 1) {
+  schedule(order, seed);
+  int* next = device_array<int>(1);
+  int* turns = device_array<int>(256);
+  *next = 0;
+  expect_fine(2, 128, 0, [=] { turns[atomicAdd(next, 1)] = blockIdx.x * 128 + threadIdx.x; });
+  return {turns, turns + 256};
+}
+
+static void orders_are_what_they_say() {
+  std::vector<int> forward(256), reverse(256);
+  std::iota(forward.begin(), forward.end(), 0);
+  std::iota(reverse.rbegin(), reverse.rend(), 0);
+  expect(turns(Order::kForward) == forward, "forward is not");
+  expect(turns(Order::kReverse) == reverse, "reverse is not");
+}
+
+static void random_orders_are_by_seed() {
+  const std::vector<int> order = turns(Order::kRandom, 1);
+  expect(order == turns(Order::kRandom, 1), "a seed does not repeat");
+  expect(order != turns(Order::kRandom, 2), "seeds do not differ");
+  // Warp 0's lanes, wherever they came.
+  std::vector<int> lanes;
+  std::copy_if(order.begin(), order.end(), std::back_inserter(lanes), [](int thread) { return thread < 32; });
+  expect(!std::is_sorted(lanes.begin(), lanes.end()), "lanes take turns in their order");
+  std::sort(lanes.begin(), lanes.end());
+  for (int lane = 0; lane < 32; ++lane) expect(lanes[lane] == lane, "a lane ran twice or never");
 }
 
 static void every_instruction_runs() {
@@ -133,7 +149,8 @@ static const Cases cases{
     {"gemm: a wait left out", is_seen<LeftOut::kWait>},
     {"gemm: the barrier after the copy left out", is_seen<LeftOut::kBarrierAfterCopy>},
     {"gemm: the barrier before the next copy left out", is_seen<LeftOut::kBarrierBeforeCopy>},
-    {"schedule: random orders", random_orders_differ_by_seed_and_repeat},
+    {"schedule: forward and reverse", orders_are_what_they_say},
+    {"schedule: random, by seed", random_orders_are_by_seed},
     {"ptx: every instruction runs", every_instruction_runs},
     {"cost: nanoseconds a collective", costs},
 };

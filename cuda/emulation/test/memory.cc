@@ -2,8 +2,10 @@
 #include <signal.h>
 #include <sys/mman.h>
 
+#include <atomic>
 #include <cmath>
 #include <cstring>
+#include <thread>
 
 #include "test.h"
 
@@ -115,12 +117,13 @@ static void every_call_after_a_fault_tells_of_it() {
 // A host with a handler of its own (Node.js has) keeps it: for its own faults, and after kernels have run.
 static volatile int handled = 0;
 static void* page;
-static void make_page_readable(int, siginfo_t*, void*) {
-  handled = handled + 1;
+static void make_page_readable(int, siginfo_t* info, void*) {
+  if (info->si_addr == page) handled = handled + 1;
   mprotect(page, 4096, PROT_READ | PROT_WRITE);
 }
 
 static void the_hosts_handlers_stay() {
+  handled = 0;
   page = mmap(nullptr, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   struct sigaction action {
   }, before, after;
@@ -135,6 +138,33 @@ static void the_hosts_handlers_stay() {
   expect(status == cudaErrorIllegalAddress, "the kernel's fault was not seen");
   expect(handled == 1, "the host's handler was called " + std::to_string(handled) + " times");
   expect(after.sa_sigaction == make_page_readable, "the host's handler was not restored");
+}
+
+// While a kernel runs, another thread of the host faults: that is the host's affair.
+static void another_threads_fault_during_a_kernel() {
+  handled = 0;
+  page = mmap(nullptr, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  struct sigaction action {
+  }, before;
+  action.sa_sigaction = make_page_readable;
+  action.sa_flags = SA_SIGINFO;
+  sigaction(SIGSEGV, &action, &before);
+  static std::atomic<bool> running, touched;
+  running = touched = false;
+  std::thread other([] {
+    while (!running) std::this_thread::yield();
+    *static_cast<volatile char*>(page) = 1;
+    touched = true;
+  });
+  const Status status = run_kernel(1, 1, 0, [] {
+    running = true;
+    while (!touched) std::this_thread::yield();
+  });
+  other.join();
+  sigaction(SIGSEGV, &before, nullptr);
+  munmap(page, 4096);
+  expect(status == 0, fault_report());
+  expect(handled == 1, "the host's handler was called " + std::to_string(handled) + " times");
 }
 
 static void out_of_memory() {
@@ -159,6 +189,7 @@ static const Cases cases{
     {"memory: a lane's stack overflows", stack_overflow},
     {"fault: every later call tells of it", every_call_after_a_fault_tells_of_it},
     {"fault: the host's handlers stay", the_hosts_handlers_stay},
+    {"fault: another thread's during a kernel", another_threads_fault_during_a_kernel},
     {"memory: more than there is", out_of_memory},
 };
 

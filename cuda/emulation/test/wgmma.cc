@@ -148,6 +148,16 @@ void in_one_warp_of_four() {
   });
 }
 
+void in_flight_at_the_end() {
+  expect_fault(cudaErrorLaunchFailure, "a wgmma in flight", 1, 128, sizeof(Tile), [] {
+    auto& tile = shared_memory<Tile>();
+    int c[64];
+    wgmma_fence();
+    wgmma_s8_n128(c, {0, 0, 0, 0}, smem_descriptor(tile.core, sizeof tile.core[0], sizeof tile.core[0][0]), false);
+    wgmma_commit();
+  });
+}
+
 void descriptor_past_the_end() {
   expect_fault(cudaErrorIllegalAddress, "wgmma's B", 1, 128, sizeof(Tile), [] {
     auto& tile = shared_memory<Tile>();
@@ -168,6 +178,7 @@ const Cases cases{
     {"wgmma: without wgmma_commit", is_wrong_in_every_order<Without::kCommit>},
     {"wgmma: its wait too late", is_wrong_in_every_order<Without::kWait>},
     {"wgmma: in one warp of four", in_one_warp_of_four},
+    {"wgmma: in flight at the end", in_flight_at_the_end},
     {"wgmma: a descriptor past the end", descriptor_past_the_end},
 };
 
