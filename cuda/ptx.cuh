@@ -33,6 +33,13 @@ __device__ __forceinline__ uint4 load_stream_16(const void* global) {
 /// c + the sum of four products of signed bytes.
 __device__ __forceinline__ int dp4a(int a, int b, int c) { return __dp4a(a, b, c); }
 
+/// (a & mask) ^ flip: one instruction where mask and flip are constants too, of which the compiler makes two.
+__device__ __forceinline__ uint32_t and_xor(uint32_t a, uint32_t mask, uint32_t flip) {
+  uint32_t d;
+  asm("lop3.b32 %0, %1, %2, %3, 0x6a;" : "=r"(d) : "r"(a), "r"(mask), "r"(flip));
+  return d;
+}
+
 /// 2^x to 2 ulp, one instruction; subnormals are zero.
 __device__ __forceinline__ float exp2_approx(float x) {
   float y;
@@ -188,7 +195,9 @@ __device__ __forceinline__ void bulk_copy(void* shared, const void* global, int 
 }
 
 /// Makes this lane's writes to shared memory seen by wgmma and the copy engine.
-__device__ __forceinline__ void fence_proxy_async() { CRIA_SM90A(asm volatile("fence.proxy.async;" ::: "memory")); }
+__device__ __forceinline__ void fence_proxy_async() {
+  CRIA_SM90A(asm volatile("fence.proxy.async.shared::cta;" ::: "memory"));
+}
 
 // --- wgmma: products of four warps, running beside them ---
 
@@ -196,6 +205,11 @@ __device__ __forceinline__ void fence_proxy_async() { CRIA_SM90A(asm volatile("f
 __device__ __forceinline__ uint64_t smem_descriptor(const void* shared, int leading_bytes, int stride_bytes) {
   const auto field = [](uint32_t bytes) { return static_cast<uint64_t>(bytes >> 4 & 0x3fff); };
   return field(shared_address(shared)) | field(leading_bytes) << 16 | field(stride_bytes) << 32;
+}
+
+/// The descriptor of what is `bytes` further, a multiple of 16.
+__device__ __forceinline__ uint64_t descriptor_at(uint64_t descriptor, uint32_t bytes) {
+  return descriptor + (bytes >> 4);
 }
 
 /// Orders the lanes' writes to registers before the products that read them. Before the first of each group.
@@ -235,6 +249,36 @@ __device__ __forceinline__ void wgmma_s8_n128(int (&c)[64], const uint32_t (&a)[
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b_descriptor), "r"(static_cast<int>(accumulate))));
 }
 
+/// c[64][128] = a[64][16] b[16][128] of binary16 in binary32 (+ c, where it is to `accumulate`): a as mma_f16's.
+__device__ __forceinline__ void wgmma_f16_n128(float (&c)[64], const uint32_t (&a)[4], uint64_t b_descriptor,
+                                               bool accumulate) {
+  CRIA_SM90A(asm volatile(
+      "{ .reg .pred accumulate; setp.ne.b32 accumulate, %69, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 "
+      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15,"
+      " %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31,"
+      " %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47,"
+      " %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
+      "{%64, %65, %66, %67}, %68, accumulate, 1, 1, 0; }"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]), "+f"(c[4]), "+f"(c[5]), "+f"(c[6]), "+f"(c[7]), "+f"(c[8]),
+        "+f"(c[9]), "+f"(c[10]), "+f"(c[11]), "+f"(c[12]), "+f"(c[13]), "+f"(c[14]), "+f"(c[15]), "+f"(c[16]),
+        "+f"(c[17]), "+f"(c[18]), "+f"(c[19]), "+f"(c[20]), "+f"(c[21]), "+f"(c[22]), "+f"(c[23]), "+f"(c[24]),
+        "+f"(c[25]), "+f"(c[26]), "+f"(c[27]), "+f"(c[28]), "+f"(c[29]), "+f"(c[30]), "+f"(c[31]), "+f"(c[32]),
+        "+f"(c[33]), "+f"(c[34]), "+f"(c[35]), "+f"(c[36]), "+f"(c[37]), "+f"(c[38]), "+f"(c[39]), "+f"(c[40]),
+        "+f"(c[41]), "+f"(c[42]), "+f"(c[43]), "+f"(c[44]), "+f"(c[45]), "+f"(c[46]), "+f"(c[47]), "+f"(c[48]),
+        "+f"(c[49]), "+f"(c[50]), "+f"(c[51]), "+f"(c[52]), "+f"(c[53]), "+f"(c[54]), "+f"(c[55]), "+f"(c[56]),
+        "+f"(c[57]), "+f"(c[58]), "+f"(c[59]), "+f"(c[60]), "+f"(c[61]), "+f"(c[62]), "+f"(c[63])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b_descriptor), "r"(static_cast<int>(accumulate))));
+}
+
+/// Waits as wgmma_wait() does, for c too: what reads it stays behind the wait.
+template <int kNewest>
+__device__ __forceinline__ void wgmma_wait(float (&c)[64]) {
+  wgmma_wait<kNewest>();
+#pragma unroll
+  for (int i = 0; i < 64; ++i) asm volatile("" : "+f"(c[i])::"memory");
+}
+
 /// Gives registers to, or takes them from, the warps of a warpgroup: a producer needs few, a consumer many.
 template <int kRegisters>
 __device__ __forceinline__ void setmaxnreg_inc() {
@@ -249,11 +293,13 @@ __device__ __forceinline__ void setmaxnreg_dec() {
 
 #else
 
+using emulation::and_xor;
 using emulation::bulk_copy;
 using emulation::cp_async_16;
 using emulation::cp_async_4;
 using emulation::cp_async_commit;
 using emulation::cp_async_wait;
+using emulation::descriptor_at;
 using emulation::dp4a;
 using emulation::exp2_approx;
 using emulation::fence_mbarrier_init;
@@ -276,6 +322,7 @@ using emulation::setmaxnreg_dec;
 using emulation::setmaxnreg_inc;
 using emulation::smem_descriptor;
 using emulation::wgmma_commit;
+using emulation::wgmma_f16_n128;
 using emulation::wgmma_fence;
 using emulation::wgmma_s8_n128;
 using emulation::wgmma_wait;

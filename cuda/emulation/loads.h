@@ -14,6 +14,7 @@ inline uint4 load_16(const void* global, Site site = Site::here()) {
 }
 inline uint4 load_stream_16(const void* global, Site site = Site::here()) { return load_16(global, site); }
 
+inline std::uint32_t and_xor(std::uint32_t a, std::uint32_t mask, std::uint32_t flip) { return (a & mask) ^ flip; }
 inline int dp4a(int a, int b, int c) { return __dp4a(a, b, c); }
 inline float exp2_approx(float x) { return std::exp2(x); }
 

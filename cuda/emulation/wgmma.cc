@@ -1,10 +1,12 @@
 #include "wgmma.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "access.h"
 #include "block.h"
+#include "core/half.h"
 #include "fault.h"
 #include "matrix.h"
 
@@ -38,28 +40,38 @@ void wgmma_commit(Site) {
   self->wgmma.fenced = false;
 }
 
-static WgmmaAccumulators* take_accumulators(LaneWgmma& wgmma, int (&c)[64]) {
+static WgmmaAccumulators* take_accumulators(LaneWgmma& wgmma, void* c) {
   for (auto& accumulators : wgmma.accumulators) {
     if (accumulators->registers == c) return accumulators.get();
   }
   auto taken = std::make_unique<WgmmaAccumulators>();
   taken->registers = c;
   taken->uses = 0;
-  std::copy(c, c + 64, taken->sums.begin());
-  std::memset(c, kPoison, sizeof c);
+  std::memcpy(taken->sums.data(), c, sizeof(WgmmaSums));
+  std::memset(c, kPoison, sizeof(WgmmaSums));
   wgmma.accumulators.push_back(std::move(taken));
   return wgmma.accumulators.back().get();
 }
 
-void wgmma_s8_n128(int (&c)[64], const std::uint32_t (&a)[4], std::uint64_t b_descriptor, bool accumulate, Site site) {
+static void issue(void* c, const std::uint32_t (&a)[4], std::uint64_t b_descriptor, bool accumulate, bool f16,
+                  Site site) {
   LaneWgmma& wgmma = self->wgmma;
   if (block().launch->threads % 128 != 0)
     fail(cudaErrorLaunchFailure, site, "wgmma in a block of %d threads", block().launch->threads);
   if (!wgmma.fenced) fail(cudaErrorLaunchFailure, site, "wgmma without a wgmma_fence since the last commit");
   WgmmaAccumulators* sums = take_accumulators(wgmma, c);
   ++sums->uses;
-  wgmma.pending.push_back({sums, {a[0], a[1], a[2], a[3]}, b_descriptor, accumulate, site});
-  wgmma.history = (wgmma.history ^ b_descriptor ^ accumulate) * 0x9e3779b97f4a7c15;
+  wgmma.pending.push_back({sums, {a[0], a[1], a[2], a[3]}, b_descriptor, accumulate, f16, site});
+  wgmma.history = (wgmma.history ^ b_descriptor ^ accumulate ^ f16 << 1) * 0x9e3779b97f4a7c15;
+}
+
+void wgmma_s8_n128(int (&c)[64], const std::uint32_t (&a)[4], std::uint64_t b_descriptor, bool accumulate, Site site) {
+  issue(c, a, b_descriptor, accumulate, false, site);
+}
+
+void wgmma_f16_n128(float (&c)[64], const std::uint32_t (&a)[4], std::uint64_t b_descriptor, bool accumulate,
+                    Site site) {
+  issue(c, a, b_descriptor, accumulate, true, site);
 }
 
 static void read_b(std::int8_t (&b)[8][32], std::uint64_t descriptor, int block_of_n, Site site) {
@@ -74,12 +86,49 @@ static void read_b(std::int8_t (&b)[8][32], std::uint64_t descriptor, int block_
   }
 }
 
+using A = std::int8_t[16][32];  // bytes: 16 rows of 32 int8, or of 16 binary16
+using B = std::int8_t[8][32];
+
+static float half_at(const std::int8_t (&row)[32], int k) {
+  std::uint16_t bits;
+  std::memcpy(&bits, &row[2 * k], 2);
+  return half_to_float(bits);
+}
+
+static void multiply_f16(float (&c)[16][8], const A& a, const B& b) {
+  float row[16][16], column[8][16];
+  for (int k = 0; k < 16; ++k) {
+    for (int i = 0; i < 16; ++i) row[i][k] = half_at(a[i], k);
+    for (int j = 0; j < 8; ++j) column[j][k] = half_at(b[j], k);
+  }
+  for (int i = 0; i < 16; ++i) {
+    for (int j = 0; j < 8; ++j) {
+      for (int k = 0; k < 16; ++k) c[i][j] += row[i][k] * column[j][k];
+    }
+  }
+}
+
+// As unsigned, which may overflow as int32 does on a GPU.
+static void multiply_unsigned(unsigned (&c)[16][8], const A& a, const B& b) {
+  int sums[16][8] = {};
+  multiply_s8(sums, a, b);
+  std::memcpy(c, sums, sizeof sums);
+}
+
+// sum + c, or c: the accumulators' bits are read and written as Sum.
+template <class Sum>
+static std::uint32_t add_to(std::uint32_t bits, bool accumulate, Sum c) {
+  const Sum before = accumulate ? std::bit_cast<Sum>(bits) : Sum{};
+  return std::bit_cast<std::uint32_t>(before + c);
+}
+
+template <class Sum, void (*kMultiply)(Sum (&)[16][8], const A&, const B&)>
 static void run_product(const Gathered& lanes, std::size_t index) {
-  std::int8_t a[16][32];
+  A a;
   const WgmmaProduct& first = lanes.warp.lanes[0].wgmma.pending[index];
   for (int l = 0; l < kWarpLanes; ++l) {
     const WgmmaProduct& product = lanes.warp.lanes[l].wgmma.pending[index];
-    if (product.b != first.b || product.accumulate != first.accumulate) {
+    if (product.b != first.b || product.accumulate != first.accumulate || product.f16 != first.f16) {
       fail(cudaErrorLaunchFailure, product.site, "lanes of a warp issue different wgmmas");
     }
     std::uint32_t registers[4];
@@ -87,18 +136,16 @@ static void run_product(const Gathered& lanes, std::size_t index) {
     place_a(a, l, registers);
   }
   for (int n = 0; n < 16; ++n) {
-    std::int8_t b[8][32];
-    int c[16][8] = {};
+    B b;
+    Sum c[16][8] = {};
     read_b(b, first.b, n, first.site);
-    multiply_s8(c, a, b);
+    kMultiply(c, a, b);
     for (int l = 0; l < kWarpLanes; ++l) {
       const WgmmaProduct& product = lanes.warp.lanes[l].wgmma.pending[index];
       const int g = l / 4, t = l % 4;
       for (int r = 0; r < 4; ++r) {
-        int& sum = product.sums->sums[4 * n + r];
-        const int before = product.accumulate ? sum : 0;
-        sum = static_cast<int>(static_cast<unsigned>(before) +
-                               static_cast<unsigned>(c[g + 8 * (r >> 1)][2 * t + (r & 1)]));
+        std::uint32_t& sum = product.sums->sums[4 * n + r];
+        sum = add_to(sum, product.accumulate, c[g + 8 * (r >> 1)][2 * t + (r & 1)]);
       }
     }
   }
@@ -109,8 +156,7 @@ static void run_product(const Gathered& lanes, std::size_t index) {
 static void retire(LaneWgmma& wgmma, std::size_t groups, std::size_t end) {
   for (std::size_t i = 0; i < end; ++i) --wgmma.pending[i].sums->uses;
   for (auto& accumulators : wgmma.accumulators) {
-    if (accumulators->uses == 0)
-      std::copy(accumulators->sums.begin(), accumulators->sums.end(), accumulators->registers);
+    if (accumulators->uses == 0) std::memcpy(accumulators->registers, accumulators->sums.data(), sizeof(WgmmaSums));
   }
   std::erase_if(wgmma.accumulators, [](const auto& accumulators) { return accumulators->uses == 0; });
   wgmma.pending.erase(wgmma.pending.begin(), wgmma.pending.begin() + end);
@@ -129,7 +175,13 @@ static void fold_wait(const Gathered& lanes) {
       fail(cudaErrorLaunchFailure, lanes.warp.lanes[l].site, "lanes of a warp committed different wgmmas");
     }
   }
-  for (std::size_t i = 0; i < end; ++i) run_product(lanes, i);
+  for (std::size_t i = 0; i < end; ++i) {
+    if (first.pending[i].f16) {
+      run_product<float, multiply_f16>(lanes, i);
+    } else {
+      run_product<unsigned, multiply_unsigned>(lanes, i);
+    }
+  }
   for (Lane& lane : lanes.warp.lanes) retire(lane.wgmma, groups, end);
 }
 

@@ -2,7 +2,7 @@
 //
 // It reads B, through the async proxy, as late as it may: at the warp's wait. Until then its accumulators are poison.
 //
-//     B[128][32] int8 without swizzle, K-major: core matrices of 8 rows (of N) by 16 bytes (of K), each 128 bytes
+//     B[128][32 bytes] without swizzle, K-major: core matrices of 8 rows (of N) by 16 bytes (of K), each 128 bytes
 //     in one piece; the next along K is `leading` bytes further, the next along N `stride` bytes.
 #pragma once
 
@@ -16,11 +16,11 @@
 
 namespace cria::cuda::emulation {
 
-using WgmmaSums = std::array<int, 64>;
+using WgmmaSums = std::array<std::uint32_t, 64>;  // int32, or binary32
 
 /// Accumulators in flight: where the lane's registers are, and what they will hold.
 struct WgmmaAccumulators {
-  int* registers;
+  void* registers;
   WgmmaSums sums;
   int uses;  // products that have not run
 };
@@ -29,7 +29,7 @@ struct WgmmaProduct {
   WgmmaAccumulators* sums;
   std::array<std::uint32_t, 4> a;
   std::uint64_t b;  // descriptor
-  bool accumulate;
+  bool accumulate, f16;
   Site site;
 };
 
@@ -45,6 +45,7 @@ struct LaneWgmma {
 };
 
 std::uint64_t smem_descriptor(const void* shared, int leading_bytes, int stride_bytes, Site site = Site::here());
+inline std::uint64_t descriptor_at(std::uint64_t descriptor, std::uint32_t bytes) { return descriptor + (bytes >> 4); }
 void wgmma_fence(Site site = Site::here());
 void wgmma_commit(Site site = Site::here());
 void wgmma_wait_groups(int newest, Site site);
@@ -54,6 +55,13 @@ void wgmma_wait(Site site = Site::here()) {
 }
 void wgmma_s8_n128(int (&c)[64], const std::uint32_t (&a)[4], std::uint64_t b_descriptor, bool accumulate,
                    Site site = Site::here());
+
+void wgmma_f16_n128(float (&c)[64], const std::uint32_t (&a)[4], std::uint64_t b_descriptor, bool accumulate,
+                    Site site = Site::here());
+template <int kNewest>
+void wgmma_wait(float (&)[64], Site site = Site::here()) {
+  wgmma_wait_groups(kNewest, site);
+}
 
 void check_setmaxnreg(int registers, Site site);
 template <int kRegisters>

@@ -43,7 +43,7 @@ __global__ void __launch_bounds__(128) every_instruction_kernel(EveryInstruction
   ldmatrix_x4(a, &shared.bytes[threadIdx.x % 32]);
   ldmatrix_x2(b, &shared.bytes[threadIdx.x % 32]);
   ldmatrix_x4_trans(t, &shared.bytes[threadIdx.x % 32]);
-  int s8[4] = {dp4a(cached.x, streamed.x, 1)};
+  int s8[4] = {dp4a(cached.x, and_xor(streamed.x, 0xff, 1), 1)};
   float f16[4] = {exp2_approx(1.0f)}, bf16[4] = {};
   mma_s8(s8, a, b);
   mma_f16(f16, a, b);
@@ -54,8 +54,13 @@ __global__ void __launch_bounds__(128) every_instruction_kernel(EveryInstruction
   wgmma_s8_n128(sums, a, smem_descriptor(&shared.bytes[512], 128, 256), false);
   wgmma_commit();
   wgmma_wait<0>();
+  float halves[64];
+  wgmma_fence();
+  wgmma_f16_n128(halves, a, smem_descriptor(&shared.bytes[512], 128, 256), false);
+  wgmma_commit();
+  wgmma_wait<0>(halves);
   int sum = s8[0] + static_cast<int>(f16[0]) + static_cast<int>(bf16[0]);
-  for (int i = 0; i < 64; ++i) sum += sums[i];
+  for (int i = 0; i < 64; ++i) sum += sums[i] + (halves[i] > 0.0f);
   op.out[threadIdx.x] = sum;
   __syncthreads();
   if (threadIdx.x == 0) mbarrier_arrive(&shared.mbarrier);
