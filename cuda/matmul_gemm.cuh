@@ -31,6 +31,8 @@ Status matmul_q_gemm(const MatmulQ&, Stream);
 
 /// By mma.sync, where sm_80 code runs, in tiles of 128 tokens (`wide`) or 64.
 Status matmul_q_gemm_sm80(const MatmulQ&, bool wide, Stream);
+/// By wgmma, on compute capability 9.0 alone, in tiles of 128 tokens; x.capacity is a multiple of 4.
+Status matmul_q_gemm_sm90(const MatmulQ&, Stream);
 
 // What a block of threads computes: four pairs of row tiles (matmul_finish.cuh), 128 rows.
 constexpr int kGemmPairs = 4;

@@ -20,8 +20,9 @@ namespace {
 
 constexpr int kWarpTokens = 64;
 
+// Two threads a token.
 template <int kTokens>
-constexpr int kThreads = kTokens / kWarpTokens * (32 * kGemmPairs);
+constexpr int kThreads = kTokens*(32 * kGemmPairs / kWarpTokens);
 
 // Copies run two superblocks ahead. Two warps a scheduler take 1,100 cycles for one, and DRAM about 800.
 constexpr unsigned kStages = 3;
