@@ -13,8 +13,8 @@ Status matmul_q_gemm(const MatmulQ& op, Stream stream) {
   static const unsigned multiprocessors = attribute(cudaDevAttrMultiProcessorCount);
   static const bool hopper =
       attribute(cudaDevAttrComputeCapabilityMajor) == 9 && attribute(cudaDevAttrComputeCapabilityMinor) == 0;
-  // Half a tile is no slower where the whole ones would not go round.
-  const bool wide = op.rows.capacity > 64 && gemm_row_blocks(op) * gemm_token_blocks(op, 128) >= multiprocessors;
+  // Tiles of half the size, where each of them finds a multiprocessor of its own: else they only read more.
+  const bool wide = op.rows.capacity > 64 && 2 * gemm_row_blocks(op) * gemm_token_blocks(op, 128) > multiprocessors;
   if (wide && hopper && op.x.capacity % 4 == 0) return matmul_q_gemm_sm90(op, stream);
   return matmul_q_gemm_sm80(op, wide, stream);
 }

@@ -16,8 +16,9 @@ int main() {
   }
   try {
     Checks checks(plugin, false);
-    for (const auto check : {check_embed, check_rmsnorm, check_quantize, check_matmul_q, check_matmul_f, check_rope,
-                             check_kv_move, check_attention, check_swiglu, check_add, check_select, check_sample}) {
+    for (const auto check :
+         {check_embed, check_rmsnorm, check_quantize, check_matmul_q, check_matmul_gemm, check_matmul_f, check_rope,
+          check_kv_move, check_attention, check_swiglu, check_add, check_select, check_sample}) {
       check(checks);
     }
     for (const Result& result : checks.results()) {
