@@ -119,4 +119,7 @@ void check_add(Checks&);
 void check_select(Checks&);
 void check_sample(Checks&);
 
+// All of them together, through cria.h: a device of that kind against the CPU.
+void check_forward(Checks&, cria_device_kind);
+
 }  // namespace cria::cuda::check

@@ -1,32 +1,173 @@
-// Every kernel against the scalar CPU kernels.
+// Every kernel against the scalar CPU kernels, the whole of them against the CPU's forward pass and, on a GPU, how fast
+// they are. See usage().
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
+#include <string>
+#include <string_view>
 
 #include "checks.h"
+#include "report.h"
 
-using namespace cria::cuda;
-using namespace cria::cuda::check;
+#ifdef CRIA_CHECK_GPU
+#include "timings.h"
+#endif
 
-int main() {
+namespace cria::cuda::check {
+namespace {
+
+#ifdef CRIA_CHECK_GPU
+constexpr bool kGpu = true;
+constexpr cria_device_kind kDevice = CRIA_DEVICE_CUDA;
+#else
+constexpr bool kGpu = false;
+constexpr cria_device_kind kDevice = CRIA_DEVICE_CUDA_EMULATED;
+#endif
+
+struct Op {
+  const char* name;
+  void (*check)(Checks&);
+};
+constexpr Op kOps[] = {
+    {"pack", check_pack},
+    {"embed", check_embed},
+    {"rmsnorm", check_rmsnorm},
+    {"quantize", check_quantize},
+    {"matmul_q", check_matmul_q},
+    {"matmul_gemm", check_matmul_gemm},
+    {"matmul_f", check_matmul_f},
+    {"rope", check_rope},
+    {"kv_move", check_kv_move},
+    {"attention", check_attention},
+    {"swiglu", check_swiglu},
+    {"add", check_add},
+    {"select", check_select},
+    {"sample", check_sample},
+    {"forward", [](Checks& checks) { check_forward(checks, kDevice); }},
+};
+
+constexpr const char* kUsage =
+    "usage: %s [--only OP] [--awkward | --real] [--order forward|reverse|random] [--no-timings] [--json FILE]\n"
+    "       %s --list\n"
+    "\n"
+    "  --only OP     one op's check, and no timings\n"
+    "  --awkward     the small shapes at which kernels go wrong; under the emulation the default\n"
+    "  --real        the shapes of models; on a GPU the default is both\n"
+    "  --order O     in which the emulation has blocks, warps and lanes take turns\n"
+    "  --no-timings  on a GPU, checks alone\n"
+    "  --json FILE   writes what was found, as cria's benchmark does\n"
+    "  --list        the ops' names\n"
+    "\n"
+    "The exit code is 1 where a check failed, 2 where the arguments were not these.\n";
+
+struct Options {
+  std::string only, json;
+  bool awkward = true, real = kGpu, timings = kGpu, list = false;
+};
+
+[[noreturn]] void usage(const char* program) {
+  std::fprintf(stderr, kUsage, program, program);
+  std::exit(2);
+}
+
+bool is_op(std::string_view name) {
+  for (const Op& op : kOps) {
+    if (name == op.name) return true;
+  }
+  return false;
+}
+
+Options parse(int count, char** arguments) {
+  Options options;
+  for (int i = 1; i < count; ++i) {
+    const std::string_view name = arguments[i];
+    const auto value = [&]() -> std::string {
+      if (++i == count) usage(arguments[0]);
+      return arguments[i];
+    };
+    if (name == "--only") {
+      options.only = value();
+      options.timings = false;
+      if (!is_op(options.only)) usage(arguments[0]);
+    } else if (name == "--awkward") {
+      options.real = false;
+    } else if (name == "--real") {
+      options.real = true;
+      options.awkward = false;
+    } else if (name == "--order") {
+      const std::string order = value();
+      if (order != "forward" && order != "reverse" && order != "random") usage(arguments[0]);
+      setenv("CRIA_EMULATION_ORDER", order.c_str(), 1);  // which the emulation reads at its first launch
+    } else if (name == "--no-timings") {
+      options.timings = false;
+    } else if (name == "--json") {
+      options.json = value();
+    } else if (name == "--list") {
+      options.list = true;
+    } else {
+      usage(arguments[0]);
+    }
+  }
+  return options;
+}
+
+// Each op's checks draw the same numbers, whichever others run.
+void run_checks(const Plugin& plugin, const Options& options, std::vector<Result>& results) {
+  for (const bool real : {false, true}) {
+    if (!(real ? options.real : options.awkward)) continue;
+    for (const Op& op : kOps) {
+      if (!options.only.empty() && options.only != op.name) continue;
+      Checks checks(plugin, real);
+      std::string failure;
+      try {
+        op.check(checks);
+      } catch (const std::exception& error) {
+        failure = error.what();
+      }
+      results.insert(results.end(), checks.results().begin(), checks.results().end());
+      if (failure.empty()) continue;
+      // What a kernel did wrong is reported by all calls after it, so there is nothing left to check with.
+      std::printf("not ok %s %s\n", op.name, failure.c_str());
+      results.push_back({op.name, failure, INFINITY, 0.0, false});
+      return;
+    }
+  }
+}
+
+int run(const Options& options, int count, char** arguments) {
   const Plugin& plugin = *cria_cuda_plugin();
-  DeviceFacts facts;
-  if (const Status status = plugin.open(&facts); status != 0) {
-    std::fprintf(stderr, "%s\n", plugin.describe(status));
+  Report report;
+  report.command = command_line(count, arguments);
+  if (const Status status = plugin.open(&report.device); status != 0) {
+    std::fprintf(stderr, "no GPU: %s\n", plugin.describe(status));
     return 1;
   }
+  run_checks(plugin, options, report.checks);
+#ifdef CRIA_CHECK_GPU
+  if (options.timings) measure(plugin, report);
+#endif
+  print_summary(report);
+  if (!options.json.empty() && !write_json(report, options.json)) {
+    std::fprintf(stderr, "%s could not be written\n", options.json.c_str());
+    return 1;
+  }
+  return all_passed(report) ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace cria::cuda::check
+
+int main(int count, char** arguments) {
+  using namespace cria::cuda::check;
+  const Options options = parse(count, arguments);
+  if (options.list) {
+    for (const Op& op : kOps) std::printf("%s\n", op.name);
+    return 0;
+  }
   try {
-    Checks checks(plugin, false);
-    for (const auto check :
-         {check_embed, check_rmsnorm, check_quantize, check_matmul_q, check_matmul_gemm, check_matmul_f, check_rope,
-          check_kv_move, check_attention, check_swiglu, check_add, check_select, check_sample}) {
-      check(checks);
-    }
-    for (const Result& result : checks.results()) {
-      if (!result.passed) return 1;
-    }
+    return run(options, count, arguments);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());
     return 1;
   }
-  return 0;
 }

@@ -1,0 +1,195 @@
+#include "model.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <random>
+#include <stdexcept>
+
+#include "../../csrc/core/half.h"
+#include "../../csrc/core/weights.h"
+
+namespace cria::cuda::check {
+namespace {
+
+constexpr float kEps = 1e-5f;
+
+// A struct of cria.h, zeros but for its size.
+template <class Options>
+Options sized() {
+  Options options{};
+  options.struct_size = sizeof(Options);
+  return options;
+}
+
+cria_cache_options cache_options(const ModelShape& shape, std::size_t blocks) {
+  auto options = sized<cria_cache_options>();
+  options.key_type = options.value_type = CRIA_TYPE_F16;
+  options.layers = shape.layers;
+  options.kv_heads = shape.kv_heads;
+  options.head_dim = shape.head_dim();
+  options.blocks = blocks;
+  return options;
+}
+
+// Sixteen random weights of -7 ... 7 as nibbles: -8, which has no counterpart, becomes 0. A mean other than 0 would
+// pull all tokens' activations in one direction, in which they hide what attention makes of them.
+std::uint64_t random_nibbles(std::mt19937_64& random) {
+  const std::uint64_t nibbles = random();
+  const std::uint64_t some = nibbles | nibbles >> 1 | nibbles >> 2 | nibbles >> 3;
+  return nibbles | (~some & 0x1111111111111111u) << 3;
+}
+
+// The standard deviation of such a weight, before its scale.
+constexpr float kNibbleDeviation = 4.18f;
+
+// Rows that are made at a time: a few MiB.
+constexpr std::size_t kRows = 256;
+
+}  // namespace
+
+void require_ok(cria_status status) {
+  if (status != CRIA_OK) throw std::runtime_error(cria_last_error());
+}
+
+std::size_t weight_bytes(const ModelShape& shape) {
+  const std::size_t qkv = shape.dim + 2 * shape.kv_heads * shape.head_dim();
+  const std::size_t layer = shape.dim * (qkv + shape.dim + 3 * shape.ffn);
+  const std::size_t weights = shape.layers * layer + 2 * shape.vocabulary * shape.dim;
+  return weights / kBlock * sizeof(Q4_0);
+}
+
+Model::Model(cria_device_kind kind, const ModelShape& shape, std::size_t sequences, std::size_t context)
+    : shape(shape), sequences_(sequences), lengths_(sequences, 0) {
+  auto options = sized<cria_device_options>();
+  options.kind = kind;
+  cria_device* device = nullptr;
+  require_ok(cria_device_open(&options, &device));
+  device_.reset(device);
+
+  const std::size_t blocks = sequences * ((context + CRIA_KV_BLOCK - 1) / CRIA_KV_BLOCK);
+  const cria_cache_options in = cache_options(shape, blocks);
+  cria_cache* cache = nullptr;
+  require_ok(cria_cache_create(device_.get(), &in, &cache));
+  cache_.reset(cache);
+
+  cria_program* program = nullptr;
+  require_ok(cria_program_create(device_.get(), &in, &program));
+  program_.reset(program);
+  record();
+}
+
+// Rows of the deviation 1 / sqrt(cols) keep activations near 1.
+Model::Tensor Model::matrix(std::size_t rows, std::size_t cols) {
+  cria_tensor* tensor = nullptr;
+  require_ok(cria_matrix_create(device_.get(), CRIA_TYPE_Q4_0, rows, cols, &tensor));
+  Tensor matrix(tensor);
+  std::mt19937_64 random(++seed_);
+  const std::uint16_t scale = float_to_half(1.0f / (kNibbleDeviation * std::sqrt(static_cast<float>(cols))));
+  std::vector<Q4_0> blocks(kRows * cols / kBlock);
+  for (std::size_t row = 0; row < rows; row += kRows) {
+    for (Q4_0& block : blocks) {
+      const std::uint64_t nibbles[] = {random_nibbles(random), random_nibbles(random)};
+      static_assert(sizeof(nibbles) == sizeof(block.nibbles));
+      std::memcpy(block.scale, &scale, sizeof(scale));
+      std::memcpy(block.nibbles, nibbles, sizeof(nibbles));
+    }
+    const std::size_t count = std::min(kRows, rows - row);
+    require_ok(cria_tensor_pack(tensor, row, count, blocks.data(), count * cols / kBlock * sizeof(Q4_0)));
+  }
+  return matrix;
+}
+
+Model::Tensor Model::ones() {
+  cria_tensor* tensor = nullptr;
+  require_ok(cria_vector_create(device_.get(), CRIA_TYPE_F32, shape.dim, &tensor));
+  Tensor vector(tensor);
+  const std::vector<float> values(shape.dim, 1.0f);
+  require_ok(cria_tensor_pack(tensor, 0, 1, values.data(), values.size() * sizeof(float)));
+  return vector;
+}
+
+cria_value Model::value(cria_rows rows, std::size_t width) {
+  cria_value value = 0;
+  require_ok(cria_program_value(program_.get(), rows, width, &value));
+  return value;
+}
+
+// The forward pass as lib/llama.ts records it. The program keeps the tensors.
+void Model::record() {
+  cria_program* const program = program_.get();
+  const std::size_t q = shape.heads * shape.head_dim(), kv = shape.kv_heads * shape.head_dim();
+  auto rope = sized<cria_rope_options>();
+  rope.heads = shape.heads;
+  rope.rotary_dim = shape.head_dim();
+  rope.theta = 10000.0;
+  rope.scale = 1.0;
+
+  struct Values {
+    cria_value x, normed, attended, hidden;
+  };
+  const auto values = [&](cria_rows rows) {
+    return Values{value(rows, shape.dim), value(rows, shape.dim), value(rows, q), value(rows, shape.ffn)};
+  };
+  const Values tokens = values(CRIA_ROWS_TOKENS), outputs = values(CRIA_ROWS_OUTPUTS);
+  const cria_value qkv = value(CRIA_ROWS_TOKENS, q + 2 * kv);
+  const cria_value logits = value(CRIA_ROWS_OUTPUTS, shape.vocabulary);
+
+  require_ok(cria_program_embed(program, matrix(shape.vocabulary, shape.dim).get(), tokens.x));
+  for (std::size_t layer = 0; layer < shape.layers; ++layer) {
+    require_ok(cria_program_rmsnorm(program, tokens.x, ones().get(), kEps, tokens.normed));
+    require_ok(cria_program_matmul(program, tokens.normed, matrix(q + 2 * kv, shape.dim).get(), qkv, 0));
+    require_ok(cria_program_rope(program, qkv, layer, &rope));
+    require_ok(cria_program_attention(program, qkv, layer, shape.heads, tokens.attended));
+    const bool last = layer + 1 == shape.layers;
+    if (last) {
+      require_ok(cria_program_select(program, tokens.x, outputs.x));
+      require_ok(cria_program_select(program, tokens.attended, outputs.attended));
+    }
+    const Values& on = last ? outputs : tokens;
+    require_ok(cria_program_matmul_add(program, on.attended, matrix(shape.dim, q).get(), on.x));
+    require_ok(cria_program_rmsnorm(program, on.x, ones().get(), kEps, on.normed));
+    require_ok(cria_program_matmul_swiglu(program, on.normed, matrix(2 * shape.ffn, shape.dim).get(), on.hidden));
+    require_ok(cria_program_matmul_add(program, on.hidden, matrix(shape.dim, shape.ffn).get(), on.x));
+  }
+  require_ok(cria_program_rmsnorm(program, outputs.x, ones().get(), kEps, outputs.normed));
+  require_ok(cria_program_matmul(program, outputs.normed, matrix(shape.vocabulary, shape.dim).get(), logits, 0));
+  require_ok(cria_program_finish(program, logits));
+}
+
+std::span<const float> Model::run(std::span<const NewTokens> batch, Outputs outputs) {
+  std::vector<std::int32_t> tokens, positions, lengths, pasts, block_counts, blocks, wanted;
+  for (const NewTokens& added : batch) {
+    std::int32_t& length = lengths_[added.sequence];
+    lengths.push_back(static_cast<std::int32_t>(added.tokens.size()));
+    pasts.push_back(length);
+    for (const std::int32_t token : added.tokens) {
+      tokens.push_back(token);
+      positions.push_back(length++);
+      if (outputs == Outputs::kAll) wanted.push_back(static_cast<std::int32_t>(tokens.size() - 1));
+    }
+    if (outputs == Outputs::kLast) wanted.push_back(static_cast<std::int32_t>(tokens.size() - 1));
+    block_counts.push_back((length + CRIA_KV_BLOCK - 1) / CRIA_KV_BLOCK);
+    for (std::int32_t i = 0; i < block_counts.back(); ++i) {
+      blocks.push_back(i * static_cast<std::int32_t>(sequences_) + added.sequence);
+    }
+  }
+  auto in = sized<cria_batch>();
+  in.token_count = tokens.size();
+  in.sequence_count = batch.size();
+  in.block_count = blocks.size();
+  in.output_count = wanted.size();
+  in.tokens = tokens.data();
+  in.positions = positions.data();
+  in.lengths = lengths.data();
+  in.pasts = pasts.data();
+  in.block_counts = block_counts.data();
+  in.blocks = blocks.data();
+  in.outputs = wanted.data();
+  logits_.resize(std::max(logits_.size(), wanted.size() * shape.vocabulary));
+  const std::span<float> result(logits_.data(), wanted.size() * shape.vocabulary);
+  require_ok(cria_program_run(program_.get(), cache_.get(), &in, nullptr, result.data(), result.size()));
+  return result;
+}
+
+}  // namespace cria::cuda::check
