@@ -22,6 +22,8 @@
 // f32 weights are rows as in a file, and every output one chain over ascending k, so neither slices nor tensor cores
 // serve: 32 rows by 16 tokens a block through shared memory, a thread having one row and two tokens. They are there for
 // exactness, not for speed: 16 KB in flight a block.
+#include <cstring>
+
 #include "launch.cuh"
 #include "load_ahead.cuh"
 #include "matmul_finish.cuh"
@@ -35,11 +37,18 @@ constexpr int kFragmentBytes = 512;
 
 CRIA_BOTH int steps(const Weights& weights) { return (weights.cols + kStep - 1) / kStep; }
 
+template <class Pair>
+__device__ __forceinline__ std::uint32_t as_register(Pair pair) {
+  std::uint32_t bits;
+  static_assert(sizeof pair == sizeof bits, "a register holds two");
+  memcpy(&bits, &pair, sizeof bits);
+  return bits;
+}
+
 // An element type: two floats rounded to it, as they stand in a register of operand B, and its mma.
 struct F16 {
   static __device__ __forceinline__ std::uint32_t round(float low, float high) {
-    const __half2 pair = __floats2half2_rn(low, high);
-    return *reinterpret_cast<const std::uint32_t*>(&pair);
+    return as_register(__floats2half2_rn(low, high));
   }
   static __device__ __forceinline__ void mma(float (&c)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2]) {
     mma_f16(c, a, b);
@@ -47,8 +56,7 @@ struct F16 {
 };
 struct Bf16 {
   static __device__ __forceinline__ std::uint32_t round(float low, float high) {
-    const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
-    return *reinterpret_cast<const std::uint32_t*>(&pair);
+    return as_register(__floats2bfloat162_rn(low, high));
   }
   static __device__ __forceinline__ void mma(float (&c)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2]) {
     mma_bf16(c, a, b);

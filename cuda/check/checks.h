@@ -66,16 +66,19 @@ class DeviceArray {
     checks.require(checks.plugin.copy(data_, ones.data(), ones.size(), checks.stream), "copy");
     checks.require(checks.plugin.synchronize(checks.stream), "synchronize");
   }
-  DeviceArray(Checks& checks, const std::vector<T>& values) : DeviceArray(checks, values.size()) {
-    checks.require(checks.plugin.copy(data_, values.data(), count_ * sizeof(T), checks.stream), "copy");
-    checks.require(checks.plugin.synchronize(checks.stream), "synchronize");
-  }
+  DeviceArray(Checks& checks, const std::vector<T>& values) : DeviceArray(checks, values.size()) { write(values); }
   ~DeviceArray() { checks_.plugin.free(data_); }
   DeviceArray(const DeviceArray&) = delete;
   DeviceArray& operator=(const DeviceArray&) = delete;
 
   T* data() const { return data_; }
   std::size_t size() const { return count_; }
+
+  // As many values as it has room for.
+  void write(const std::vector<T>& values) {
+    checks_.require(checks_.plugin.copy(data_, values.data(), count_ * sizeof(T), checks_.stream), "copy");
+    checks_.require(checks_.plugin.synchronize(checks_.stream), "synchronize");
+  }
 
   // What it holds, when all that was put on the stream is done.
   std::vector<T> read() const {

@@ -1,0 +1,2 @@
+#include "checks.h"
+namespace cria::cuda::check { void check_matmul_f(Checks&){} }
