@@ -10,7 +10,7 @@
 #include "report.h"
 
 #ifdef CRIA_CHECK_GPU
-#include "timings.h"
+#include "gpu/timings.h"
 #endif
 
 namespace cria::cuda::check {

@@ -60,23 +60,30 @@ std::size_t weight_bytes(const ModelShape& shape) {
 }
 
 Model::Model(cria_device_kind kind, const ModelShape& shape, std::size_t sequences, std::size_t context)
-    : shape(shape), sequences_(sequences), lengths_(sequences, 0) {
+    : shape(shape) {
   auto options = sized<cria_device_options>();
   options.kind = kind;
   cria_device* device = nullptr;
   require_ok(cria_device_open(&options, &device));
   device_.reset(device);
+  reserve(sequences, context);
 
-  const std::size_t blocks = sequences * ((context + CRIA_KV_BLOCK - 1) / CRIA_KV_BLOCK);
-  const cria_cache_options in = cache_options(shape, blocks);
-  cria_cache* cache = nullptr;
-  require_ok(cria_cache_create(device_.get(), &in, &cache));
-  cache_.reset(cache);
-
+  const cria_cache_options in = cache_options(shape, 0);
   cria_program* program = nullptr;
   require_ok(cria_program_create(device_.get(), &in, &program));
   program_.reset(program);
   record();
+}
+
+void Model::reserve(std::size_t sequences, std::size_t context) {
+  const std::size_t blocks = sequences * ((context + CRIA_KV_BLOCK - 1) / CRIA_KV_BLOCK);
+  const cria_cache_options options = cache_options(shape, blocks);
+  cache_.reset();
+  cria_cache* cache = nullptr;
+  require_ok(cria_cache_create(device_.get(), &options, &cache));
+  cache_.reset(cache);
+  sequences_ = sequences;
+  lengths_.assign(sequences, 0);
 }
 
 // Rows of the deviation 1 / sqrt(cols) keep activations near 1.

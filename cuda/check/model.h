@@ -44,6 +44,9 @@ class Model {
   // tokens, whose blocks lie between one another's.
   Model(cria_device_kind device, const ModelShape& shape, std::size_t sequences, std::size_t context);
 
+  // Gives the cache up for an empty one of that many sequences and tokens of each.
+  void reserve(std::size_t sequences, std::size_t context);
+
   // Runs the program over one batch, which follows on what the sequences had before: [outputs][vocabulary] logits,
   // valid until the next run.
   std::span<const float> run(std::span<const NewTokens> batch, Outputs outputs);
@@ -68,7 +71,7 @@ class Model {
   cria_value value(cria_rows rows, std::size_t width);
   void record();
 
-  const std::size_t sequences_;
+  std::size_t sequences_ = 0;
   std::uint64_t seed_ = 0;
   Device device_;
   Cache cache_;
