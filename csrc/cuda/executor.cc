@@ -2,9 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
-#include <string_view>
 #include <variant>
 
 #include "../core/checked.h"
@@ -15,12 +13,6 @@
 
 namespace cria::cuda {
 namespace {
-
-// Whether programs are captured; CRIA_CUDA_GRAPHS=0 says no, to compare.
-bool graphs_wanted() {
-  const char* wish = std::getenv("CRIA_CUDA_GRAPHS");
-  return wish == nullptr || std::string_view(wish) != "0";
-}
 
 // The query heads of the program's attention; a program that mixes numbers of them is cut for the most.
 std::size_t attention_heads(const Program& program) {
@@ -154,8 +146,7 @@ class Run {
   // False where there is no graph of the work yet, which `enqueue` would put on the stream.
   template <class Enqueue>
   bool enqueue_graph(std::size_t candidates, const Enqueue& enqueue) {
-    static const bool wanted = graphs_wanted();
-    if (!wanted) return false;
+    if (!device_.captures) return false;
     device_.require_healthy();
     const Graph graph =
         workspace_->graphs.find_or_capture(GraphKey{cache_.id, plan_.capacities(), candidates}, enqueue);
