@@ -17,7 +17,7 @@ import { promisify } from "node:util";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const budgetFile = join(root, "cuda/budget.json");
-const counted = ["registers", "stack", "shared"];
+const counted = { registers: "registers", stack: "bytes of stack", shared: "bytes of static shared memory" };
 
 const update = process.argv[2] === "--update";
 if (process.argv.length > (update ? 3 : 2)) {
@@ -131,10 +131,9 @@ function overBudget(kernels) {
     if (allowed === undefined) {
       found.push(`${nameOf(kernel)} has no budget on ${kernel.gpu}: scripts/cuda-gate.mjs --update`);
     } else if (budget.nvcc === version) {
-      for (const what of counted.filter((what) => kernel[what] > allowed[what])) {
-        found.push(
-          `${nameOf(kernel)} takes ${kernel[what]} of ${what} on ${kernel.gpu}; its budget is ${allowed[what]}`,
-        );
+      for (const [what, unit] of Object.entries(counted)) {
+        if (kernel[what] <= allowed[what]) continue;
+        found.push(`${nameOf(kernel)} takes ${kernel[what]} ${unit} on ${kernel.gpu}; its budget is ${allowed[what]}`);
       }
     }
   }
