@@ -78,7 +78,7 @@ struct NarrowSlot {
 
 template <class Element, int kEights>
 __global__ void __launch_bounds__(kSliceThreads, 1) matmul_f_narrow(MatmulF op) {
-  const int count = *op.rows.count, slice = threadIdx.x / 32, pair = blockIdx.x;
+  const int count = *op.rows.count, slice = warp_number(), pair = blockIdx.x;
   const int first = blockIdx.y * kEights * 8;
   if (first >= count) return;
   const FragmentLane at;
@@ -249,7 +249,7 @@ __global__ void __launch_bounds__(kGemmThreads, 2) matmul_f_gemm(MatmulF op) {
   if (first_token >= count) return;
   const FragmentLane at;
   constexpr int kWarpTokens = 8 * kGemmEights, kAcross = kGemmTokens / kWarpTokens;
-  const int warp = threadIdx.x / 32, pair = warp / kAcross, token = warp % kAcross * kWarpTokens;
+  const int warp = warp_number(), pair = warp / kAcross, token = warp % kAcross * kWarpTokens;
   auto& stages = shared_memory<GemmLayout>().stages;
 
   const int n = steps(op.weights);

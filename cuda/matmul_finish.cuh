@@ -55,6 +55,10 @@ struct PairSums {
   float at[kCount][kTokens][kSumStride];
 };
 
+// Which warp of the block this is, as a number that the compiler sees is the same for all lanes: branches on it need no
+// instructions for lanes that might part.
+__device__ __forceinline__ int warp_number() { return __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 32, 0); }
+
 // A lane's place in a warp's fragments: of operand A and of the sums it has rows g and g + 8, of operand B token g, of
 // the sums tokens 2t and 2t + 1.
 struct FragmentLane {

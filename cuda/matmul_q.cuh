@@ -60,27 +60,22 @@ struct WeightTile {
   }
 };
 
-// The activations. In place of a token past the end stands the last, so that all lanes load alike; what comes of it is
-// dropped.
+// The activations, by offsets of 32 bits (a batch of few rows has fewer bytes than that): an address is one
+// multiply-add and the array's base, where 64 bits would take four instructions more. In place of a token past the end
+// stands the last, so that all lanes load alike; what comes of it is dropped.
 struct Activations {
   const QuantRows& x;
   int count;
 
-  __device__ __forceinline__ int row(int token) const { return token < count ? token : count - 1; }
+  __device__ __forceinline__ unsigned row(int token) const { return token < count ? token : count - 1; }
 
-  // Of chunk 0 of a token, lane t's 4 bytes: a quad reads a chunk. Then the 4 bytes of any chunk.
-  __device__ __forceinline__ const std::int8_t* quants(int token, int t) const {
-    return x.quants + row(token) * kQuantChunk + 4 * t;
+  // Of a token, the 4 bytes of a chunk that are lane t's: a quad reads a chunk.
+  __device__ __forceinline__ std::uint32_t load(unsigned row, int t, unsigned chunk) const {
+    const unsigned step = x.capacity * kQuantChunk, at = chunk * step + (row * kQuantChunk + 4 * t);
+    return *reinterpret_cast<const std::uint32_t*>(x.quants + at);
   }
-  __device__ __forceinline__ std::uint32_t load(const std::int8_t* quants, int chunk) const {
-    const std::int64_t step = x.capacity * kQuantChunk;
-    return *reinterpret_cast<const std::uint32_t*>(quants + chunk * step);
-  }
-
-  // Of block 0 of a token; then of any block.
-  __device__ __forceinline__ const float* scales(int token) const { return x.scales + row(token); }
-  __device__ __forceinline__ float load_scale(const float* scales, int block) const {
-    return scales[static_cast<std::int64_t>(block) * x.capacity];
+  __device__ __forceinline__ float load_scale(unsigned row, unsigned block) const {
+    return x.scales[block * static_cast<unsigned>(x.capacity) + row];
   }
 };
 
@@ -114,20 +109,13 @@ constexpr int kGemvAhead = (6 / kTokens + Format::kLoads - 1) / Format::kLoads;
 
 template <class Format, int kTokens>
 __global__ void __launch_bounds__(kSliceThreads, 2) matmul_q_gemv(MatmulQ op) {
-  const int count = *op.rows.count, slice = threadIdx.x / 32, pair = blockIdx.x;
+  const int count = *op.rows.count, slice = warp_number(), pair = blockIdx.x;
   if (count == 0) return;
   const FragmentLane at;
   const int own_tile = at.t / 2, own_row = at.g + 8 * (at.t % 2);
   const WeightTile<Format> tiles[2] = {{op, pair, 0, at.lane}, {op, pair, 1, at.lane}};
   const WeightTile<Format> own(op, pair, own_tile, at.lane);
   const Activations x{op.x, count};
-  const std::int8_t* quants[kTokens];
-  const float* scales[kTokens];
-#pragma unroll
-  for (int i = 0; i < kTokens; ++i) {
-    quants[i] = x.quants(i, at.t);
-    scales[i] = x.scales(i);
-  }
   float sums[kTokens] = {};
   // One lane of a quad brings the bias in.
   const int start = at.t == 0 ? Format::kSumStart : 0;
@@ -138,10 +126,11 @@ __global__ void __launch_bounds__(kSliceThreads, 2) matmul_q_gemv(MatmulQ op) {
     slot.weight_scales = own.load_scales(s, own_row);
 #pragma unroll
     for (int i = 0; i < kTokens; ++i) {
-      for (int block = 0; block < 2; ++block) {
-        slot.x_scales[i][block] = x.load_scale(scales[i], 2 * s + block);
 #pragma unroll
-        for (int half = 0; half < 2; ++half) slot.x[i][block][half] = x.load(quants[i], 4 * s + 2 * block + half);
+      for (int block = 0; block < 2; ++block) {
+        slot.x_scales[i][block] = x.load_scale(x.row(i), 2 * s + block);
+#pragma unroll
+        for (int half = 0; half < 2; ++half) slot.x[i][block][half] = x.load(x.row(i), at.t, 4 * s + 2 * block + half);
       }
     }
   };
@@ -197,21 +186,12 @@ constexpr int kNarrowAhead = 4 / Format::kLoads;
 
 template <class Format, int kEights>
 __global__ void __launch_bounds__(kSliceThreads, 1) matmul_q_narrow(MatmulQ op) {
-  const int count = *op.rows.count, slice = threadIdx.x / 32, pair = blockIdx.x;
+  const int count = *op.rows.count, slice = warp_number(), pair = blockIdx.x;
   const int first = blockIdx.y * kEights * 8;
   if (first >= count) return;
   const FragmentLane at;
   const WeightTile<Format> tiles[2] = {{op, pair, 0, at.lane}, {op, pair, 1, at.lane}};
   const Activations x{op.x, count};
-  const std::int8_t* quants[kEights];
-  const float* scales[kEights][2];
-#pragma unroll
-  for (int e = 0; e < kEights; ++e) {
-    const int token = first + 8 * e;
-    quants[e] = x.quants(token + at.g, at.t);
-    scales[e][0] = x.scales(token + 2 * at.t);
-    scales[e][1] = x.scales(token + 2 * at.t + 1);
-  }
   float sums[2][kEights][4] = {};
 
   const auto load = [&](int s, NarrowSlot<Format, kEights>& slot) {
@@ -225,11 +205,13 @@ __global__ void __launch_bounds__(kSliceThreads, 1) matmul_q_narrow(MatmulQ op) 
     }
 #pragma unroll
     for (int e = 0; e < kEights; ++e) {
+      const int token = first + 8 * e;
+#pragma unroll
       for (int block = 0; block < 2; ++block) {
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-          slot.x[e][block][half] = x.load(quants[e], 4 * s + 2 * block + half);
-          slot.x_scales[e][block][half] = x.load_scale(scales[e][half], 2 * s + block);
+          slot.x[e][block][half] = x.load(x.row(token + at.g), at.t, 4 * s + 2 * block + half);
+          slot.x_scales[e][block][half] = x.load_scale(x.row(token + 2 * at.t + half), 2 * s + block);
         }
       }
     }
