@@ -2,22 +2,22 @@
 //
 // f16 and bf16 go through the tensor cores for every number of rows, over steps of 16 columns:
 //
-//     up to 16 rows   a block is a pair of row tiles, a warp one slice of the columns (as matmul_q.cuh draws it); a
-//     lane
-//                     has its 16 bytes of both tiles, one mma's operand A each, under way 6 or 4 steps before they are
-//                     used: 8 warps * 6 * 1 KiB = 48 KiB a block in flight, of the 27 KB that an H200's
-//                     multiprocessor needs. A step costs some 40 instructions for 512 weights where bandwidth allows
-//                     28 * 8
-//     above           a block is 4 pairs by 64 tokens, which takes the slices one after another:
+//     up to 16 rows   A block is a pair of row tiles, a warp one slice of the columns, as matmul_q.cuh draws it. A lane
+//                     has its 16 bytes of both tiles, operand A of two mma, under way 6 or 4 steps before they are
+//                     used: 8 warps * 6 * 1 KiB = 48 KiB in flight of the 27 KB that a multiprocessor of an H200 needs.
+//                     A step is some 45 instructions for 512 weights; bandwidth allows 224.
+//     above           A block is 4 pairs by 64 tokens, which takes the slices one after another:
 //
-//                         64 tokens                  stages of 32 columns in shared memory, by cp.async:
-//                       ┌────────┬────────┐             weights   8 tiles by 2 steps, fragments as they are     8 KiB
-//                pair 0 │ warp 0 │ warp 1 │             x         64 rows of 32 floats, 40 apart              10 KiB
-//                pair 1 │ warp 2 │ warp 3 │          Three stages are 54 KiB, so two blocks fit a multiprocessor
-//                pair 2 │ warp 4 │ warp 5 │          of 164 KiB with room to spare. A lane's fragment is one
-//                pair 3 │ warp 6 │ warp 7 │          16-byte load without a conflict; its pairs of x, 8 bytes, meet
-//                       └────────┴────────┘          40 g + 2 t: half a warp covers all banks once. Their rounding
-//                                                    is one instruction a pair
+//                         64 tokens             stages of 32 columns in shared memory:
+//                       ┌────────┬────────┐
+//                pair 0 │ warp 0 │ warp 1 │        weights   8 tiles by 2 steps, fragments as they are, by cp.async
+//                pair 1 │ warp 2 │ warp 3 │        x         64 rows rounded to 16 bits, 80 bytes apart, so that the
+//                pair 2 │ warp 4 │ warp 5 │                  eight rows of an ldmatrix meet all banks once
+//                pair 3 │ warp 6 │ warp 7 │
+//                       └────────┴────────┘
+//                     A warp's step is 8 mma, 2 loads of 16 bytes a lane and 2 ldmatrix: 2 KiB of shared memory, so for
+//                     the warps of four schedulers 64 cycles, which is what an A100's tensor cores take for the 8 mma
+//                     of each. Those of Hopper take half: there shared memory bounds it.
 //
 // f32 weights are rows as in a file, and every output one chain over ascending k, so neither slices nor tensor cores
 // serve: 32 rows by 16 tokens a block through shared memory, a thread having one row and two tokens. They are there for
@@ -35,7 +35,7 @@ namespace {
 constexpr int kStep = 16;  // columns of one mma
 constexpr int kFragmentBytes = 512;
 
-CRIA_BOTH int steps(const Weights& weights) { return (weights.cols + kStep - 1) / kStep; }
+CRIA_BOTH int matmul_steps(const Weights& weights) { return (weights.cols + kStep - 1) / kStep; }
 
 template <class Pair>
 __device__ __forceinline__ std::uint32_t as_register(Pair pair) {
@@ -65,7 +65,7 @@ struct Bf16 {
 
 __device__ __forceinline__ const std::uint8_t* tile_fragments(const MatmulF& op, int pair, int which) {
   const std::size_t tile = pair_tile(op.weights, op.out.finish, pair, which);
-  return op.weights.quants + tile * steps(op.weights) * kFragmentBytes;
+  return op.weights.quants + tile * matmul_steps(op.weights) * kFragmentBytes;
 }
 
 // --- Up to 16 rows.
@@ -120,7 +120,7 @@ __global__ void __launch_bounds__(kSliceThreads, 1) matmul_f_narrow(MatmulF op) 
     }
   };
 
-  const int n = steps(op.weights);
+  const int n = matmul_steps(op.weights);
   constexpr int kAhead = kEights == 1 ? 6 : 4;
   load_ahead<kAhead, NarrowSlot<kEights>>(slice_begin(slice, n), slice_begin(slice + 1, n), load, use);
 
@@ -135,37 +135,71 @@ __global__ void __launch_bounds__(kSliceThreads, 1) matmul_f_narrow(MatmulF op) 
 constexpr int kGemmPairs = 4, kGemmTokens = 64, kGemmEights = 4;
 constexpr int kGemmThreads = kGemmPairs * kGemmTokens / (8 * kGemmEights) * 32;
 constexpr int kStages = 3, kStageSteps = 2, kStageCols = kStageSteps * kStep;
-constexpr int kStageStride = kStageCols + 8;  // floats from token to token
+constexpr int kStageStride = kStageCols + 8;  // elements from token to token
 
 struct GemmStage {
   uint4 weights[kGemmPairs][2][kStageSteps][32];
-  float x[kGemmTokens][kStageStride];
+  uint2 x[kGemmTokens][kStageStride / 4];  // four columns each
 };
 struct GemmLayout {
   GemmStage stages[kStages];
 };
 
-// One thread's share of a stage: steps [step, step + 2) of the block's weights and tokens. Steps and columns past the
-// end, and tokens past the count, are zeros. Needs rows of x that are a multiple of 16 bytes.
-__device__ __forceinline__ void copy_stage(const MatmulF& op, GemmStage& stage, int first_pair, int first_token,
-                                           int step, int count) {
-  const int n = steps(op.weights), pairs = tile_pairs(op.weights, op.out.finish);
-  constexpr int kWeightCopies = kGemmPairs * 2 * kStageSteps * 32;
-  for (int i = threadIdx.x; i < kWeightCopies; i += kGemmThreads) {
-    const int lane = i % 32, s = i / 32 % kStageSteps, tile = i / 32 / kStageSteps % 2;
-    const int p = i / 32 / kStageSteps / 2, pair = first_pair + p < pairs ? first_pair + p : pairs - 1;
-    const bool there = step + s < n;
-    const std::uint8_t* from = tile_fragments(op, pair, tile) + (there ? step + s : 0) * kFragmentBytes + lane * 16;
-    cp_async_16(&stage.weights[p][tile][s][lane], from, there);
+// One thread's share of the stages. Steps and columns past the end, and tokens past the count, are zeros.
+//
+// Of the weights it copies two lanes' 16 bytes: of step `warp % 2` and tile `warp / 2 % 2` of pairs warp / 4 and
+// warp / 4 + 2. Of x it has four columns of two tokens, which pass through its registers to be rounded.
+template <class Element>
+struct StageShare {
+  const std::uint8_t* weights[2];
+  const float* x[2];
+  bool token_there[2];
+  float4 next[2];
+  int steps, cols, lane, step, tile, pair, token, col;
+
+  __device__ __forceinline__ StageShare(const MatmulF& op, int first_pair, int first_token, int count)
+      : steps(matmul_steps(op.weights)), cols(op.weights.cols), lane(threadIdx.x % 32) {
+    const int warp = warp_number(), pairs = tile_pairs(op.weights, op.out.finish);
+    step = warp % kStageSteps;
+    tile = warp / kStageSteps % 2;
+    pair = warp / kStageSteps / 2;
+    token = threadIdx.x / (kStageCols / 4);
+    col = threadIdx.x % (kStageCols / 4) * 4;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int p = first_pair + pair + i * (kGemmPairs / 2), t = first_token + token + i * (kGemmTokens / 2);
+      weights[i] = tile_fragments(op, p < pairs ? p : pairs - 1, tile) + lane * 16;
+      token_there[i] = t < count;
+      x[i] = op.x + static_cast<std::int64_t>(token_there[i] ? t : 0) * cols;
+    }
   }
-  constexpr int kRowCopies = kStageCols / 4;
-  for (int i = threadIdx.x; i < kGemmTokens * kRowCopies; i += kGemmThreads) {
-    const int token = i / kRowCopies, col = step * kStep + i % kRowCopies * 4;
-    const bool there = first_token + token < count && col < op.weights.cols;
-    const std::int64_t row = there ? first_token + token : 0;
-    cp_async_16(&stage.x[token][i % kRowCopies * 4], op.x + row * op.weights.cols + (there ? col : 0), there);
+
+  __device__ __forceinline__ void copy_weights(GemmStage& stage, int first_step) const {
+    const int at = first_step + step;
+    const bool there = at < steps;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      uint4* to = &stage.weights[pair + i * (kGemmPairs / 2)][tile][step][lane];
+      cp_async_16(to, weights[i] + (there ? at : 0) * kFragmentBytes, there);
+    }
   }
-}
+
+  __device__ __forceinline__ void load_x(int first_step) {
+    const int at = first_step * kStep + col;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const bool there = token_there[i] && at < cols;
+      next[i] = there ? *reinterpret_cast<const float4*>(x[i] + at) : float4{0.0f, 0.0f, 0.0f, 0.0f};
+    }
+  }
+  __device__ __forceinline__ void store_x(GemmStage& stage) const {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      stage.x[token + i * (kGemmTokens / 2)][col / 4] = {Element::round(next[i].x, next[i].y),
+                                                         Element::round(next[i].z, next[i].w)};
+    }
+  }
+};
 
 // A warp's sums: of a pair of tiles by four times eight tokens.
 struct GemmSums {
@@ -205,13 +239,15 @@ __device__ __forceinline__ void multiply_step(const GemmStage& stage, int s, int
                                               const FragmentLane& at, GemmSums& sums) {
   std::uint32_t b[kGemmEights][2];
 #pragma unroll
-  for (int e = 0; e < kGemmEights; ++e) {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const auto* from = &stage.x[token + 8 * e + at.g][s * kStep + 8 * half + 2 * at.t];
-      const float2 x = *reinterpret_cast<const float2*>(from);
-      b[e][half] = Element::round(x.x, x.y);
-    }
+  for (int e = 0; e < kGemmEights; e += 2) {
+    // The lane's row of four matrices: tokens 8e ..., columns 0 ... 7 and 8 ... 15, and the next eight tokens.
+    const int row = token + 8 * (e + at.lane / 16) + at.lane % 8, col = s * kStep + at.lane / 8 % 2 * 8;
+    std::uint32_t four[4];
+    ldmatrix_x4(four, &stage.x[row][col / 4]);
+    b[e][0] = four[0];
+    b[e][1] = four[1];
+    b[e + 1][0] = four[2];
+    b[e + 1][1] = four[3];
   }
 #pragma unroll
   for (int tile = 0; tile < 2; ++tile) {
@@ -252,21 +288,31 @@ __global__ void __launch_bounds__(kGemmThreads, 2) matmul_f_gemm(MatmulF op) {
   const int warp = warp_number(), pair = warp / kAcross, token = warp % kAcross * kWarpTokens;
   auto& stages = shared_memory<GemmLayout>().stages;
 
-  const int n = steps(op.weights);
-  const auto copy = [&](int step) {
-    if (step < n) copy_stage(op, stages[step / kStageSteps % kStages], first_pair, first_token, step, count);
+  // Weights are copied two stages ahead; x is loaded two stages ahead, and stored one stage ahead.
+  const int n = matmul_steps(op.weights);
+  StageShare<Element> share(op, first_pair, first_token, count);
+  const auto stage_of = [&](int step) -> GemmStage& { return stages[step / kStageSteps % kStages]; };
+  const auto copy_weights = [&](int step) {
+    if (step < n) share.copy_weights(stage_of(step), step);
     cp_async_commit();  // an empty group too: what is waited for is counted
   };
+  copy_weights(0);
+  copy_weights(kStageSteps);
+  share.load_x(0);
+  share.store_x(stage_of(0));
+  share.load_x(kStageSteps);
+
   SlicedSums sums(n);
-  for (int stage = 0; stage < kStages - 1; ++stage) copy(stage * kStageSteps);
   for (int first = 0; first < n; first += kStageSteps) {
-    cp_async_wait<kStages - 2>();
-    // The stage has landed for all, and all have left the one before, which the next copies fill.
+    cp_async_wait<1>();
+    // The stage is there for all, and all have left the one before, which is filled next.
     __syncthreads();
-    copy(first + (kStages - 1) * kStageSteps);
+    share.store_x(stage_of(first + kStageSteps));
+    share.load_x(first + 2 * kStageSteps);
+    copy_weights(first + 2 * kStageSteps);
     for (int step = first; step < first + kStageSteps && step < n; ++step) {
       while (step == sums.end) sums.next(n);
-      multiply_step<Element>(stages[step / kStageSteps % kStages], step % kStageSteps, pair, token, at, sums.slice);
+      multiply_step<Element>(stage_of(step), step % kStageSteps, pair, token, at, sums.slice);
     }
   }
   while (sums.number < kSlices) sums.next(n);

@@ -7,23 +7,30 @@
 //     tile 1      │        │        │       │        │    A warp goes from superblock to superblock of its slice; the
 //                 └────────┴────────┴─ ... ─┴────────┘    slices' sums meet in shared memory
 //
-// Bytes in flight. A superblock of the pair is 1 KiB of q4_0 to the warp and 128 bytes of its scales, and it is loaded
-// kAhead superblocks before it is used: with 6 that is 8 * 6 * 1.1 = 54 KB a block of threads. An H200 wants 4.8 TB/s
-// times some 750 ns, or 27 KB on each of its 132 multiprocessors; 4096 rows are 128 pairs, so one block has to be
-// enough, and the gap that opens while a superblock is used, 9 KB, must be left over. q8_0 has twice the bytes and goes
-// half as far ahead. Nothing is shared between warps before the end, so no barrier ever holds the loads up.
+// Bytes in flight. An H200 wants 4.8 TB/s times some 750 ns, or 27 KB on each of its 132 multiprocessors, and a matrix
+// of 4096 rows is 128 pairs, so one block of threads has to be enough. A superblock of the pair is 1 KiB of q4_0 to the
+// warp and 128 bytes of scales, and is loaded some superblocks before it is used. In a block:
 //
-// Instructions, a warp's for 2,048 weights (two tiles by a superblock): at 4.3 TB/s an H200 has 28 for every 256 of
-// q4_0, so 224 are the limit.
+//     GEMV, 1 token     6 ahead    8 * 6 * 1.15 = 55 KB    at most 128 registers, so two blocks to a multiprocessor
+//     GEMV, 2           3          28 KB                   two blocks too: more ahead would take more registers
+//     narrow, 8         3          28 KB                   likewise
+//     narrow, 16        4          37 KB                   some 200 registers: one block
 //
-//                          GEMV, 1 token    2         narrow, 8 tokens   16
-//     loads                     9           15             14             22
-//     nibbles to int8          24           24             24             24
-//     dp4a or mma              16           32              4              8
-//     over the quad            24           48              -              -
-//     to f32 and scaled        10           16            108            200        (of them scales to f32: 4 or 16)
+// q8_0 has twice the bytes and goes half as far ahead. Nothing is shared between warps before the end, so no barrier
+// ever holds the loads up.
 //
-// The narrow tile of 16 is thus above the limit of bandwidth by an eighth, and has 16 tokens to show for it.
+// Instructions that a warp issues for 2,048 weights (two tiles by a superblock), counted in nvcc 13.0's code for
+// sm_90a. At 4.3 TB/s an H200 has time for 28 for every 256 weights of q4_0, or 224 (of q8_0 twice that).
+//
+//                              GEMV, 1 token    2     narrow, 8 tokens    16
+//     loads                          9         15           14            22
+//     nibbles to int8               24         24           24            24
+//     dp4a or mma                   16         32            4             8
+//     over the quad                 24         48            -             -
+//     to floats, scaled              8         14           56           104
+//     all, with addresses          109        201          151           248
+//
+// The narrow tile of 16 is thus above what bandwidth allows by a tenth, and has 16 tokens to show for it.
 #pragma once
 
 #include "launch.cuh"
@@ -33,6 +40,12 @@
 #include "ptx.cuh"
 
 namespace cria::cuda {
+
+// Superblocks under way, where of q4_0 they are so many.
+template <class Format>
+constexpr int superblocks_ahead(int of_q4) {
+  return (of_q4 + Format::kLoads - 1) / Format::kLoads;
+}
 
 // One tile of a pair, as a lane reads it.
 template <class Format>
@@ -105,7 +118,7 @@ __device__ __forceinline__ int scatter_over_quad(const int (&sums)[2][2], int t)
 }
 
 template <class Format, int kTokens>
-constexpr int kGemvAhead = (6 / kTokens + Format::kLoads - 1) / Format::kLoads;
+constexpr int kGemvAhead = superblocks_ahead<Format>(kTokens == 1 ? 6 : 3);
 
 template <class Format, int kTokens>
 __global__ void __launch_bounds__(kSliceThreads, 2) matmul_q_gemv(MatmulQ op) {
@@ -181,14 +194,13 @@ struct NarrowSlot {
   float x_scales[kEights][2][2];      // [eight tokens][block][token 2t or 2t + 1]
 };
 
-template <class Format>
-constexpr int kNarrowAhead = 4 / Format::kLoads;
+template <class Format, int kEights>
+constexpr int kNarrowAhead = superblocks_ahead<Format>(kEights == 1 ? 3 : 4);
 
 template <class Format, int kEights>
-__global__ void __launch_bounds__(kSliceThreads, 1) matmul_q_narrow(MatmulQ op) {
+__global__ void __launch_bounds__(kSliceThreads, kEights == 1 ? 2 : 1) matmul_q_narrow(MatmulQ op) {
   const int count = *op.rows.count, slice = warp_number(), pair = blockIdx.x;
-  const int first = blockIdx.y * kEights * 8;
-  if (first >= count) return;
+  if (count == 0) return;
   const FragmentLane at;
   const WeightTile<Format> tiles[2] = {{op, pair, 0, at.lane}, {op, pair, 1, at.lane}};
   const Activations x{op.x, count};
@@ -205,7 +217,7 @@ __global__ void __launch_bounds__(kSliceThreads, 1) matmul_q_narrow(MatmulQ op) 
     }
 #pragma unroll
     for (int e = 0; e < kEights; ++e) {
-      const int token = first + 8 * e;
+      const int token = 8 * e;
 #pragma unroll
       for (int block = 0; block < 2; ++block) {
 #pragma unroll
@@ -242,23 +254,21 @@ __global__ void __launch_bounds__(kSliceThreads, 1) matmul_q_narrow(MatmulQ op) 
   };
 
   const int n = static_cast<int>(superblocks(op.weights.cols));
-  load_ahead<kNarrowAhead<Format>, NarrowSlot<Format, kEights>>(slice_begin(slice, n), slice_begin(slice + 1, n), load,
-                                                                use);
+  load_ahead<kNarrowAhead<Format, kEights>, NarrowSlot<Format, kEights>>(slice_begin(slice, n),
+                                                                         slice_begin(slice + 1, n), load, use);
 
   auto& shared = shared_memory<PairSums<kSlices, kEights * 8>>();
   put_sums<kSlices, kEights>(shared, slice, at, sums);
   __syncthreads();
-  finish_pair(shared, op.weights, op.out, pair, first, count);
+  finish_pair(shared, op.weights, op.out, pair, 0, count);
 }
 
-// For up to 16 rows of capacity; above that in groups of 16.
+// For up to 16 rows of capacity.
 template <class Format>
 Status matmul_q_few(const MatmulQ& op, Stream stream) {
-  const unsigned pairs = tile_pairs(op.weights, op.out.finish);
   const auto put = [&](auto kernel, int tokens) {
-    const dim3 grid(pairs, (op.rows.capacity + tokens - 1) / tokens);
-    const std::size_t shared = sizeof(PairSums<kSlices, 1>) * tokens;
-    return launch(kernel, grid, kSliceThreads, shared, stream, op);
+    const dim3 grid(tile_pairs(op.weights, op.out.finish));
+    return launch(kernel, grid, kSliceThreads, sizeof(PairSums<kSlices, 1>) * tokens, stream, op);
   };
   if (op.rows.capacity == 1) return put(matmul_q_gemv<Format, 1>, 1);
   if (op.rows.capacity == 2) return put(matmul_q_gemv<Format, 2>, 2);
