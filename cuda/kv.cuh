@@ -19,6 +19,11 @@ __device__ inline std::uint16_t* kv_scales(std::uint8_t* block, int head_dim) {
   return reinterpret_cast<std::uint16_t*>(block + head_dim * kKvBlock);
 }
 
+// Bytes of a q8_0 block, as kv_side_bytes (kv.h) has them.
+__device__ inline int kv_q8_bytes(int head_dim) {
+  return head_dim * kKvBlock + (head_dim + kKvGroup - 1) / kKvGroup * kKvBlock * 2;
+}
+
 // Bytes of a token's row, without its scales: a multiple of 8, as head_dim is.
 __device__ inline int kv_row_bytes(cria_type type, int head_dim) {
   return head_dim * (type == CRIA_TYPE_F32 ? 4 : type == CRIA_TYPE_F16 ? 2 : 1);
@@ -29,6 +34,16 @@ struct KvPlace {
   cria_type type;
   std::uint8_t* block;
   int head_dim, place;
+
+  // Dimension d, widened, which is exact.
+  __device__ float read(int d) const {
+    const int element = place * head_dim + d;
+    if (type == CRIA_TYPE_F32) return reinterpret_cast<const float*>(block)[element];
+    if (type == CRIA_TYPE_F16) return __half2float(reinterpret_cast<const __half*>(block)[element]);
+    const std::uint16_t scale = kv_scales(block, head_dim)[d / kKvGroup * kKvBlock + place];
+    return static_cast<float>(reinterpret_cast<const std::int8_t*>(block)[element]) *
+           __half2float(__ushort_as_half(scale));
+  }
 
   // Writes dimensions [first, min(first + 32, end)), one a lane, in the type. `first` is a multiple of 32; lanes from
   // `end` on hold 0, and in q8_0 `end` is the group's. Every lane of the warp takes part.

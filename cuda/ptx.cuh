@@ -28,6 +28,15 @@ __device__ __forceinline__ uint4 load_stream_16(const void* global) {
   return v;
 }
 
+// --- a lane's index ---
+
+/// threadIdx.x, read anew: what a kernel makes of it in a loop is then made there, and not kept in registers across it.
+__device__ __forceinline__ int thread_index() {
+  int index;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(index));
+  return index;
+}
+
 // --- arithmetic of one lane ---
 
 /// c + the sum of four products of signed bytes.
@@ -294,6 +303,7 @@ __device__ __forceinline__ void setmaxnreg_dec() {
 #else
 
 using emulation::and_xor;
+inline int thread_index() { return static_cast<int>(threadIdx.x); }
 using emulation::bulk_copy;
 using emulation::cp_async_16;
 using emulation::cp_async_4;

@@ -1,0 +1,76 @@
+// Causal attention (attention.h): which kernel a cache and a batch get, and the merge of splits computed apart.
+#include "attention.h"
+#include "attention_f32.cuh"
+#include "attention_mma.cuh"
+#include "launch.cuh"
+
+namespace cria::cuda {
+namespace {
+
+constexpr int kMergeWarps = 4;
+
+// A warp a row of out. Bound by launch: at 8k keys it reads 16 partials of 520 bytes a head.
+__global__ void __launch_bounds__(32 * kMergeWarps) attention_merge_kernel(Attention op) {
+  const int tile = blockIdx.x;
+  if (tile >= *op.tile_rows.count) return;
+  const int row = blockIdx.z * kMergeWarps + threadIdx.x / 32;
+  const AttentionRows rows(op, tile, blockIdx.y);
+  const int keys = rows.keys(row), dim = op.cache.head_dim;
+  if (keys == 0) return;
+  RowSoftmax total;
+  total.load(rows.partial(row, 0), dim);
+  for (int split = 1; split * kKeySplit < keys; ++split) {
+    RowSoftmax next;
+    next.load(rows.partial(row, split), dim);
+    total.add(next);
+  }
+  total.write(rows.out(row), dim);
+}
+
+int ceil_div(int a, int b) { return (a + b - 1) / b; }
+
+// Rows of a tile at most, for one kv head.
+int most_rows(const Attention& op) {
+  const int group = op.heads / op.cache.kv_heads;
+  return attention_queries(group, op.splits > 0) * group;
+}
+
+dim3 grid_of(const Attention& op, int rows) {
+  return dim3(op.tile_rows.capacity, op.cache.kv_heads * ceil_div(most_rows(op), rows), op.splits > 0 ? op.splits : 1);
+}
+
+template <class S>
+Status launch_shape(const Attention& op, Stream stream) {
+  return launch(attention_mma_kernel<S>, grid_of(op, S::kRows), S::kThreads, sizeof(AttentionShared<S>), stream, op);
+}
+
+// Whole, of 256 dimensions: 32 rows a block, whose tiles fill an SM's shared memory.
+template <int kDim>
+using Whole = AttentionShape<kDim, false, kDim == 256 ? 1 : 2, kDim == 256 ? 2 : 4, 1, kDim == 256 ? 1 : 2>;
+template <int kDim>
+using Split = AttentionShape<kDim, true, 1, 1, 4, kDim == 256 ? 1 : 3>;
+
+template <int kDim>
+Status launch_dim(const Attention& op, Stream stream) {
+  return op.splits > 0 ? launch_shape<Split<kDim>>(op, stream) : launch_shape<Whole<kDim>>(op, stream);
+}
+
+}  // namespace
+
+int attention_queries(int group, bool split) { return attention_group_queries(group, split); }
+
+Status attention(const Attention& op, Stream stream) {
+  if (op.cache.k.type == CRIA_TYPE_F32 || op.cache.v.type == CRIA_TYPE_F32) {
+    return launch(attention_f32_kernel, grid_of(op, kF32Warps), 32 * kF32Warps, /*shared=*/0, stream, op);
+  }
+  if (op.cache.head_dim <= 64) return launch_dim<64>(op, stream);
+  if (op.cache.head_dim <= 128) return launch_dim<128>(op, stream);
+  return launch_dim<256>(op, stream);
+}
+
+Status attention_merge(const Attention& op, Stream stream) {
+  const dim3 grid(op.tile_rows.capacity, op.cache.kv_heads, ceil_div(most_rows(op), kMergeWarps));
+  return launch(attention_merge_kernel, grid, 32 * kMergeWarps, /*shared=*/0, stream, op);
+}
+
+}  // namespace cria::cuda
