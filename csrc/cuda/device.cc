@@ -1,8 +1,5 @@
 #include "device.h"
 
-#include <cstdlib>
-#include <string_view>
-
 #include "library.h"
 
 namespace cria::cuda {
@@ -10,14 +7,9 @@ namespace {
 
 constexpr Status kOutOfMemory = 2;  // cudaErrorMemoryAllocation
 
-bool graphs_wanted() {
-  const char* wish = std::getenv("CRIA_CUDA_GRAPHS");
-  return wish == nullptr || std::string_view(wish) != "0";
-}
-
 }  // namespace
 
-Device::Device(cria_device_kind kind) : kind(kind), plugin(load_plugin(kind)), captures(graphs_wanted()) {
+Device::Device(cria_device_kind kind) : kind(kind), plugin(load_plugin(kind)) {
   check(plugin.open(&facts), "opening the GPU");
   check(plugin.create_stream(&stream), "a stream");
 }

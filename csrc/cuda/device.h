@@ -25,7 +25,6 @@ class Device {
 
   const cria_device_kind kind;
   const Plugin& plugin;
-  const bool captures;  // programs as graphs; CRIA_CUDA_GRAPHS=0 where it was opened says no, to compare
   DeviceFacts facts{};
   Stream stream = nullptr;
 

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
+#include <string_view>
 #include <variant>
 
 #include "../core/checked.h"
@@ -146,7 +148,7 @@ class Run {
   // False where there is no graph of the work yet, which `enqueue` would put on the stream.
   template <class Enqueue>
   bool enqueue_graph(std::size_t candidates, const Enqueue& enqueue) {
-    if (!device_.captures) return false;
+    if (!captures_graphs) return false;
     device_.require_healthy();
     const Graph graph =
         workspace_->graphs.find_or_capture(GraphKey{cache_.id, plan_.capacities(), candidates}, enqueue);
@@ -293,7 +295,16 @@ class Run {
   std::int32_t* base_;  // of the batch on the device
 };
 
+bool graphs_wanted() {
+  const char* wish = std::getenv("CRIA_CUDA_GRAPHS");
+  return wish == nullptr || std::string_view(wish) != "0";
+}
+
 }  // namespace
+
+// Read as the library is loaded, and not by each run: a run is on a thread of its own, and may read the environment
+// while JavaScript writes it.
+std::atomic<bool> captures_graphs{graphs_wanted()};
 
 void execute(const DevicePtr& device, const Program& program, const KvCache& cache, const Batch& batch,
              const Cancel* cancel, float* result) {

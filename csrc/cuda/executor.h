@@ -7,6 +7,10 @@
 
 namespace cria::cuda {
 
+// Whether programs are captured as graphs. CRIA_CUDA_GRAPHS=0, where the library is loaded, says no; who compares the
+// two in one process sets it between runs.
+extern std::atomic<bool> captures_graphs;
+
 // Where `cancel`, which may be null, is set before an op is put on the stream, it returns early. What is on the stream
 // already runs to its end.
 void execute(const DevicePtr& device, const Program& program, const KvCache& cache, const Batch& batch,

@@ -1,8 +1,8 @@
 // Tokens a second of whole models of random weights, through cria.h: what a caller gets, the copy of the logits to the
 // host included.
 #include <chrono>
-#include <cstdlib>
 
+#include "../../../csrc/cuda/executor.h"
 #include "../model.h"
 #include "timer.h"
 #include "timings.h"
@@ -65,7 +65,7 @@ class Throughput {
 
  private:
   std::vector<double> run(const std::vector<NewTokens>& batch, bool graphs, int warmup, int steps) {
-    setenv("CRIA_CUDA_GRAPHS", graphs ? "1" : "0", 1);
+    cuda::captures_graphs = graphs;
     std::vector<double> micros;
     for (int i = -warmup; i < steps; ++i) {
       const auto begin = std::chrono::steady_clock::now();
