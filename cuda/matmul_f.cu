@@ -145,7 +145,8 @@ struct GemmLayout {
   GemmStage stages[kStages];
 };
 
-// One thread's share of the stages. Steps and columns past the end, and tokens past the count, are zeros.
+// One thread's share of the stages. Steps and columns past the end are zeros; in place of tokens and pairs past the end
+// stand others, and what comes of them is dropped.
 //
 // Of the weights it copies two lanes' 16 bytes: of step `warp % 2` and tile `warp / 2 % 2` of pairs warp / 4 and
 // warp / 4 + 2. Of x it has four columns of two tokens, which pass through its registers to be rounded.
@@ -153,13 +154,12 @@ template <class Element>
 struct StageShare {
   const std::uint8_t* weights[2];
   const float* x[2];
-  bool token_there[2];
   float4 next[2];
   int steps, cols, lane, step, tile, pair, token, col;
 
   __device__ __forceinline__ StageShare(const MatmulF& op, int first_pair, int first_token, int count)
       : steps(matmul_steps(op.weights)), cols(op.weights.cols), lane(threadIdx.x % 32) {
-    const int warp = warp_number(), pairs = tile_pairs(op.weights, op.out.finish);
+    const int warp = warp_number();
     step = warp % kStageSteps;
     tile = warp / kStageSteps % 2;
     pair = warp / kStageSteps / 2;
@@ -168,9 +168,8 @@ struct StageShare {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const int p = first_pair + pair + i * (kGemmPairs / 2), t = first_token + token + i * (kGemmTokens / 2);
-      weights[i] = tile_fragments(op, p < pairs ? p : pairs - 1, tile) + lane * 16;
-      token_there[i] = t < count;
-      x[i] = op.x + static_cast<std::int64_t>(token_there[i] ? t : 0) * cols;
+      weights[i] = tile_fragments(op, p, tile) + lane * 16;
+      x[i] = op.x + static_cast<std::int64_t>(t < count ? t : count - 1) * cols;
     }
   }
 
@@ -188,8 +187,7 @@ struct StageShare {
     const int at = first_step * kStep + col;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      const bool there = token_there[i] && at < cols;
-      next[i] = there ? *reinterpret_cast<const float4*>(x[i] + at) : float4{0.0f, 0.0f, 0.0f, 0.0f};
+      next[i] = at < cols ? *reinterpret_cast<const float4*>(x[i] + at) : float4{0.0f, 0.0f, 0.0f, 0.0f};
     }
   }
   __device__ __forceinline__ void store_x(GemmStage& stage) const {

@@ -22,7 +22,8 @@ CRIA_BOTH inline int tile_pairs(const Weights& weights, Finish finish) {
   return finish == Finish::kSwiGlu ? row_tiles(weights) / 2 : (row_tiles(weights) + 1) / 2;
 }
 
-// Tile 0 or 1 of a pair. The last pair may want its second tile, and is given its first again: the sums are dropped.
+// Tile 0 or 1 of a pair. The last pair may want its second tile, and a block more pairs than there are: those are given
+// some tile of the matrix, and the sums are dropped.
 __device__ inline int pair_tile(const Weights& weights, Finish finish, int pair, int which) {
   const int tiles = row_tiles(weights);
   const int tile = finish == Finish::kSwiGlu ? pair + which * (tiles / 2) : 2 * pair + which;

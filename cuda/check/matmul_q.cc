@@ -87,7 +87,7 @@ Activations random_activations(Checks& checks, int tokens, int cols) {
 }
 
 // The first `count` rows as quant_rows.h draws them; those behind are NaN, and quants that would be seen.
-struct DeviceQuants {
+struct DeviceActivations {
   DeviceArray<std::int8_t> quants;
   DeviceArray<float> scales;
   int capacity;
@@ -95,7 +95,7 @@ struct DeviceQuants {
   operator QuantRows() const { return {quants.data(), scales.data(), capacity}; }
 };
 
-DeviceQuants lay_out(Checks& checks, const Activations& x, Batch batch) {
+DeviceActivations lay_out(Checks& checks, const Activations& x, Batch batch) {
   const std::size_t n = superblocks(x.cols), capacity = batch.capacity;
   std::vector<std::int8_t> quants(n * 4 * capacity * kQuantChunk, 0x55);
   std::vector<float> scales(n * 2 * capacity, std::nanf(""));
@@ -222,7 +222,7 @@ class Product {
 
  private:
   Outputs run(const Activations& x, Batch batch, Finish finish) {
-    const DeviceQuants quants = lay_out(checks_, x, batch);
+    const DeviceActivations quants = lay_out(checks_, x, batch);
     const Weights weights{matrix_.type, quants_.data(), scales_.data(), matrix_.rows, matrix_.cols};
     return run_matmul(checks_, matrix_.rows, finish, batch, [&](const MatmulOut& out, const Rows& rows) {
       return checks_.plugin.matmul_q({weights, quants, rows, out}, checks_.stream);
@@ -241,7 +241,7 @@ class Product {
 };
 
 // Every kernel, each with its capacity full and with fewer rows than that.
-constexpr Batch kBatches[] = {{1, 1}, {1, 2}, {2, 2}, {3, 5}, {8, 8}, {9, 16}, {16, 16}, {17, 40}, {40, 40}};
+constexpr Batch kBatches[] = {{1, 1}, {1, 2}, {2, 2}, {3, 3}, {8, 8}, {9, 16}, {16, 16}, {17, 40}, {40, 40}};
 constexpr int kMostTokens = 40;
 
 void check_awkward(Checks& checks, cria_type type) {
