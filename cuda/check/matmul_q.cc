@@ -1,244 +1,9 @@
 // Products with q4_0 and q8_0 weights: the bits of matmul.h's formula whatever kernel computes them, within 1e-5 of the
-// scalar CPU kernel, and rows from the count on as they were.
-#include <algorithm>
-#include <cmath>
-
-#include "../../csrc/core/half.h"
-#include "../../csrc/cpu/matmul.h"
-#include "../../csrc/cuda/pack.h"
-#include "matmul.h"
+// scalar CPU kernel, and rows from the count on as they were. Here for few tokens; matmul_gemm.cc has the many.
+#include "matmul_q.h"
 
 namespace cria::cuda::check {
 namespace {
-
-// A matrix as its file holds it, and block by block.
-struct Matrix {
-  cria_type type;
-  int rows, cols;
-  std::vector<std::uint8_t> file;
-  std::vector<std::int8_t> quants;  // [rows][cols]
-  std::vector<float> scales;        // [rows][blocks]
-
-  int blocks() const { return cols / 32; }
-  const std::int8_t* block(int row, int b) const {
-    return &quants[(static_cast<std::size_t>(row) * blocks() + b) * 32];
-  }
-  float scale(int row, int b) const { return scales[static_cast<std::size_t>(row) * blocks() + b]; }
-};
-
-void put_quants(Q4_0& block, const std::int8_t* quants) {
-  for (int k = 0; k < 16; ++k) block.nibbles[k] = (quants[k] + 8) | (quants[k + 16] + 8) << 4;
-}
-void put_quants(Q8_0& block, const std::int8_t* quants) { std::copy(quants, quants + 32, block.quants); }
-
-template <class Block>
-Matrix random_matrix(Checks& checks, cria_type type, int rows, int cols, int low, int high) {
-  const std::size_t blocks = static_cast<std::size_t>(rows) * (cols / 32);
-  Matrix matrix{type,
-                rows,
-                cols,
-                std::vector<std::uint8_t>(blocks * sizeof(Block)),
-                std::vector<std::int8_t>(blocks * 32),
-                std::vector<float>(blocks)};
-  std::uniform_int_distribution<int> quant(low, high), scale(0x0001, 0x2fff);  // from the smallest subnormal to 0.125
-  for (std::size_t b = 0; b < blocks; ++b) {
-    auto& block = reinterpret_cast<Block*>(matrix.file.data())[b];
-    const auto half = static_cast<std::uint16_t>(scale(checks.random) | (checks.random() % 2) << 15);
-    std::memcpy(block.scale, &half, 2);
-    matrix.scales[b] = half_to_float(half);
-    for (int k = 0; k < 32; ++k) matrix.quants[b * 32 + k] = static_cast<std::int8_t>(quant(checks.random));
-    put_quants(block, &matrix.quants[b * 32]);
-  }
-  return matrix;
-}
-
-Matrix random_matrix(Checks& checks, cria_type type, int rows, int cols) {
-  return type == CRIA_TYPE_Q4_0 ? random_matrix<Q4_0>(checks, type, rows, cols, -8, 7)
-                                : random_matrix<Q8_0>(checks, type, rows, cols, -128, 127);
-}
-
-// Quantised rows, [tokens][cols] and [tokens][blocks].
-struct Activations {
-  int tokens, cols;
-  std::vector<std::int8_t> quants;
-  std::vector<float> scales;
-
-  int blocks() const { return cols / 32; }
-  const std::int8_t* block(int token, int b) const {
-    return &quants[(static_cast<std::size_t>(token) * blocks() + b) * 32];
-  }
-  float& scale(int token, int b) { return scales[static_cast<std::size_t>(token) * blocks() + b]; }
-  float scale(int token, int b) const { return scales[static_cast<std::size_t>(token) * blocks() + b]; }
-};
-
-Activations random_activations(Checks& checks, int tokens, int cols) {
-  Activations x{tokens, cols, std::vector<std::int8_t>(static_cast<std::size_t>(tokens) * cols),
-                std::vector<float>(static_cast<std::size_t>(tokens) * cols / 32)};
-  std::uniform_int_distribution<int> quant(-127, 127), exponent(-126, -3);
-  std::uniform_real_distribution<float> fraction(1.0f, 2.0f);
-  for (auto& q : x.quants) q = static_cast<std::int8_t>(quant(checks.random));
-  for (int token = 0; token < tokens; ++token) {
-    for (int b = 0; b < x.blocks(); ++b) {
-      // One token in four has scales whose product with a weight's may be subnormal.
-      x.scale(token, b) = std::ldexp(fraction(checks.random), token % 4 == 3 ? exponent(checks.random) : -7);
-    }
-  }
-  return x;
-}
-
-// The first `count` rows as quant_rows.h draws them; those behind are NaN, and quants that would be seen.
-struct DeviceActivations {
-  DeviceArray<std::int8_t> quants;
-  DeviceArray<float> scales;
-  int capacity;
-
-  operator QuantRows() const { return {quants.data(), scales.data(), capacity}; }
-};
-
-DeviceActivations lay_out(Checks& checks, const Activations& x, Batch batch) {
-  const std::size_t n = superblocks(x.cols), capacity = batch.capacity;
-  std::vector<std::int8_t> quants(n * 4 * capacity * kQuantChunk, 0x55);
-  std::vector<float> scales(n * 2 * capacity, std::nanf(""));
-  for (std::size_t token = 0; token < static_cast<std::size_t>(batch.count); ++token) {
-    for (std::size_t b = 0; b < n * 2; ++b) {
-      const bool inside = b < static_cast<std::size_t>(x.blocks());
-      scales[b * capacity + token] = inside ? x.scale(token, b) : 0.0f;
-      for (std::size_t k = 0; k < 32; ++k) {
-        quants[((2 * b + k / 16) * capacity + token) * kQuantChunk + k % 16] = inside ? x.block(token, b)[k] : 0;
-      }
-    }
-  }
-  return {{checks, quants}, {checks, scales}, batch.capacity};
-}
-
-// One output's sum, as matmul.h has it.
-float product(const Matrix& matrix, const Activations& x, int token, int row) {
-  const int n = static_cast<int>(superblocks(matrix.cols));
-  float total = 0.0f;
-  for (int slice = 0; slice < kSlices; ++slice) {
-    float sum = 0.0f;
-    const int end = std::min(2 * slice_begin(slice + 1, n), matrix.blocks());
-    for (int b = 2 * slice_begin(slice, n); b < end; ++b) {
-      const std::int8_t *w = matrix.block(row, b), *q = x.block(token, b);
-      std::int32_t dot = 0;
-      for (int k = 0; k < 32; ++k) dot += w[k] * q[k];
-      sum = std::fma(static_cast<float>(dot), matrix.scale(row, b) * x.scale(token, b), sum);
-    }
-    total = slice == 0 ? sum : total + sum;
-  }
-  return total;
-}
-
-Sums products(const Matrix& matrix, const Activations& x) {
-  Sums sums{matrix.rows, std::vector<float>(static_cast<std::size_t>(x.tokens) * matrix.rows)};
-  for (int token = 0; token < x.tokens; ++token) {
-    for (int row = 0; row < matrix.rows; ++row) {
-      sums.values[static_cast<std::size_t>(token) * matrix.rows + row] = product(matrix, x, token, row);
-    }
-  }
-  return sums;
-}
-
-// The same sums by the scalar CPU kernel.
-Sums cpu_products(const Matrix& matrix, const Activations& x, int tokens) {
-  struct alignas(64) Line {
-    std::uint8_t bytes[64];
-  };
-  std::vector<Line> panels(cpu::packed_bytes(matrix.type, matrix.rows, matrix.cols) / sizeof(Line) + 1);
-  auto* data = reinterpret_cast<std::uint8_t*>(panels.data());
-  cpu::pack_rows(matrix.type, data, matrix.cols, 0, matrix.rows, matrix.file.data());
-
-  const std::size_t blocks = cpu::quant_blocks(matrix.cols);
-  std::vector<std::int8_t> quants(tokens * blocks * 32);
-  std::vector<float> scales(tokens * blocks);
-  std::vector<std::int32_t> seeds(tokens * blocks);
-  const cpu::QuantRows rows = cpu::quant_row_by_row(quants.data(), scales.data(), seeds.data(), matrix.cols);
-  for (int token = 0; token < tokens; ++token) {
-    for (int b = 0; b < x.blocks(); ++b) {
-      const std::int8_t* block = x.block(token, b);
-      std::copy(block, block + 32, rows.block(token, b));
-      scales[rows.at(token, b)] = x.scale(token, b);
-      for (int k = 0; k < 32; ++k) seeds[rows.at(token, b)] += cpu::kSeed * block[k];
-    }
-  }
-  Sums sums{matrix.rows, std::vector<float>(static_cast<std::size_t>(tokens) * matrix.rows)};
-  const std::size_t dims[] = {static_cast<std::size_t>(matrix.rows), static_cast<std::size_t>(matrix.cols)};
-  const cpu::MatmulQ op{{matrix.type, data, dims[0], dims[1]},
-                        rows,
-                        static_cast<std::size_t>(tokens),
-                        {sums.values.data(), dims[0], Finish::kStore}};
-  const std::size_t units = cpu::matmul_units(op.weights, Finish::kStore);
-  (matrix.type == CRIA_TYPE_Q4_0 ? cpu::scalar::matmul_q4 : cpu::scalar::matmul_q8)(op, 0, units);
-  return sums;
-}
-
-class Product {
- public:
-  Product(Checks& checks, cria_type type, int rows, int cols, int tokens)
-      : checks_(checks),
-        matrix_(random_matrix(checks, type, rows, cols)),
-        x_(random_activations(checks, tokens, cols)),
-        sums_(products(matrix_, x_)),
-        quants_(checks, quants_bytes(type, rows, cols)),
-        scales_(checks, scales_bytes(type, rows, cols) / 2) {
-    std::vector<std::uint8_t> quants(quants_.size());
-    std::vector<std::uint16_t> scales(scales_.size());
-    pack_rows(type, quants.data(), scales.data(), cols, 0, rows, matrix_.file.data());
-    quants_.write(quants);
-    scales_.write(scales);
-  }
-
-  void check(Batch batch, Finish finish) {
-    const Outputs outputs = run(x_, batch, finish);
-    const std::vector<float> expected = finished(sums_, finish, batch.count, outputs.stride, outputs.before);
-    checks_.same_bits("matmul_q", shape(batch, finish), expected.data(), outputs.after.data(),
-                      expected.size() * sizeof(float));
-  }
-
-  // A few tokens are enough: that all have the formula's bits is checked.
-  void check_with_cpu() {
-    const int tokens = std::min(x_.tokens, 3);
-    const Sums sums = cpu_products(matrix_, x_, tokens);
-    const std::vector<float> formula(sums_.values.begin(), sums_.values.begin() + sums.values.size());
-    checks_.close("matmul_q formula, CPU", shape({tokens, tokens}, Finish::kStore), sums.values, formula, 1e-5);
-  }
-
-  // A token whose quantisation met a NaN: its outputs are NaN, all of them, and nobody else's change.
-  void check_nan(Batch batch) {
-    const int bad = batch.count / 2;
-    Activations x = x_;
-    x.scale(bad, x.blocks() - 1) = std::nanf("");
-    const Outputs outputs = run(x, batch, Finish::kStore);
-    std::vector<float> expected = finished(sums_, Finish::kStore, batch.count, outputs.stride, outputs.before);
-    std::vector<float> actual = outputs.after;
-    for (int row = 0; row < matrix_.rows; ++row) {
-      const std::size_t at = static_cast<std::size_t>(bad) * outputs.stride + row;
-      expected[at] = std::nanf("");
-      if (std::isnan(actual[at])) actual[at] = expected[at];  // which NaN is nobody's promise
-    }
-    checks_.same_bits("matmul_q of a NaN", shape(batch, Finish::kStore), expected.data(), actual.data(),
-                      expected.size() * sizeof(float));
-  }
-
- private:
-  Outputs run(const Activations& x, Batch batch, Finish finish) {
-    const DeviceActivations quants = lay_out(checks_, x, batch);
-    const Weights weights{matrix_.type, quants_.data(), scales_.data(), matrix_.rows, matrix_.cols};
-    return run_matmul(checks_, matrix_.rows, finish, batch, [&](const MatmulOut& out, const Rows& rows) {
-      return checks_.plugin.matmul_q({weights, quants, rows, out}, checks_.stream);
-    });
-  }
-  std::string shape(Batch batch, Finish finish) const {
-    return matmul_shape(weight_format(matrix_.type).name, matrix_.rows, matrix_.cols, batch, finish);
-  }
-
-  Checks& checks_;
-  const Matrix matrix_;
-  const Activations x_;
-  const Sums sums_;
-  DeviceArray<std::uint8_t> quants_;
-  DeviceArray<std::uint16_t> scales_;
-};
 
 // Every kernel, each with its capacity full and with fewer rows than that.
 constexpr Batch kBatches[] = {{1, 1}, {1, 2}, {2, 2}, {3, 3}, {8, 8}, {9, 16}, {16, 16}, {17, 40}, {40, 40}};
@@ -249,7 +14,7 @@ void check_awkward(Checks& checks, cria_type type) {
   // than slices, and as many as need the ring of loads in flight twice over.
   for (const int rows : {1, 17, 33, 96}) {
     for (const int cols : {32, 64, 96, 2080}) {
-      Product product(checks, type, rows, cols, kMostTokens);
+      QuantProduct product(checks, type, rows, cols, kMostTokens);
       product.check_with_cpu();
       for (const Batch batch : kBatches) product.check(batch, Finish::kStore);
       for (const Finish finish : finishes(rows)) {
@@ -257,7 +22,7 @@ void check_awkward(Checks& checks, cria_type type) {
       }
     }
   }
-  Product product(checks, type, 33, 4192, 17);  // five superblocks a slice, and six: the ring's length in the GEMV
+  QuantProduct product(checks, type, 33, 4192, 17);  // five superblocks a slice, and six: the ring's length in the GEMV
   for (const Batch batch : {Batch{1, 1}, Batch{2, 2}, Batch{5, 8}, Batch{13, 16}, Batch{17, 24}}) {
     product.check(batch, Finish::kStore);
     product.check_nan(batch);
@@ -276,7 +41,7 @@ void check_real(Checks& checks, cria_type type) {
                  {4096, 11008, Finish::kAdd},    {32000, 4096, Finish::kStore}, {10240, 8192, Finish::kStore},
                  {57344, 8192, Finish::kSwiGlu}, {8192, 28672, Finish::kAdd}};
   for (const auto& shape : kShapes) {
-    Product product(checks, type, shape.rows, shape.cols, 20);
+    QuantProduct product(checks, type, shape.rows, shape.cols, 20);
     product.check_with_cpu();
     for (const Batch batch : {Batch{1, 1}, Batch{2, 2}, Batch{8, 8}, Batch{15, 16}, Batch{20, 32}}) {
       product.check(batch, shape.finish);
