@@ -176,6 +176,24 @@ export function programRun(
   cancel: CancelHandle | undefined,
 ): Promise<Float32Array>;
 
+/** cria_sampling: `seed` is an integer from 0 to 2^53 - 1. */
+export interface Sampling {
+  temperature: number;
+  topP: number;
+  seed: number;
+}
+
+/** The promise is of the [sequences, steps] tokens that were drawn. `outputs` of the batch is ignored. */
+export function programDecode(
+  program: ProgramHandle,
+  cache: CacheHandle,
+  batch: NativeBatch,
+  candidates: number,
+  sampling: readonly Sampling[],
+  steps: number,
+  cancel: CancelHandle | undefined,
+): Promise<Int32Array>;
+
 export function rmsnorm(
   device: DeviceHandle,
   x: Float32Array,

@@ -4,19 +4,30 @@ import { aborted, CriaError } from "./errors.js";
 import {
   type CacheHandle,
   type CacheShape,
+  type CancelHandle,
   type NativeBatch,
   native,
   type ProgramHandle,
   type RopeOptions,
+  type Sampling,
   type TensorHandle,
 } from "./native.js";
 
-export type { CacheShape, NativeBatch, RopeOptions };
+export type { CacheShape, NativeBatch, RopeOptions, Sampling };
 
 /** An activation of a program: one row of `width` floats for each token of a batch, or for each output asked for. */
 export interface Value {
   readonly id: number;
   readonly width: number;
+}
+
+export interface DecodeOptions {
+  /** At least 1. */
+  steps: number;
+  /** How many of the largest logits a token is drawn from: 1 to 64, at most the vocabulary; 1 is greedy. */
+  candidates: number;
+  /** How, for each sequence: `temperature` 0 takes the largest. A draw depends on the seed and the position alone. */
+  sampling: readonly Sampling[];
 }
 
 /**
@@ -105,27 +116,50 @@ export class Program {
    *   the cache is then undefined
    */
   run(cache: CacheHandle, batch: NativeBatch, signal?: AbortSignal): Promise<Float32Array> {
-    return this.#device.queue(() => this.#runNow(cache, batch, signal));
+    return this.#queue("the run", signal, (width, cancel) =>
+      native.programRun(this.#handle, cache, batch, width, cancel),
+    );
   }
 
-  async #runNow(cache: CacheHandle, batch: NativeBatch, signal: AbortSignal | undefined): Promise<Float32Array> {
-    if (this.#resultWidth === undefined)
-      throw new CriaError("ERR_CRIA_STATE", "program: was run before it was finished");
-    if (signal === undefined) return native.programRun(this.#handle, cache, batch, this.#resultWidth, undefined);
-    if (signal.aborted) throw aborted("the run", signal);
+  /**
+   * Runs a batch of one new token a sequence, draws the next of each from its logits, runs those, and so on: `steps` runs
+   * whose tokens, on a GPU, never leave it. The block tables have room for `steps` tokens; positions go up by one a step.
+   *
+   * @returns the tokens drawn, [sequences, steps]; the last of each has not been run
+   * @throws as {@link run}
+   */
+  decode(cache: CacheHandle, batch: NativeBatch, options: DecodeOptions, signal?: AbortSignal): Promise<Int32Array> {
+    const { steps, candidates, sampling } = options;
+    return this.#queue("the decode", signal, (_, cancel) =>
+      native.programDecode(this.#handle, cache, batch, candidates, sampling, steps, cancel),
+    );
+  }
 
-    const cancel = native.cancelCreate();
-    const abort = () => native.cancelTrigger(cancel);
-    signal.addEventListener("abort", abort, { once: true });
-    try {
-      return await native.programRun(this.#handle, cache, batch, this.#resultWidth, cancel);
-    } catch (error) {
-      if ((error as CriaError).code === "ERR_CRIA_ABORTED") throw aborted("the run", signal);
-      throw error;
-    } finally {
-      signal.removeEventListener("abort", abort);
-      native.free(cancel);
-    }
+  #queue<Result>(
+    what: string,
+    signal: AbortSignal | undefined,
+    start: (resultWidth: number, cancel: CancelHandle | undefined) => Promise<Result>,
+  ): Promise<Result> {
+    return this.#device.queue(async () => {
+      if (this.#resultWidth === undefined) {
+        throw new CriaError("ERR_CRIA_STATE", "program: was run before it was finished");
+      }
+      if (signal === undefined) return start(this.#resultWidth, undefined);
+      if (signal.aborted) throw aborted(what, signal);
+
+      const cancel = native.cancelCreate();
+      const abort = () => native.cancelTrigger(cancel);
+      signal.addEventListener("abort", abort, { once: true });
+      try {
+        return await start(this.#resultWidth, cancel);
+      } catch (error) {
+        if ((error as CriaError).code === "ERR_CRIA_ABORTED") throw aborted(what, signal);
+        throw error;
+      } finally {
+        signal.removeEventListener("abort", abort);
+        native.free(cancel);
+      }
+    });
   }
 
   /** Frees the program when the runs in progress are done. */

@@ -52,6 +52,17 @@ function finishedProgram() {
   return program;
 }
 
+/** Its logits are rows of its table, whose rows are tokens. */
+function decodableProgram() {
+  const program = newProgram();
+  native.programEmbed(program, native.matrixCreate(device, "f32", 4, 3), 0);
+  native.programSelect(program, 0, 1);
+  native.programFinish(program, 1);
+  return program;
+}
+
+const sampling = { temperature: 0.5, topP: 0.9, seed: 7 };
+
 /** For each function arguments that it takes. New ones each time: a call may use them up. */
 const sound: Record<Exclude<Name, "kind">, () => unknown[]> = {
   setErrorClass: () => [CriaError],
@@ -93,6 +104,7 @@ const sound: Record<Exclude<Name, "kind">, () => unknown[]> = {
   programSelect: () => [newProgram(), 0, 1],
   programFinish: () => [newProgram(), 1],
   programRun: () => [finishedProgram(), newCache(), batch(), 3, native.cancelCreate()],
+  programDecode: () => [decodableProgram(), newCache(), batch(), 1, [sampling], 2, native.cancelCreate()],
   cancelCreate: () => [],
   cancelTrigger: () => [native.cancelCreate()],
   rmsnorm: () => [openDevice(), floats(6), floats(3), 1e-5, floats(6)],

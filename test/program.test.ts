@@ -523,3 +523,124 @@ describe("a signal", () => {
     expect(getEventListeners(signal, "abort")).toEqual([]);
   });
 });
+
+describe("decoding", () => {
+  /** Logits of a layer that attends to all tokens before: what the next token is depends on every one. */
+  function recordDecodable(): Program {
+    const program = new Program(device, shape);
+    const [x, y, qkv] = [program.value("tokens", dim), program.value("tokens", dim), program.value("tokens", qkvWidth)];
+    const [selected, logits] = [program.value("outputs", dim), program.value("outputs", vocab)];
+    program.embed(table, x);
+    program.matmul(x, qkvWeight, qkv);
+    program.rope(qkv, 0, ropeOptions);
+    program.attention(qkv, 0, heads, y);
+    program.add(x, y, x);
+    program.select(x, selected);
+    program.matmul(selected, table, logits);
+    program.finish(logits);
+    return program;
+  }
+  const program = recordDecodable();
+
+  /** Two sequences, in blocks of their own, of which the first has 14 tokens of zeros before it. */
+  const begin = (first: number, second: number): NativeBatch => ({
+    tokens: Int32Array.of(first, second),
+    positions: Int32Array.of(14, 0),
+    lengths: Int32Array.of(1, 1),
+    pasts: Int32Array.of(14, 0),
+    blockCounts: Int32Array.of(2, 1),
+    blocks: Int32Array.of(3, 0, 2),
+    outputs: Int32Array.of(0, 1),
+  });
+  const greedy = { temperature: 0, topP: 1, seed: 0 };
+
+  test("is one run after another with the likeliest tokens", async () => {
+    const steps = 9;
+    const tokens = await program.decode(newPool().cache, begin(3, 7), {
+      steps,
+      candidates: 1,
+      sampling: [greedy, greedy],
+    });
+
+    const { cache } = newPool();
+    const next = begin(3, 7);
+    for (let step = 0; step < steps; step++) {
+      const logits = await program.run(cache, next);
+      for (const s of [0, 1]) {
+        const row = logits.subarray(s * vocab, (s + 1) * vocab);
+        next.tokens[s] = row.indexOf(Math.max(...row));
+        next.positions[s]! += 1;
+        next.pasts[s]! += 1;
+        expect(tokens[s * steps + step]).toBe(next.tokens[s]);
+      }
+    }
+    expect(new Set(tokens).size).toBeGreaterThan(1);
+  });
+
+  test("draws the same tokens for a seed, alone or beside others, and others for another", async () => {
+    const options = (...seeds: number[]) => ({
+      steps: 12,
+      candidates: vocab,
+      sampling: seeds.map((seed) => ({ temperature: 2, topP: 0.98, seed })),
+    });
+    const both = await program.decode(newPool().cache, begin(3, 7), options(11, 12));
+    const { tokens, positions, lengths, pasts, blocks } = begin(3, 7);
+    const alone: NativeBatch = {
+      tokens: tokens.subarray(1),
+      positions: positions.subarray(1),
+      lengths: lengths.subarray(1),
+      pasts: pasts.subarray(1),
+      blockCounts: Int32Array.of(1),
+      blocks: blocks.subarray(2),
+      outputs: Int32Array.of(0),
+    };
+    expect(await program.decode(newPool().cache, alone, options(12))).toEqual(both.subarray(12));
+    expect(await program.decode(newPool().cache, alone, options(13))).not.toEqual(both.subarray(12));
+  });
+
+  test.each<[string, Partial<NativeBatch>, object, string]>([
+    ["no steps", {}, { steps: 0 }, "steps: must be from 1 to 2^31 - 1, not 0"],
+    ["more steps than blocks", { pasts: Int32Array.of(15) }, {}, "batch.blockCounts: must be at least 2 for the steps of sequence 0"],
+    ["no candidates", {}, { candidates: 0 }, "candidates: must be from 1 to 11, not 0"],
+    ["more candidates than tokens", {}, { candidates: 12 }, "candidates: must be from 1 to 11, not 12"],
+    [
+      "a temperature below 0",
+      {},
+      { sampling: [{ ...greedy, temperature: -1 }] },
+      "sampling.temperature: must be at least 0",
+    ],
+    ["a top-p of 0", {}, { sampling: [{ ...greedy, topP: 0 }] }, "sampling.topP: must be above 0, at most 1"],
+    ["a fraction as a seed", {}, { sampling: [{ ...greedy, seed: 0.5 }] }, "sampling.seed: must be an integer"],
+    ["sampling for others", {}, { sampling: [] }, "sampling.length: must be 1, one for each sequence"],
+    [
+      "two tokens of a sequence",
+      { tokens: Int32Array.of(1, 2), positions: Int32Array.of(0, 1), lengths: Int32Array.of(2) },
+      {},
+      "batch.tokenCount: must be one for each sequence",
+    ],
+    ["a last position", { positions: Int32Array.of(2 ** 31 - 1) }, {}, "batch.positions: must be below 2^31 - steps"],
+  ])("of %s is refused", async (_, batch, options, message) => {
+    const one: NativeBatch = {
+      tokens: Int32Array.of(1),
+      positions: Int32Array.of(0),
+      lengths: Int32Array.of(1),
+      pasts: Int32Array.of(0),
+      blockCounts: Int32Array.of(1),
+      blocks: Int32Array.of(0),
+      outputs: Int32Array.of(),
+    };
+    const decode = async () =>
+      program.decode(
+        newPool().cache,
+        { ...one, ...batch },
+        { steps: 2, candidates: 1, sampling: [greedy], ...options },
+      );
+    await expect(decode()).rejects.toThrow(message);
+  });
+
+  test("stops where its signal says so", async () => {
+    const options = { steps: 16, candidates: 1, sampling: [greedy, greedy] };
+    const decode = program.decode(newPool().cache, begin(1, 2), options, AbortSignal.abort());
+    await expect(decode).rejects.toMatchObject({ code: "ERR_CRIA_ABORTED", message: "the decode was cancelled" });
+  });
+});

@@ -1,6 +1,8 @@
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <new>
+#include <vector>
 
 #include "args.h"
 #include "exports.h"
@@ -139,6 +141,61 @@ Napi::Value program_run(const Napi::CallbackInfo& info) {
                                               std::move(batch), count, std::move(floats)});
 }
 
+struct ProgramDecode {
+  std::shared_ptr<cria_program> program;
+  std::shared_ptr<cria_cache> cache;
+  std::shared_ptr<cria_cancel> cancel;
+  BatchCopy batch;
+  std::uint32_t candidates;
+  std::vector<cria_sampling> sampling;
+  std::size_t steps;
+  std::vector<std::int32_t> tokens;
+
+  cria_status run() {
+    return cria_program_decode(program.get(), cache.get(), &batch.get(), candidates, sampling.data(), steps,
+                               cancel.get(), tokens.data());
+  }
+  Napi::Value result(Napi::Env env) const {
+    Napi::Int32Array array = Napi::Int32Array::New(env, tokens.size());
+    std::copy(tokens.begin(), tokens.end(), array.Data());
+    return array;
+  }
+};
+
+// One for each sequence of the batch.
+std::vector<cria_sampling> get_sampling(const Napi::CallbackInfo& info, std::size_t sequences) {
+  if (!info[4].IsArray()) throw type_error(info.Env(), "sampling: must be an array");
+  const Napi::Array array = info[4].As<Napi::Array>();
+  if (array.Length() != sequences) {
+    throw range_error(info.Env(), "sampling.length: must be " + std::to_string(sequences) + ", one for each sequence");
+  }
+  std::vector<cria_sampling> sampling;
+  for (std::uint32_t i = 0; i < array.Length(); ++i) {
+    const Napi::Object how = get_object(array.Get(i), "sampling");
+    sampling.push_back({.struct_size = sizeof(cria_sampling),
+                        .temperature = static_cast<float>(get_number(how.Get("temperature"), "sampling.temperature")),
+                        .top_p = static_cast<float>(get_number(how.Get("topP"), "sampling.topP")),
+                        .seed = get_size(how.Get("seed"), "sampling.seed")});
+  }
+  return sampling;
+}
+
+Napi::Value program_decode(const Napi::CallbackInfo& info) {
+  BatchCopy batch(info[2]);
+  const std::size_t sequences = batch.get().sequence_count;
+  const std::int32_t candidates = get_int32(info[3], "candidates");
+  std::vector<cria_sampling> sampling = get_sampling(info, sequences);
+  const std::size_t steps = get_size(info[5], "steps");
+  // Before there is room for the tokens: a number of steps that the block tables have none for may be any.
+  if (steps > batch.get().block_count * CRIA_KV_BLOCK) {
+    throw range_error(info.Env(), "steps: must be what the block tables have room for, not " + std::to_string(steps));
+  }
+  const auto cancel = info[6].IsUndefined() ? nullptr : get_handle<cria_cancel>(info[6], "cancel");
+  return Work<ProgramDecode>::start(info.Env(), {program_of(info), get_handle<cria_cache>(info[1], "cache"), cancel,
+                                                 std::move(batch), static_cast<std::uint32_t>(std::max(candidates, 0)),
+                                                 std::move(sampling), steps, std::vector<std::int32_t>(sequences * steps)});
+}
+
 }  // namespace
 
 void export_program(Napi::Env env, Napi::Object exports) {
@@ -156,6 +213,7 @@ void export_program(Napi::Env env, Napi::Object exports) {
   export_function<program_select>(env, exports, "programSelect");
   export_function<program_finish>(env, exports, "programFinish");
   export_function<program_run>(env, exports, "programRun");
+  export_function<program_decode>(env, exports, "programDecode");
   export_function<cancel_create>(env, exports, "cancelCreate");
   export_function<cancel_trigger>(env, exports, "cancelTrigger");
 }

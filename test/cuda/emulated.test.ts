@@ -1,0 +1,200 @@
+/** The CUDA backend, whole, on its emulation: what a GPU would do with the same calls. */
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+
+import { blockBytes, KvPool } from "../../lib/kv-pool.js";
+import { loadModel, type Model } from "../../lib/model.js";
+import { type CacheType, type NativeBatch, native } from "../../lib/native.js";
+import { tinyModel } from "../../lib/tiny.js";
+import { dataFile, needFiles } from "../support/data.js";
+
+const found = native.deviceDescribe("cuda-emulated");
+const emulated = { device: "cuda-emulated" } as const;
+const onCpu = { device: "cpu" } as const;
+
+const quiet = { onWarning: () => undefined };
+const textOf = async (model: Model, prompt: string, maxTokens: number) => {
+  let text = "";
+  for await (const piece of model.generate(prompt, { temperature: 0, maxTokens })) text += piece;
+  return text;
+};
+
+test.skipIf(found.available)("the emulation is built", ({ skip }) => {
+  skip(found.available ? "" : found.reason);
+});
+
+describe.runIf(found.available)("a model on the emulated GPU", () => {
+  test("tells the CPU's story: stories260K", { timeout: 120_000 }, async (context) => {
+    const path = dataFile("stories260K", "stories260Ktok512.gguf");
+    const greedy = dataFile("stories260K", "greedy.txt");
+    needFiles(context, path, greedy);
+    using model = await loadModel(path, { contextLength: 256, ...quiet, ...emulated });
+    const text = await textOf(model, "", 200);
+    expect(text.trimStart()).toBe(readFileSync(greedy, "utf8").trimStart());
+  });
+
+  test.each(["f32", "q8_0", "q4_0"])("tells the CPU's story: cria-tiny in %s", { timeout: 60_000 }, async (type) => {
+    const path = dataFile("cria-tiny", `cria-tiny-${type}.gguf`);
+    using cpu = await loadModel(path, { ...quiet, ...onCpu });
+    using gpu = await loadModel(path, { ...quiet, ...emulated });
+    expect(await textOf(gpu, "Once upon a time", 40)).toBe(await textOf(cpu, "Once upon a time", 40));
+  });
+});
+
+describe.runIf(found.available)("the cache on the emulated GPU", { timeout: 60_000 }, () => {
+  let gpu: Model, cpu: Model;
+  beforeAll(async () => {
+    gpu = await loadModel(tinyModel, { cacheSize: { tokens: 2048 }, ...emulated });
+    cpu = await loadModel(tinyModel, { cacheSize: { tokens: 2048 }, ...onCpu });
+  });
+  afterAll(() => {
+    gpu.dispose();
+    cpu.dispose();
+  });
+
+  const tokens = Int32Array.from({ length: 40 }, (_, i) => 300 + ((i * 37) % 200));
+  const last = (model: Model, read: Int32Array) => model.sequence().forward(read, "last");
+
+  /** The largest difference over the largest magnitude; infinite where a number is not one. */
+  const difference = (actual: Float32Array, expected: Float32Array) => {
+    const of = (values: Float32Array) => values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+    const apart = of(actual.map((value, i) => value - expected[i]!)) / of(expected);
+    return Number.isFinite(apart) ? apart : Number.POSITIVE_INFINITY;
+  };
+
+  test("gives a token the same logits in any batch and any chunks", async () => {
+    const whole = await last(gpu, tokens);
+    const chunked = gpu.sequence();
+    await chunked.forward(tokens.subarray(0, 23), "none");
+    await chunked.forward(tokens.subarray(23, 39), "none");
+    const [alone, ...beside] = await Promise.all([
+      chunked.forward(tokens.subarray(39), "last"),
+      ...[3, 17, 33].map((length) => last(gpu, tokens.subarray(0, length))),
+    ]);
+    expect(alone).toEqual(whole);
+    expect(beside[2]).toEqual(await last(gpu, tokens.subarray(0, 33)));
+  });
+
+  test("is shared by forks, which do not see what is written afterwards", async () => {
+    const first = gpu.sequence();
+    await first.forward(tokens.subarray(0, 21), "none");
+    const second = first.fork();
+    const [a, b] = await Promise.all([
+      first.forward(tokens.subarray(21, 24), "last"),
+      second.forward(tokens.subarray(30, 33), "last"),
+    ]);
+    expect(a).toEqual(await last(gpu, tokens.subarray(0, 24)));
+    const other = Int32Array.of(...tokens.subarray(0, 21), ...tokens.subarray(30, 33));
+    expect(b).toEqual(await last(gpu, other));
+    first.truncate(20);
+    expect(await first.forward(tokens.subarray(20, 24), "last")).toEqual(a);
+  });
+
+  test("loses tokens from its middle as the CPU's does", async () => {
+    const read = async (model: Model) => {
+      const sequence = model.sequence();
+      await sequence.forward(tokens, "none");
+      await sequence.removeRange(4, 11);
+      return sequence.forward(Int32Array.of(301), "last");
+    };
+    // Keys are rounded to f16 twice, and the two devices' may fall to either side.
+    expect(difference(await read(gpu), await read(cpu))).toBeLessThan(0.02);
+  });
+
+  test("is saved and loaded, from one device to the other", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "cria-emulated-"));
+    try {
+      const path = join(folder, "sequence.cria");
+      const sequence = gpu.sequence();
+      await sequence.forward(tokens.subarray(0, 39), "none");
+      await gpu.saveSequence(sequence, path);
+      const next = (loaded: Awaited<ReturnType<Model["loadSequence"]>>) => loaded.forward(tokens.subarray(39), "last");
+      const whole = await last(gpu, tokens);
+      expect(await next(await gpu.loadSequence(path))).toEqual(whole);
+      expect(difference(await next(await cpu.loadSequence(path)), whole)).toBeLessThan(0.02);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
+  test.each<[CacheType, CacheType]>([
+    ["f32", "f32"],
+    ["f16", "f32"],
+    ["q8_0", "f16"],
+    ["q8_0", "q8_0"],
+  ])("of keys in %s and values in %s is near the CPU's", async (keys, values) => {
+    const options = { cache: { keys, values } };
+    using there = await loadModel(tinyModel, { ...options, ...emulated });
+    using here = await loadModel(tinyModel, { ...options, ...onCpu });
+    expect(difference(await last(there, tokens), await last(here, tokens))).toBeLessThan(0.02);
+  });
+
+  test("is given back: texts side by side, one of them stopped, leave no block", async () => {
+    const stop = new AbortController();
+    const texts = ["Once", "The dog", "A red ball"].map(async (prompt, i) => {
+      let text = "";
+      const options = { temperature: 0, maxTokens: 8, ...(i === 1 && { signal: stop.signal }) };
+      for await (const piece of gpu.generate(prompt, options)) {
+        text += piece;
+        if (i === 1) stop.abort();
+      }
+      return text;
+    });
+    const [first, second, third] = await Promise.allSettled(texts);
+    expect(second).toMatchObject({ status: "rejected", reason: { code: "ERR_CRIA_ABORTED" } });
+    expect(first).toMatchObject({ value: await textOf(gpu, "Once", 8) });
+    expect(third).toMatchObject({ value: await textOf(gpu, "A red ball", 8) });
+  });
+
+  test("is decoded without the host: the tokens of runs one after another, past a split of 512 keys", async () => {
+    const past = 508;
+    const steps = 8;
+    const pool = await newPool(gpu);
+    const { program } = gpu.runtime;
+    const options = { steps, candidates: 1, sampling: [{ temperature: 0, topP: 1, seed: 0 }] };
+    // The first decode puts each op on the stream, the second replays a graph of them.
+    const decoded = await program.decode(pool.cache, decodeBatch(pool, past, 301), options);
+    expect(await program.decode(pool.cache, decodeBatch(pool, past, 301), options)).toEqual(decoded);
+
+    const vocab = gpu.config.vocab;
+    let token = 301;
+    for (let step = 0; step < steps; step++) {
+      const logits = await program.run(pool.cache, decodeBatch(pool, past + step, token));
+      expect(logits).toHaveLength(vocab);
+      token = logits.indexOf(Math.max(...logits));
+      expect(decoded[step]).toBe(token);
+    }
+  });
+
+  test("is sampled from as on the CPU, by seed and position", async () => {
+    const sampling = [{ temperature: 3, topP: 0.97, seed: 99 }];
+    const [there, here] = [await newPool(gpu), await newPool(cpu)];
+    const options = { steps: 5, candidates: 40, sampling };
+    const tokensOf = (model: Model, pool: KvPool) =>
+      model.runtime.program.decode(pool.cache, decodeBatch(pool, 16, 301), options);
+    expect(await tokensOf(gpu, there)).toEqual(await tokensOf(cpu, here));
+  });
+});
+
+/** A pool of zeros, which attention weighs alike. */
+async function newPool({ runtime }: Model): Promise<KvPool> {
+  const pool = new KvPool(runtime.device, runtime.pool.shape, 1024);
+  const blocks = Int32Array.from({ length: pool.blocks }, (_, i) => i);
+  await native.cacheWrite(pool.cache, blocks, new Uint8Array(blocks.length * blockBytes(pool.shape)));
+  return pool;
+}
+
+/** One token of one sequence that has all blocks of the pool, last ones first. */
+function decodeBatch(pool: KvPool, past: number, token: number): NativeBatch {
+  return {
+    tokens: Int32Array.of(token),
+    positions: Int32Array.of(past),
+    lengths: Int32Array.of(1),
+    pasts: Int32Array.of(past),
+    blockCounts: Int32Array.of(pool.blocks),
+    blocks: Int32Array.from({ length: pool.blocks }, (_, i) => pool.blocks - 1 - i),
+    outputs: Int32Array.of(0),
+  };
+}
