@@ -56,9 +56,8 @@ Status launch(void (*kernel)(Operands), dim3 grid, int threads, std::size_t shar
   config.numAttrs = overlap == Overlap::kYes ? 1 : 0;
   return cudaLaunchKernelEx(&config, kernel, operands);
 #else
-  static_cast<void>(overlap);
   return emulation::launch_kernel(reinterpret_cast<const void*>(kernel), __PRETTY_FUNCTION__, grid, threads, shared,
-                                  stream, [kernel, operands] { kernel(operands); });
+                                  overlap == Overlap::kYes, stream, [kernel, operands] { kernel(operands); });
 #endif
 }
 

@@ -197,22 +197,26 @@ void wake(const std::uint64_t* mbarrier) {
 
 // --- a lane's life ---
 
-static void check_nothing_in_flight(const Lane& lane) {
+static void check_has_waited(const Lane& lane) {
   if (!lane.copies.pending.empty()) {
     fail(cudaErrorLaunchFailure, lane.copies.pending[0].site, "the lane returns with %zu cp.async in flight",
          lane.copies.pending.size());
   }
+  if (lane.warp->block->launch->overlaps && !lane.waited_for_grid) {
+    // Even one that reads nothing of the kernel before it: the kernel after it may.
+    fail(cudaErrorLaunchFailure, lane.site, "launched with Overlap::kYes, but without grid_dependency_wait()");
+  }
   if (lane.wgmma.in_flight()) fail(cudaErrorLaunchFailure, lane.site, "the lane returns with a wgmma in flight");
 }
 
-// A wgmma is one instruction of four warps: all of their lanes issue the same ones in the same order.
+// A wgmma or setmaxnreg is one instruction of four warps: all of their lanes issue the same ones in the same order.
 static void check_same_wgmmas(const Block& block, int first_warp) {
   const LaneWgmma& first = block.warps[first_warp]->lanes[0].wgmma;
   for (int w = first_warp; w < first_warp + 4; ++w) {
     for (const Lane& lane : block.warps[w]->lanes) {
       if (lane.wgmma.history != first.history) {
-        fail(cudaErrorLaunchFailure, lane.site, "warps %d to %d did not issue the same wgmmas", first_warp,
-             first_warp + 3);
+        fail(cudaErrorLaunchFailure, lane.site, "warps %d to %d did not issue the same wgmmas and setmaxnregs",
+             first_warp, first_warp + 3);
       }
     }
   }
@@ -232,7 +236,7 @@ static void lane_main() {
   self->warp->block->launch->body();
   Lane& lane = *self;
   Block& block = *lane.warp->block;
-  check_nothing_in_flight(lane);
+  check_has_waited(lane);
   leave_no_group_waiting(lane, "its end", lane.site);
   park(lane, Stand::kExited, "", lane.site);
   lane.warp->exited |= lane.bit;
@@ -260,6 +264,7 @@ static void begin_lane(Block& block, Warp& warp, int l) {
   lane.copies.pending.clear();
   lane.copies.committed.clear();
   lane.wgmma.clear();
+  lane.waited_for_grid = false;
   make_ready(lane);
 }
 
@@ -293,6 +298,7 @@ static void run_block(Block& block, uint3 index) {
   const Warp& first = *block.warps[block.order[0]];
   self = &block.warps[block.order[0]]->lanes[first.order[std::countr_zero(first.ready)]];
   cria_fibre_switch(&block.main, self->stack_pointer);
+  report_signal();
   self = nullptr;
 }
 

@@ -50,6 +50,7 @@ struct Lane {
   void* operands;                 // what it brings to a collective, on its own stack
   LaneCopies copies;
   LaneWgmma wgmma;
+  bool waited_for_grid;  // grid_dependency_wait()
 };
 
 struct Gathered;
@@ -96,6 +97,7 @@ struct Launch {
   dim3 grid;
   int threads;
   std::size_t shared;
+  bool overlaps;               // may begin before the kernel before it ends
   std::function<void()> body;  // the kernel with its operands
 };
 

@@ -1,9 +1,11 @@
 #include "fault.h"
 
+#include <dlfcn.h>
 #include <signal.h>
 #include <ucontext.h>
 
 #include <cstdarg>
+#include <cstddef>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -18,6 +20,29 @@ static thread_local Fault last_fault;
 const Fault& fault() { return last_fault; }
 void clear_fault() { last_fault = {}; }
 
+std::string place_of(const void* code) {
+  Dl_info info;
+  if (!dladdr(code, &info)) return "an unknown place";
+  char place[512];
+  const std::ptrdiff_t offset = static_cast<const char*>(code) - static_cast<const char*>(info.dli_fbase);
+  std::snprintf(place, sizeof place, "%s+0x%tx", info.dli_fname, offset);
+  return place;
+}
+
+// "rmsnorm_kernel: block (3, 0, 0), thread 17: ", of the lane that runs.
+static std::string where() {
+  const Block& at = block();
+  char place[128];
+  std::snprintf(place, sizeof place, ": block (%u, %u, %u), thread %u: ", at.index.x, at.index.y, at.index.z,
+                self->thread.x);
+  return at.launch->kernel + place;
+}
+
+static void keep(cudaError_t code, Site site, const char* what) {
+  const std::string source = *site.file ? std::string(site.file) + ":" + std::to_string(site.line) + ": " : "";
+  last_fault = {code, where() + source + what};
+}
+
 void fail(cudaError_t code, Site site, const char* format, ...) {
   char what[4096];
   va_list arguments;
@@ -28,13 +53,10 @@ void fail(cudaError_t code, Site site, const char* format, ...) {
     std::fprintf(stderr, "cria: outside a kernel: %s\n", what);
     std::abort();
   }
-  const Block& at = block();
-  char where[512];
-  std::snprintf(where, sizeof where, "%s: block (%u, %u, %u), thread %u, %s:%d: ", at.launch->kernel.c_str(),
-                at.index.x, at.index.y, at.index.z, self->thread.x, site.file, site.line);
-  last_fault = {code, std::string(where) + what};
+  keep(code, site, what);
+  // The failed lanes' stacks are left as they are: no destructor runs. Kernels own nothing.
   void* nowhere;
-  cria_fibre_switch(&nowhere, at.main);
+  cria_fibre_switch(&nowhere, block().main);
   __builtin_unreachable();
 }
 
@@ -50,6 +72,13 @@ int guards = 0;  // on all threads; the first installs the handlers, the last re
 struct sigaction previous[4];
 
 thread_local void** landing = nullptr;  // where this thread's kernel ends, null outside one
+// What the handler saw: it only notes it, for little may be called there.
+struct Caught {
+  int signal = 0;
+  void *address, *instruction;
+};
+thread_local Caught caught;
+
 thread_local stack_t outer_stack;
 thread_local std::unique_ptr<char[]> signal_stack;
 
@@ -66,23 +95,25 @@ void pass_on(int signal, siginfo_t* info, void* context) {
 
 void on_signal(int signal, siginfo_t* info, void* context) {
   if (!landing || !self) return pass_on(signal, info, context);
-  const cudaError_t code = signal == SIGILL   ? cudaErrorMisalignedAddress
-                           : signal == SIGFPE ? cudaErrorLaunchFailure
-                                              : cudaErrorIllegalAddress;
-  const char* what = signal == SIGILL   ? "misaligned access, index past its array, or shift or conversion out of range"
-                     : signal == SIGFPE ? "division by zero"
-                                        : "illegal address";
-  const Block& at = block();
-  char report[512];
-  std::snprintf(report, sizeof report, "%s: block (%u, %u, %u), thread %u: %s %p, at instruction %p",
-                at.launch->kernel.c_str(), at.index.x, at.index.y, at.index.z, self->thread.x, what, info->si_addr,
-                reinterpret_cast<void*>(static_cast<ucontext_t*>(context)->uc_mcontext.gregs[REG_RIP]));
-  last_fault = {code, report};
-  // The handler returns into the fibre that waits for the grid; the failed lane's stack is left behind.
   auto& registers = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
+  caught = {signal, info->si_addr, reinterpret_cast<void*>(registers[REG_RIP])};
+  // The handler returns into the fibre that waits for the grid; the failed lane's stack is left behind.
   registers[REG_RSP] = reinterpret_cast<greg_t>(*landing);
   registers[REG_RIP] = reinterpret_cast<greg_t>(&cria_fibre_resume);
 }
+
+struct Meaning {
+  int signal;
+  cudaError_t code;
+  const char* what;
+};
+constexpr Meaning kMeanings[] = {
+    {SIGSEGV, cudaErrorIllegalAddress, "illegal address"},
+    {SIGBUS, cudaErrorIllegalAddress, "illegal address"},
+    {SIGILL, cudaErrorMisalignedAddress,
+     "misaligned access, index past its array, or shift or conversion out of range"},
+    {SIGFPE, cudaErrorLaunchFailure, "division by zero"},
+};
 
 }  // namespace
 
@@ -113,6 +144,17 @@ SignalGuard::~SignalGuard() {
   }
   landing = nullptr;
   sigaltstack(&outer_stack, nullptr);
+}
+
+void report_signal() {
+  for (const Meaning& meaning : kMeanings) {
+    if (meaning.signal != caught.signal) continue;
+    char what[512];
+    std::snprintf(what, sizeof what, "%s, %p, by the instruction at %s", meaning.what, caught.address,
+                  place_of(caught.instruction).c_str());
+    last_fault = {meaning.code, where() + what};
+  }
+  caught = {};
 }
 
 }  // namespace cria::cuda::emulation

@@ -20,6 +20,9 @@ struct Fault {
 const Fault& fault();
 void clear_fault();
 
+/// "libcria_cuda_emulated.so+0x1234", as addr2line and nm count.
+std::string place_of(const void* code);
+
 /// While one lives, a signal that an emulated kernel raises on this OS thread is a fault, and its grid ends as if the
 /// fibre at `main` were switched to: SIGSEGV and SIGBUS are an illegal address, SIGILL (the compiler's check of a typed
 /// access, see cuda/CMakeLists.txt) is a misaligned one, SIGFPE a failure. Signals of other threads go where they went
@@ -31,5 +34,8 @@ class SignalGuard {
   SignalGuard(const SignalGuard&) = delete;
   SignalGuard& operator=(const SignalGuard&) = delete;
 };
+
+/// Where a signal ended the grid, makes it this thread's fault. Before `self` is forgotten.
+void report_signal();
 
 }  // namespace cria::cuda::emulation

@@ -27,7 +27,7 @@ static std::string name_of(const void* kernel, const char* launch) {
   // "... [with Operands = cria::cuda::RmsNorm; ...]"
   const std::string text = launch;
   const std::size_t begin = text.find("Operands = ") + 11;
-  return "the kernel of " + text.substr(begin, text.find_first_of(";]", begin) - begin);
+  return "the kernel of " + text.substr(begin, text.find_first_of(";]", begin) - begin) + " at " + place_of(kernel);
 }
 
 // A kernel's own faults are no result of the launch: they break the context.
@@ -37,13 +37,13 @@ static cudaError_t run(const Launch& launch) {
 }
 
 cudaError_t launch_kernel(const void* kernel, const char* operands, dim3 grid, int threads, std::size_t shared,
-                          cudaStream_t stream, std::function<void()> body) {
+                          bool overlaps, cudaStream_t stream, std::function<void()> body) {
   if (threads < 1 || threads > kMaxThreads || shared > kMaxShared || grid.x > 0x7fffffff || grid.y > 0xffff ||
       grid.z > 0xffff) {
     return note(cudaErrorInvalidConfiguration);
   }
-  auto launch =
-      std::make_shared<const Launch>(Launch{name_of(kernel, operands), grid, threads, shared, std::move(body)});
+  auto launch = std::make_shared<const Launch>(
+      Launch{name_of(kernel, operands), grid, threads, shared, overlaps, std::move(body)});
   return enqueue(stream, [launch] { return run(*launch); });
 }
 

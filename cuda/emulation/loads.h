@@ -18,8 +18,8 @@ inline std::uint32_t and_xor(std::uint32_t a, std::uint32_t mask, std::uint32_t 
 inline int dp4a(int a, int b, int c) { return __dp4a(a, b, c); }
 inline float exp2_approx(float x) { return std::exp2(x); }
 
-// Kernels of a stream follow one another: there is nothing to wait for.
-inline void grid_dependency_wait() {}
+// Kernels of a stream follow one another: there is nothing to wait for, but it is noted who does.
+inline void grid_dependency_wait() { self->waited_for_grid = true; }
 inline void grid_dependency_launch() {}
 
 }  // namespace cria::cuda::emulation

@@ -125,9 +125,9 @@ void quiet(bool on);
 /// Forgets a kernel's error and keeps all memory, as no GPU can: for tests of many faults.
 void forget_error();
 
-/// Enqueues a kernel. `kernel` is its address, for its name; `operands`, its operands' type, names it where the address
-/// is no exported symbol. `body` runs it for one lane.
+/// Enqueues a kernel. `kernel` is its address, for its name; `operands`, the launching function's, names it by its
+/// operands' type where the address is no exported symbol. `body` runs it for one lane.
 cudaError_t launch_kernel(const void* kernel, const char* operands, dim3 grid, int threads, std::size_t shared,
-                          cudaStream_t stream, std::function<void()> body);
+                          bool overlaps, cudaStream_t stream, std::function<void()> body);
 
 }  // namespace cria::cuda::emulation

@@ -53,6 +53,9 @@ static WgmmaAccumulators* take_accumulators(LaneWgmma& wgmma, void* c) {
   return wgmma.accumulators.back().get();
 }
 
+// A multiplicative hash: order counts.
+static void note(LaneWgmma& wgmma, std::uint64_t what) { wgmma.history = (wgmma.history ^ what) * 0x9e3779b97f4a7c15; }
+
 static void issue(void* c, const std::uint32_t (&a)[4], std::uint64_t b_descriptor, bool accumulate, bool f16,
                   Site site) {
   LaneWgmma& wgmma = self->wgmma;
@@ -62,7 +65,7 @@ static void issue(void* c, const std::uint32_t (&a)[4], std::uint64_t b_descript
   WgmmaAccumulators* sums = take_accumulators(wgmma, c);
   ++sums->uses;
   wgmma.pending.push_back({sums, {a[0], a[1], a[2], a[3]}, b_descriptor, accumulate, f16, site});
-  wgmma.history = (wgmma.history ^ b_descriptor ^ accumulate ^ f16 << 1) * 0x9e3779b97f4a7c15;
+  note(wgmma, b_descriptor ^ accumulate ^ f16 << 1);
 }
 
 void wgmma_s8_n128(int (&c)[64], const std::uint32_t (&a)[4], std::uint64_t b_descriptor, bool accumulate, Site site) {
@@ -194,6 +197,7 @@ void check_setmaxnreg(int registers, Site site) {
   if (registers % 8 != 0 || registers < 24 || registers > 256) {
     fail(cudaErrorLaunchFailure, site, "setmaxnreg to %d registers: a multiple of 8 from 24 to 256 is", registers);
   }
+  note(self->wgmma, registers);
 }
 
 }  // namespace cria::cuda::emulation

@@ -39,7 +39,7 @@ struct LaneWgmma {
   std::vector<std::size_t> committed;
   std::vector<std::unique_ptr<WgmmaAccumulators>> accumulators;
   bool fenced = false;        // wgmma_fence came after the last commit
-  std::uint64_t history = 0;  // a hash of all products, equal in the four warps
+  std::uint64_t history = 0;  // a hash of all products and setmaxnregs, equal in the four warps
   bool in_flight() const { return !pending.empty(); }
   void clear();
 };

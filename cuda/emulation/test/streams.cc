@@ -172,6 +172,13 @@ static void launches_that_no_gpu_takes() {
   expect_fine(dim3(1, 0), 32, 0, [=] { *memory = 0; });  // nothing to do
 }
 
+static void overlap_without_its_wait() {
+  const auto body = [] {};
+  launch(kernel_of<decltype(body)>, 1, 32, 0, nullptr, body, Overlap::kYes);
+  expect(cudaDeviceSynchronize() == cudaErrorLaunchFailure, "not seen");
+  expect(fault_report().find("grid_dependency_wait") != std::string::npos, fault_report());
+}
+
 static const Cases cases{
     {"streams: work runs when it is waited for", work_runs_when_waited_for},
     {"streams: pinned memory is read late", pinned_memory_is_read_late},
@@ -181,6 +188,7 @@ static const Cases cases{
     {"streams: a host function needs no wait", a_host_function_needs_no_wait},
     {"streams: copies of the wrong kind", copies_of_the_wrong_kind},
     {"launch: what no GPU takes", launches_that_no_gpu_takes},
+    {"launch: an overlap without its wait", overlap_without_its_wait},
 };
 
 }  // namespace cria::cuda::emulation::test

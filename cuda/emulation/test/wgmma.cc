@@ -148,6 +148,12 @@ void in_one_warp_of_four() {
   });
 }
 
+void setmaxnreg_in_one_warp_of_four() {
+  expect_fault(cudaErrorLaunchFailure, "and setmaxnregs", 1, 128, 0, [] {
+    if (threadIdx.x < 32) setmaxnreg_dec<40>();
+  });
+}
+
 void in_flight_at_the_end() {
   expect_fault(cudaErrorLaunchFailure, "a wgmma in flight", 1, 128, sizeof(Tile), [] {
     auto& tile = shared_memory<Tile>();
@@ -178,6 +184,7 @@ const Cases cases{
     {"wgmma: without wgmma_commit", is_wrong_in_every_order<Without::kCommit>},
     {"wgmma: its wait too late", is_wrong_in_every_order<Without::kWait>},
     {"wgmma: in one warp of four", in_one_warp_of_four},
+    {"setmaxnreg: in one warp of four", setmaxnreg_in_one_warp_of_four},
     {"wgmma: in flight at the end", in_flight_at_the_end},
     {"wgmma: a descriptor past the end", descriptor_past_the_end},
 };
