@@ -89,26 +89,35 @@ static void widen_bf16(const std::uint16_t* from, float* to, int count) {
 }
 
 template <void (*kWiden)(const std::uint16_t*, float*, int)>
+static void multiply(float (&c)[16][8], const std::uint16_t (&a)[16][16], const std::uint16_t (&b)[8][16]) {
+  float rows[16][16], columns[8][16], b_rows[16][8];
+  kWiden(a[0], rows[0], 256);
+  kWiden(b[0], columns[0], 128);
+  for (int j = 0; j < 8; ++j) {
+    for (int k = 0; k < 16; ++k) b_rows[k][j] = columns[j][k];
+  }
+  for (int i = 0; i < 16; ++i) {
+    for (int k = 0; k < 16; ++k) {
+      for (int j = 0; j < 8; ++j) c[i][j] += rows[i][k] * b_rows[k][j];
+    }
+  }
+}
+
+void multiply_f16(float (&c)[16][8], const std::uint16_t (&a)[16][16], const std::uint16_t (&b)[8][16]) {
+  multiply<widen_f16>(c, a, b);
+}
+
+template <void (*kWiden)(const std::uint16_t*, float*, int)>
 static void fold_float(const Gathered& lanes) {
-  std::uint16_t a16[16][16], b16[8][16];
+  std::uint16_t a[16][16], b[8][16];
   for (int l = 0; l < kWarpLanes; ++l) {
     const auto& operands = lanes.of<Mma<float>>(l);
     const int g = l / 4, t = l % 4;
-    for (int r = 0; r < 4; ++r) std::memcpy(&a16[g + 8 * (r & 1)][2 * t + 8 * (r >> 1)], &(*operands.a)[r], 4);
-    for (int r = 0; r < 2; ++r) std::memcpy(&b16[g][2 * t + 8 * r], &(*operands.b)[r], 4);
-  }
-  float a[16][16], columns[8][16], b[16][8];
-  kWiden(a16[0], a[0], 256);
-  kWiden(b16[0], columns[0], 128);
-  for (int j = 0; j < 8; ++j) {
-    for (int k = 0; k < 16; ++k) b[k][j] = columns[j][k];
+    for (int r = 0; r < 4; ++r) std::memcpy(&a[g + 8 * (r & 1)][2 * t + 8 * (r >> 1)], &(*operands.a)[r], 4);
+    for (int r = 0; r < 2; ++r) std::memcpy(&b[g][2 * t + 8 * r], &(*operands.b)[r], 4);
   }
   float c[16][8] = {};
-  for (int i = 0; i < 16; ++i) {
-    for (int k = 0; k < 16; ++k) {
-      for (int j = 0; j < 8; ++j) c[i][j] += a[i][k] * b[k][j];
-    }
-  }
+  multiply<kWiden>(c, a, b);
   for (int l = 0; l < kWarpLanes; ++l) {
     float(&sums)[4] = *lanes.of<Mma<float>>(l).c;
     const int g = l / 4, t = l % 4;

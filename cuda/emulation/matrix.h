@@ -27,6 +27,8 @@ void ldmatrix_x4_trans(std::uint32_t (&r)[4], const void* shared, Site site = Si
 
 /// c[16][8] += a[16][32] b[8][32], row-major: what mma and wgmma share.
 void multiply_s8(int (&c)[16][8], const std::int8_t (&a)[16][32], const std::int8_t (&b)[8][32]);
+/// The same in binary32 of a[16][16] b[8][16] of binary16.
+void multiply_f16(float (&c)[16][8], const std::uint16_t (&a)[16][16], const std::uint16_t (&b)[8][16]);
 /// The rows of A that a warp holds, register by register.
 void place_a(std::int8_t (&a)[16][32], int lane, const std::uint32_t (&registers)[4]);
 

@@ -6,7 +6,6 @@
 
 #include "access.h"
 #include "block.h"
-#include "core/half.h"
 #include "fault.h"
 #include "matrix.h"
 
@@ -92,23 +91,11 @@ static void read_b(std::int8_t (&b)[8][32], std::uint64_t descriptor, int block_
 using A = std::int8_t[16][32];  // bytes: 16 rows of 32 int8, or of 16 binary16
 using B = std::int8_t[8][32];
 
-static float half_at(const std::int8_t (&row)[32], int k) {
-  std::uint16_t bits;
-  std::memcpy(&bits, &row[2 * k], 2);
-  return half_to_float(bits);
-}
-
-static void multiply_f16(float (&c)[16][8], const A& a, const B& b) {
-  float row[16][16], column[8][16];
-  for (int k = 0; k < 16; ++k) {
-    for (int i = 0; i < 16; ++i) row[i][k] = half_at(a[i], k);
-    for (int j = 0; j < 8; ++j) column[j][k] = half_at(b[j], k);
-  }
-  for (int i = 0; i < 16; ++i) {
-    for (int j = 0; j < 8; ++j) {
-      for (int k = 0; k < 16; ++k) c[i][j] += row[i][k] * column[j][k];
-    }
-  }
+static void multiply_halves(float (&c)[16][8], const A& a, const B& b) {
+  std::uint16_t rows[16][16], columns[8][16];
+  std::memcpy(rows, a, sizeof rows);
+  std::memcpy(columns, b, sizeof columns);
+  multiply_f16(c, rows, columns);
 }
 
 // As unsigned, which may overflow as int32 does on a GPU.
@@ -180,7 +167,7 @@ static void fold_wait(const Gathered& lanes) {
   }
   for (std::size_t i = 0; i < end; ++i) {
     if (first.pending[i].f16) {
-      run_product<float, multiply_f16>(lanes, i);
+      run_product<float, multiply_halves>(lanes, i);
     } else {
       run_product<unsigned, multiply_unsigned>(lanes, i);
     }

@@ -2,6 +2,7 @@
 #include <cstring>
 #include <random>
 
+#include "core/half.h"
 #include "test.h"
 
 namespace cria::cuda::emulation::test {
@@ -109,6 +110,53 @@ void values_by_bulk_copy() {
   }
 }
 
+// One product of binary16, whose fragments are int8's of twice the bytes: small integers, so that sums are exact.
+void values_of_binary16() {
+  Problem* problem = random_problem();
+  auto* out = device_array<float[kColumns]>(kRows);
+  const auto as_halves = [](std::int8_t* bytes, int count) {
+    for (int i = 0; i < count; i += 2) {
+      const std::uint16_t half = float_to_half(bytes[i]);
+      std::memcpy(bytes + i, &half, 2);
+    }
+  };
+  as_halves(problem->a[0], kRows * kDepth);
+  as_halves(problem->b.core[0][0][0], kDepth * kColumns);
+  expect_fine(1, 128, sizeof(Tile), [=] {
+    auto& tile = shared_memory<Tile>();
+    const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+    std::memcpy(tile.core[0][threadIdx.x / 8], problem->b.core[0][threadIdx.x / 8], threadIdx.x % 8 ? 0 : 128);
+    std::memcpy(tile.core[1][threadIdx.x / 8], problem->b.core[1][threadIdx.x / 8], threadIdx.x % 8 ? 0 : 128);
+    fence_proxy_async();
+    __syncthreads();
+    std::uint32_t a[4];
+    for (int r = 0; r < 4; ++r) {
+      std::memcpy(&a[r], &problem->a[16 * warp + g + 8 * (r & 1)][4 * t + 16 * (r >> 1)], 4);
+    }
+    float c[64];
+    for (float& sum : c) sum = 0.5f;
+    wgmma_fence();
+    wgmma_f16_n128(c, a, smem_descriptor(tile.core, sizeof tile.core[0], sizeof tile.core[0][0]), true);
+    wgmma_commit();
+    wgmma_wait<0>(c);
+    for (int i = 0; i < 64; ++i) out[16 * warp + g + 8 * (i >> 1 & 1)][8 * (i / 4) + 2 * t + (i & 1)] = c[i];
+  });
+  const auto half_at = [](const std::int8_t* bytes) {
+    std::uint16_t half;
+    std::memcpy(&half, bytes, 2);
+    return half_to_float(half);
+  };
+  for (int i = 0; i < kRows; ++i) {
+    for (int j = 0; j < kColumns; ++j) {
+      float sum = 0.5f;
+      for (int k = 0; k < 32; k += 2) {
+        sum += half_at(&problem->a[i][k]) * half_at(&problem->b.core[k / 16][j / 8][j % 8][k % 16]);
+      }
+      expect(out[i][j] == sum, "a wrong sum");
+    }
+  }
+}
+
 template <Without kWithout>
 void is_wrong_in_every_order() {
   for (const Order order : kOrders) {
@@ -178,6 +226,7 @@ void descriptor_past_the_end() {
 const Cases cases{
     {"wgmma: B by stores", values},
     {"wgmma: B by a bulk copy", values_by_bulk_copy},
+    {"wgmma: binary16", values_of_binary16},
     {"wgmma: without fence_proxy_async", is_wrong_in_every_order<Without::kProxyFence>},
     {"wgmma: without a barrier", without_a_barrier},
     {"wgmma: without wgmma_fence", is_wrong_in_every_order<Without::kWgmmaFence>},
