@@ -1,4 +1,4 @@
-// A kernel that calls every function of ptx.cuh.
+// Two kernels that call every function of ptx.cuh between them, one after the other.
 #pragma once
 
 #include "stream.h"
