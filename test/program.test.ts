@@ -600,7 +600,12 @@ describe("decoding", () => {
 
   test.each<[string, Partial<NativeBatch>, object, string]>([
     ["no steps", {}, { steps: 0 }, "steps: must be from 1 to 2^31 - 1, not 0"],
-    ["more steps than blocks", { pasts: Int32Array.of(15) }, {}, "batch.blockCounts: must be at least 2 for the steps of sequence 0"],
+    [
+      "more steps than blocks",
+      { pasts: Int32Array.of(15) },
+      {},
+      "batch.blockCounts: must be at least 2 for the steps of sequence 0",
+    ],
     ["no candidates", {}, { candidates: 0 }, "candidates: must be from 1 to 11, not 0"],
     ["more candidates than tokens", {}, { candidates: 12 }, "candidates: must be from 1 to 11, not 12"],
     [
