@@ -1,5 +1,7 @@
 #include "cache.h"
 
+#include <limits>
+
 #include "../../csrc/cpu/rope.h"
 
 namespace cria::cuda::check {
@@ -17,6 +19,18 @@ void fill(Checks& checks, const cpu::KvLayer& layer) {
   }
   cpu::scalar::rope({kv.data(), stride, nullptr, nullptr, slots.data(), layer, 0, 0, false}, 0,
                     tokens * layer.kv_heads);
+}
+
+// Element d stands at `first` + d * step.
+void poison(cria_type type, std::uint8_t* block, std::size_t dim, std::size_t place, std::size_t first,
+            std::size_t step) {
+  constexpr std::uint16_t kHalfNan = 0x7e00;
+  for (std::size_t d = 0; d < dim; ++d) {
+    const std::size_t at = first + d * step;
+    if (type == CRIA_TYPE_F32) reinterpret_cast<float*>(block)[at] = std::numeric_limits<float>::quiet_NaN();
+    if (type == CRIA_TYPE_F16) reinterpret_cast<std::uint16_t*>(block)[at] = kHalfNan;
+    if (type == CRIA_TYPE_Q8_0) cpu::kv_scales(block, dim)[d / 32 * cpu::kKvBlock + place] = kHalfNan;
+  }
 }
 
 }  // namespace
@@ -44,6 +58,20 @@ KvLayer TwinCache::device_layer() const {
           static_cast<int>(shape.kv_heads),
           static_cast<int>(shape.head_dim),
           static_cast<std::int64_t>(shape.head_bytes())};
+}
+
+void TwinCache::poison_key(std::size_t block, std::size_t place) {
+  const cpu::KvLayer layer = host_layer();
+  for (std::size_t head = 0; head < shape.kv_heads; ++head) {
+    poison(shape.k, layer.k_head(block, head), shape.head_dim, place, place, cpu::kKvBlock);
+  }
+}
+
+void TwinCache::poison_value(std::size_t block, std::size_t place) {
+  const cpu::KvLayer layer = host_layer();
+  for (std::size_t head = 0; head < shape.kv_heads; ++head) {
+    poison(shape.v, layer.v_head(block, head), shape.head_dim, place, place * shape.head_dim, 1);
+  }
 }
 
 std::vector<std::uint8_t> TwinCache::host_as_device() const {

@@ -35,6 +35,10 @@ class TwinCache {
   cpu::KvLayer host_layer(std::size_t layer = 0);
   KvLayer device_layer() const;  // of layer 0
 
+  // Makes K or V of the token at `place` of a block of layer 0 NaN, in all heads, on the host.
+  void poison_key(std::size_t block, std::size_t place);
+  void poison_value(std::size_t block, std::size_t place);
+
   std::vector<std::uint8_t> host_as_device() const;  // what the host holds, in the device's layout
   void upload(Checks& checks) const;                 // what the host holds, to the device
 };
