@@ -185,14 +185,14 @@ __device__ inline void multiply_keys(HalfTile<S::kDim> q, HalfTile<S::kDim> k, S
 // Takes the scores of keys that a row does not see out; the tile's first is `first`.
 template <class S>
 __device__ inline void mask_scores(const AttentionLane<S>& lane, int first, Scores<S>& s) {
+  const int t = thread_index() % 4;  // anew: else all of this is done for every tile, by selects in place of a branch
 #pragma unroll
   for (int r = 0; r < S::kRowTiles; ++r) {
 #pragma unroll
     for (int n = 0; n < S::kKeyTiles; ++n) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const int key = first + 8 * n + threadIdx.x % 4 * 2 + i % 2;
-        if (key >= lane.keys[r][i / 2]) s[r][n][i] = kNoScore;
+        if (first + 8 * n + 2 * t + i % 2 >= lane.keys[r][i / 2]) s[r][n][i] = kNoScore;
       }
     }
   }
