@@ -2,13 +2,11 @@
 // counted from key 0, merged in order), with these differences:
 //
 // - exp is exp2, by ex2.approx, of scores in units of log2.
-// - Over f16 and q8_0 caches q * scale * log2(e) is rounded to f16, a q8_0 element is its quant times its scale,
-// rounded
-//   to f16, and the products are mma.m16n8k16 with f32 sums, p being rounded to f16 before it meets the values. The sum
-//   of p, which are not rounded there, is of four sums over a split, each of the keys 8 i + 2 t and 8 i + 2 t + 1 for
-//   one t, ascending, added up as (0 + 1) + (2 + 3) at the split's end. Results agree with the CPU's to 1e-3 of the
-//   largest.
-// - An f32 cache, of K or V, is multiplied in f32 (attention_f32.cuh). Results agree to 1e-5.
+// - Over f16 and q8_0 caches q * scale * log2(e) is rounded to f16, an element of q8_0 is its quant times its scale,
+//   rounded to f16, and the products are mma.m16n8k16 with f32 sums. p is rounded to f16 before it meets the values;
+//   l adds up p that are not, in four sums over a split, the t-th of keys 8 i + 2 t and 8 i + 2 t + 1 in ascending
+//   order, then (0 + 1) + (2 + 3). Results agree with the CPU's to 1e-3 of the largest.
+// - Where K or V is f32 all is f32 (attention_f32.cuh). Results agree to 1e-5.
 //
 // An output depends on its own query and keys alone: a key that a query does not see counts exactly nothing, be it NaN,
 // so neither the other queries of a tile, nor the batch, nor whether splits are computed apart or one after another

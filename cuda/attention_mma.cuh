@@ -22,21 +22,25 @@
 //            the four are added up, as (0 + 1) + (2 + 3), at the end of a split
 //     O      times exp2(m - m'), then 16 keys at a time, ascending
 //
-// Copies run ahead of their use by one tile: K of the next tile is on its way from before Q Kᵀ, V of the next from
-// before the softmax. Of f16 at 128 dimensions that is 32 KiB a block at any time.
+// Copies run ahead of their use by one tile: K and V of the next are asked for as soon as K of this one has come. So
+// whenever a block waits for memory it has a tile's K and V on their way, of f16 at 128 dimensions 32 KiB.
 //
 // Whole, for prompts; at 128 dimensions. A block-tile, 128 rows and 64 keys, is 1,024 mma: 512 cycles of an SM of sm_90
-// at wgmma's rate, 830 at the 62 % of it that mma.sync reaches. Shared memory is the bound: each warp loads K, V and Q
-// by 32 + 32 + 16 ldmatrix of 512 bytes, 160 KiB for four warps, and cp.async writes 32 KiB, at 128 bytes a cycle 1,536
-// cycles. That is a third of wgmma's rate. With 16 rows a warp K and V would be loaded twice as often, 2,816 cycles for
-// the same work. 32 rows cost 128 registers for O and 64 for S, which is why Q is loaded again for each tile, and why
-// the total over splits, which is kept apart from the split at hand so that its bits are those of splits computed
-// apart, stands in `out`: 64 KiB a block, in L2, read and written once in 512 keys.
+// at wgmma's rate, 830 at the 62 % of it that mma.sync reaches. A warp issues some 1,200 instructions for its 256 mma,
+// in as many cycles of its scheduler: 80 ldmatrix, 64 exp2, 128 multiplications that rescale O, ... Shared memory is
+// the bound: each warp loads K, V and Q by 32 + 32 + 16 ldmatrix of 512 bytes, 160 KiB for four warps, and cp.async
+// writes 32 KiB, at 128 bytes a cycle 1,536 cycles. That is a third of wgmma's rate. With 16 rows a warp K and V would
+// be loaded twice as often, 2,816 cycles for the same work. 32 rows cost 128 registers for O and 64 for S, which is why
+// Q is loaded again for each tile, and why the total over splits, which is kept apart from the split at hand so that
+// its bits are those of splits computed apart, stands in `out`: 64 KiB a block, in L2, read and written once in 512
+// keys. Two blocks an SM: 99 KiB of shared memory each, all that sm_86 and sm_89 give to one.
 //
 // Split, for decode; at 128 dimensions in f16. K and V of a tile are 32 KiB: at 75 % of 4.8 TB/s each of 132 SMs, at
-// 1.75 GHz, has 2,100 cycles for them. A warp's 64 + 16 mma are 160 cycles of its tensor core, 260 by mma.sync; the
-// four warps' 32 + 8 + 8 ldmatrix are 96 KiB, with the 32 KiB of cp.async 1,024 cycles. Three blocks an SM, of 70 KiB
-// of shared memory, keep 96 KiB on their way; 4.8 TB/s at 750 ns ask for 27 KiB an SM.
+// 1.75 GHz, has 2,100 cycles for them. A warp's 64 + 16 mma are 160 cycles of its tensor core, 260 by mma.sync, among
+// some 600 instructions; the four warps' 32 + 8 + 8 ldmatrix are 96 KiB, with the 32 KiB of cp.async 1,024 cycles.
+// Three blocks an SM, of 70 KiB of shared memory, have 96 KiB on their way; 4.8 TB/s at 750 ns ask for 27 KiB an SM.
+//
+// Of 256 dimensions a block takes up to 148 KiB: more than sm_86 and sm_89 give, where the launch fails.
 #pragma once
 
 #include "attention_rows.cuh"
@@ -80,7 +84,7 @@ using Scores = float[S::kRowTiles][S::kKeyTiles][4];
 template <class S>
 using Probabilities = std::uint32_t[S::kRowTiles][kKeyTile / 16][4];  // binary16, as A operands
 
-// Row of the tile that this lane has as (r, h), and its warp's first.
+// The first of the warp's rows, of those of the block, and the one that this lane has as (r, h).
 template <class S>
 __device__ inline int warp_row() {
   return threadIdx.x / 32 % S::kRowWarps * S::kWarpRows;
@@ -108,6 +112,7 @@ __device__ inline int first_row_of(const Attention& op) {
   return static_cast<int>(blockIdx.y) / op.cache.kv_heads * S::kRows;
 }
 
+// How many keys each row of the lane sees.
 template <class S>
 __device__ inline void see_keys(const Attention& op, AttentionLane<S>& lane) {
   const AttentionRows rows = block_rows(op);
