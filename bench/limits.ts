@@ -39,7 +39,7 @@ async function peak(device: Device, limit: LimitKind): Promise<number | null> {
  */
 export function betterOf(a: Limits, b: Limits): Limits {
   const names = Object.keys(a) as (keyof Limits)[];
-  return Object.fromEntries(names.map((name) => [name, better(a[name], b[name])])) as unknown as Limits;
+  return Object.fromEntries(names.map((name) => [name, better(a[name] ?? null, b[name] ?? null)])) as unknown as Limits;
 }
 
 function better(one: number | null, other: number | null): number | null {

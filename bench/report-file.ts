@@ -38,14 +38,28 @@ function isReport(value: unknown): value is Report {
 }
 
 function isMachine(value: unknown): value is Machine {
-  const { processor, cores, memoryBytes, system, node } = objectOf<Machine>(value);
-  return [processor, system, node].every(isText) && [cores, memoryBytes].every(isNumber);
+  const { processor, cores, memoryBytes, system, node, gpu } = objectOf<Machine>(value);
+  return (
+    [processor, system].every(isText) &&
+    [cores, memoryBytes].every(isNumber) &&
+    optional(isText)(node) &&
+    optional(isGpu)(gpu)
+  );
+}
+
+function isGpu(value: unknown): value is NonNullable<Machine["gpu"]> {
+  const { capability, cuda, clocks } = objectOf<NonNullable<Machine["gpu"]>>(value);
+  return [capability, cuda, clocks].every(isText);
 }
 
 function areLimits(value: unknown): value is Limits {
-  const { readGBs, copyGBs, fmaGflops, maddubsGops, dpbusdGops, bf16dotGflops } = objectOf<Limits>(value);
+  const { readGBs, copyGBs, fmaGflops, maddubsGops, dpbusdGops, bf16dotGflops, ...tensor } = objectOf<Limits>(value);
   const peaks = [fmaGflops, maddubsGops, dpbusdGops, bf16dotGflops];
-  return [readGBs, copyGBs].every(isPositive) && peaks.every(orNull(isPositive));
+  return (
+    [readGBs, copyGBs].every(isPositive) &&
+    peaks.every(orNull(isPositive)) &&
+    [tensor.tensorBf16Gflops, tensor.tensorInt8Gops].every(optional(isPositive))
+  );
 }
 
 function isResult(value: unknown): value is Result {

@@ -23,7 +23,10 @@ export interface Machine {
   cores: number;
   memoryBytes: number;
   system: string;
-  node: string;
+  /** Absent where cria_gpu_check measured, which needs no Node.js. */
+  node?: string;
+  /** What is a GPU's: compute capability, versions of CUDA, and clocks and power as nvidia-smi has them. */
+  gpu?: { capability: string; cuda: string; clocks: string };
 }
 
 /**
@@ -42,6 +45,9 @@ export interface Limits {
   dpbusdGops: number | null;
   /** vdpbf16ps, 512 bits wide. */
   bf16dotGflops: number | null;
+  /** Of a GPU's tensor cores, dense; of wgmma where it has that, else of mma.sync. */
+  tensorBf16Gflops?: number;
+  tensorInt8Gops?: number;
 }
 
 export interface Result {

@@ -1,5 +1,5 @@
 /** A report as one HTML page that needs no other file and runs no script. */
-import type { Limits, Report } from "../schema.js";
+import type { Limits, Machine, Report } from "../schema.js";
 import { figure, fixed, gigabytes, isNumber } from "./format.js";
 import { type Markup, markup, Markup as Raw } from "./markup.js";
 import { overBatch, overContext } from "./rates.js";
@@ -61,7 +61,8 @@ function header(report: Report): Markup {
   const facts: [string, Markup | string][] = [
     ["cores", fixed(machine.cores, 0)],
     ["memory", gigabytes(machine.memoryBytes)],
-    ["Node.js", machine.node],
+    ...(machine.node === undefined ? [] : [["Node.js", machine.node] as [string, string]]),
+    ...gpuFacts(machine),
     ["system", machine.system],
     ["date", markup`<time datetime="${date}">${readable(date)}</time>`],
   ];
@@ -94,10 +95,23 @@ function header(report: Report): Markup {
 /** Of a commit: its first 12 digits tell it from any other, and fit a phone. */
 const longHash = /\b([0-9a-f]{12})[0-9a-f]{28}\b/g;
 
+function gpuFacts({ gpu }: Machine): [string, string][] {
+  if (gpu === undefined) return [];
+  const clocks: [string, string][] = gpu.clocks === "" ? [] : [["clocks", gpu.clocks]];
+  return [["capability", gpu.capability], ["CUDA", gpu.cuda], ...clocks];
+}
+
 function limitsOf(limits: Limits): [string, number | null, string][] {
-  return [
+  const memory: [string, number, string][] = [
     ["read", limits.readGBs, "GB/s"],
     ["copy", limits.copyGBs, "GB/s"],
+  ];
+  const { tensorBf16Gflops, tensorInt8Gops } = limits;
+  if (tensorBf16Gflops !== undefined && tensorInt8Gops !== undefined) {
+    return [...memory, ["tensor, bf16", tensorBf16Gflops, "GFLOP/s"], ["tensor, int8", tensorInt8Gops, "GOP/s"]];
+  }
+  return [
+    ...memory,
     ["fma", limits.fmaGflops, "GFLOP/s"],
     ["maddubs", limits.maddubsGops, "GOP/s"],
     ["dpbusd", limits.dpbusdGops, "GOP/s"],

@@ -12,12 +12,19 @@ export interface Roof {
 }
 
 /** The peaks that kernels of an instruction set can reach, the highest first: of an unknown one all. */
-export function roofsOf(isa: string, { fmaGflops, maddubsGops, dpbusdGops }: Limits): Roof[] {
+export function roofsOf(isa: string, limits: Limits): Roof[] {
+  const { fmaGflops, maddubsGops, dpbusdGops } = limits;
   const integers = [
     { name: "maddubs", gops: maddubsGops, unit: "GOP/s", of: (set: string) => set !== "avx512" },
     { name: "dpbusd", gops: dpbusdGops, unit: "GOP/s", of: (set: string) => set !== "avx2" && set !== "scalar" },
   ];
-  const all = [...integers, { name: "fma", gops: fmaGflops, unit: "GFLOP/s", of: () => true }];
+  const isGpu = (set: string) => set === "cuda";
+  const tensor = [
+    { name: "tensor, bf16", gops: limits.tensorBf16Gflops ?? null, unit: "GFLOP/s", of: isGpu },
+    { name: "tensor, int8", gops: limits.tensorInt8Gops ?? null, unit: "GOP/s", of: isGpu },
+  ];
+  const fma = { name: "fma", gops: fmaGflops, unit: "GFLOP/s", of: () => true };
+  const all = [...integers, ...tensor, fma];
   return all
     .flatMap(({ name, gops, unit, of }) => (of(isa) && isNumber(gops) && gops > 0 ? [{ name, gops, unit }] : []))
     .sort((a, b) => b.gops - a.gops);

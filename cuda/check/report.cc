@@ -143,8 +143,7 @@ std::string limits_json(const Limits& limits) {
                  {"dpbusdGops", "null"},
                  {"bf16dotGflops", "null"},
                  {"tensorBf16Gflops", number(limits.bf16 / 1e9)},
-                 {"tensorInt8Gops", number(limits.int8 / 1e9)},
-                 {"tensorInstruction", quoted(limits.instruction)}});
+                 {"tensorInt8Gops", number(limits.int8 / 1e9)}});
 }
 
 }  // namespace

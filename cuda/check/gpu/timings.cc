@@ -13,8 +13,7 @@
 namespace cria::cuda::check {
 namespace {
 
-constexpr const char* kModel =
-    "bytes at the read bandwidth or operations at the bf16 peak of the tensor cores, whichever take longer";
+constexpr const char* kModel = "bytes at the read bandwidth, or operations at the tensor cores' bf16 peak, by ";
 
 // What all timings of kernels need.
 class Kernels {
@@ -33,7 +32,8 @@ class Kernels {
     const bool memory = least <= work.bytes / report_.limits.read;
     const double amount = (memory ? work.bytes : work.operations) / 1e9;
     report_.timings.push_back({name, at, time.micros, amount / seconds, memory ? "GB/s" : "GOP/s", amount / least,
-                               time.spread, time.samples, work.bytes, work.operations, kModel});
+                               time.spread, time.samples, work.bytes, work.operations,
+                               kModel + report_.limits.instruction});
     print_timing(report_.timings.back());
   }
 
