@@ -48,7 +48,7 @@ constexpr Op kOps[] = {
 
 constexpr const char* kUsage =
     "usage: %s [--only OP] [--awkward | --real] [--order forward|reverse|random] [--no-timings] [--json FILE]\n"
-    "       %s --list\n"
+    "       %s --list | --help\n"
     "\n"
     "  --only OP     one op's check, and no timings\n"
     "  --awkward     the small shapes at which kernels go wrong; under the emulation the default\n"
@@ -104,6 +104,9 @@ Options parse(int count, char** arguments) {
       options.json = value();
     } else if (name == "--list") {
       options.list = true;
+    } else if (name == "--help") {
+      std::printf(kUsage, arguments[0], arguments[0]);
+      std::exit(0);
     } else {
       usage(arguments[0]);
     }
