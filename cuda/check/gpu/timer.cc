@@ -9,6 +9,7 @@ namespace {
 // A sample takes some milliseconds, a thousand times what an event is off by, unless one launch takes longer.
 constexpr double kSampleMicros = 5000.0;
 constexpr int kSamples = 9, kMostLaunches = 4096;
+static_assert(kMostLaunches >= kMostOperands);
 
 // A captured sequence of launches.
 class Launches {
@@ -51,8 +52,8 @@ Timer::~Timer() {
 
 Time Timer::operator()(int rotation, const std::function<void(int)>& launch) {
   const double once = sample(rotation, rotation, 1, launch).front();
-  const int turns =
-      static_cast<int>(std::clamp(kSampleMicros / (once * rotation), 1.0, 1.0 * kMostLaunches / rotation));
+  const double most = kMostLaunches / rotation;
+  const int turns = static_cast<int>(std::clamp(kSampleMicros / (once * rotation), 1.0, most));
   return time_of(sample(turns * rotation, rotation, kSamples, launch));
 }
 

@@ -2,6 +2,7 @@
 // for much; and memory to time with, of which launches in turn take another part, so that no cache holds it.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -14,8 +15,12 @@ namespace cria::cuda::check {
 // Bytes that operands in turn must have together: five times the 50 MiB L2 of an H200.
 constexpr std::size_t kRotationBytes = std::size_t{256} << 20;
 
-// How many operands of `bytes` those are: one where it is larger than that by itself.
-inline int rotation_of(std::size_t bytes) { return static_cast<int>((kRotationBytes + bytes - 1) / bytes); }
+// How many operands of `bytes` those are: one where it is larger than that by itself, and no more than a graph may well
+// hold. Operands so small, the activations of few tokens, are in the L2 in a model, too.
+constexpr std::size_t kMostOperands = 512;
+inline int rotation_of(std::size_t bytes) {
+  return static_cast<int>(std::min((kRotationBytes + bytes - 1) / bytes, kMostOperands));
+}
 
 struct Time {
   double micros, spread;  // the median; (90th percentile - 10th) / median

@@ -289,7 +289,7 @@ void measure(const Plugin& plugin, Report& report) {
   Checks checks(plugin, true);
   const DeviceFacts& device = report.device;
   report.cuda = cuda_versions();
-  report.limits = measure_limits(checks, device.multiprocessors, device.major == 9);
+  report.limits = measure_limits(checks, device.multiprocessors, device.major == 9 && device.minor == 0);
   print_limits(report.limits);
   time_kernels(checks, report);
   time_models(report);
