@@ -54,6 +54,7 @@ class Comparison {
     step("prefill of 5 to 35", prompts, Outputs::kLast);
     decode("decode of 3", 3);
     decode("decode of 8", kSequences);
+    decode_on_device();
   }
 
  private:
@@ -70,6 +71,25 @@ class Comparison {
       for (int s = 0; s < sequences; ++s) batch.push_back({s, {next_[s]}});
       step(name, batch, Outputs::kLast);
     }
+  }
+
+  // Steps whose tokens stay on the device give the tokens of steps that do not, for the logits have the same bits.
+  void decode_on_device() {
+    std::vector<NewTokens> batch;
+    for (int s = 0; s < kSequences; ++s) batch.push_back({s, {next_[s]}});
+    const std::vector<std::int32_t> lengths = actual_.lengths();
+    const std::vector<std::int32_t> there = actual_.decode(batch, kSteps);
+    for (int s = 0; s < kSequences; ++s) actual_.set_length(s, lengths[s]);
+    std::vector<std::int32_t> here(there.size());
+    for (int i = 0; i < kSteps; ++i) {
+      const std::span<const float> logits = actual_.run(batch, Outputs::kLast);
+      for (int s = 0; s < kSequences; ++s) {
+        const std::int32_t token = best_of(logits.subspan(s * shape_.vocabulary, shape_.vocabulary)).token;
+        here[s * kSteps + i] = batch[s].tokens[0] = token;
+      }
+    }
+    checks_.same_bits("forward", std::string(shape_.name) + ", decode on the device", here.data(), there.data(),
+                      here.size() * sizeof(std::int32_t));
   }
 
   void step(const char* name, const std::vector<NewTokens>& batch, Outputs outputs) {

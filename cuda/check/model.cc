@@ -164,39 +164,68 @@ void Model::record() {
   require_ok(cria_program_finish(program, logits));
 }
 
-std::span<const float> Model::run(std::span<const NewTokens> batch, Outputs outputs) {
-  std::vector<std::int32_t> tokens, positions, lengths, pasts, block_counts, blocks, wanted;
-  for (const NewTokens& added : batch) {
-    std::int32_t& length = lengths_[added.sequence];
-    lengths.push_back(static_cast<std::int32_t>(added.tokens.size()));
-    pasts.push_back(length);
-    for (const std::int32_t token : added.tokens) {
-      tokens.push_back(token);
-      positions.push_back(length++);
-      if (outputs == Outputs::kAll) wanted.push_back(static_cast<std::int32_t>(tokens.size() - 1));
+// What cria_batch points into.
+struct Model::Batch {
+  std::vector<std::int32_t> tokens, positions, lengths, pasts, block_counts, blocks, outputs;
+
+  cria_batch view() const {
+    auto batch = sized<cria_batch>();
+    batch.token_count = tokens.size();
+    batch.sequence_count = lengths.size();
+    batch.block_count = blocks.size();
+    batch.output_count = outputs.size();
+    batch.tokens = tokens.data();
+    batch.positions = positions.data();
+    batch.lengths = lengths.data();
+    batch.pasts = pasts.data();
+    batch.block_counts = block_counts.data();
+    batch.blocks = blocks.data();
+    batch.outputs = outputs.data();
+    return batch;
+  }
+};
+
+// With tables that have room for `room` tokens more.
+Model::Batch Model::append(std::span<const NewTokens> added, Outputs outputs, std::size_t room) {
+  Batch batch;
+  for (const NewTokens& each : added) {
+    std::int32_t& length = lengths_[each.sequence];
+    batch.lengths.push_back(static_cast<std::int32_t>(each.tokens.size()));
+    batch.pasts.push_back(length);
+    for (const std::int32_t& token : each.tokens) {
+      batch.tokens.push_back(token);
+      batch.positions.push_back(length++);
+      const bool last = &token == &each.tokens.back();
+      if (last || outputs == Outputs::kAll) batch.outputs.push_back(static_cast<std::int32_t>(batch.tokens.size() - 1));
     }
-    if (outputs == Outputs::kLast) wanted.push_back(static_cast<std::int32_t>(tokens.size() - 1));
-    block_counts.push_back((length + CRIA_KV_BLOCK - 1) / CRIA_KV_BLOCK);
-    for (std::int32_t i = 0; i < block_counts.back(); ++i) {
-      blocks.push_back(i * static_cast<std::int32_t>(sequences_) + added.sequence);
+    batch.block_counts.push_back(static_cast<std::int32_t>((length + room + CRIA_KV_BLOCK - 1) / CRIA_KV_BLOCK));
+    for (std::int32_t i = 0; i < batch.block_counts.back(); ++i) {
+      batch.blocks.push_back(i * static_cast<std::int32_t>(sequences_) + each.sequence);
     }
   }
-  auto in = sized<cria_batch>();
-  in.token_count = tokens.size();
-  in.sequence_count = batch.size();
-  in.block_count = blocks.size();
-  in.output_count = wanted.size();
-  in.tokens = tokens.data();
-  in.positions = positions.data();
-  in.lengths = lengths.data();
-  in.pasts = pasts.data();
-  in.block_counts = block_counts.data();
-  in.blocks = blocks.data();
-  in.outputs = wanted.data();
-  logits_.resize(std::max(logits_.size(), wanted.size() * shape.vocabulary));
-  const std::span<float> result(logits_.data(), wanted.size() * shape.vocabulary);
-  require_ok(cria_program_run(program_.get(), cache_.get(), &in, nullptr, result.data(), result.size()));
-  return result;
+  return batch;
+}
+
+std::span<const float> Model::run(std::span<const NewTokens> added, Outputs outputs) {
+  const Batch batch = append(added, outputs, 0);
+  const cria_batch view = batch.view();
+  const std::size_t count = batch.outputs.size() * shape.vocabulary;
+  if (logits_.size() < count) logits_.resize(count);
+  require_ok(cria_program_run(program_.get(), cache_.get(), &view, nullptr, logits_.data(), count));
+  return {logits_.data(), count};
+}
+
+std::vector<std::int32_t> Model::decode(std::span<const NewTokens> added, std::size_t steps) {
+  const Batch batch = append(added, Outputs::kLast, steps - 1);
+  const cria_batch view = batch.view();
+  auto greedy = sized<cria_sampling>();
+  greedy.top_p = 1.0f;
+  const std::vector<cria_sampling> sampling(added.size(), greedy);
+  std::vector<std::int32_t> tokens(added.size() * steps);
+  require_ok(
+      cria_program_decode(program_.get(), cache_.get(), &view, 1, sampling.data(), steps, nullptr, tokens.data()));
+  for (const NewTokens& each : added) lengths_[each.sequence] += static_cast<std::int32_t>(steps - 1);
+  return tokens;
 }
 
 }  // namespace cria::cuda::check

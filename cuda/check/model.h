@@ -51,7 +51,11 @@ class Model {
   // valid until the next run.
   std::span<const float> run(std::span<const NewTokens> batch, Outputs outputs);
 
+  // `steps` steps in a row, on the device: the likeliest tokens [sequence][step], of which the last has not been run.
+  std::vector<std::int32_t> decode(std::span<const NewTokens> batch, std::size_t steps);
+
   // From here on a sequence counts as `tokens` long, whatever the cache holds.
+  const std::vector<std::int32_t>& lengths() const { return lengths_; }
   void set_length(int sequence, std::size_t tokens) { lengths_[sequence] = static_cast<std::int32_t>(tokens); }
 
   const ModelShape shape;
@@ -66,6 +70,9 @@ class Model {
   using Cache = std::unique_ptr<cria_cache, Free<cria_cache_free>>;
   using Program = std::unique_ptr<cria_program, Free<cria_program_free>>;
 
+  struct Batch;
+
+  Batch append(std::span<const NewTokens> added, Outputs outputs, std::size_t room);
   Tensor matrix(std::size_t rows, std::size_t cols);
   Tensor ones();
   cria_value value(cria_rows rows, std::size_t width);

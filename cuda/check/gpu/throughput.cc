@@ -1,5 +1,5 @@
-// Tokens a second of whole models of random weights, through cria.h: what a caller gets, the copy of the logits to the
-// host included.
+// Tokens a second of whole models of random weights, through cria.h: what a caller gets, the copies to the host
+// included.
 #include <chrono>
 
 #include "../../../csrc/cuda/executor.h"
@@ -11,7 +11,7 @@ namespace cria::cuda::check {
 namespace {
 
 constexpr std::size_t kContext = 128;  // tokens before the first decode step
-constexpr int kWarmup = 3, kSteps = 32, kPrefills = 5;
+constexpr int kSteps = 32, kSamples = 5;
 
 // Weights that every token meets, which is all but the embedding.
 double weights_of(const ModelShape& shape) {
@@ -27,33 +27,26 @@ class Throughput {
   Throughput(Report& report, const ModelShape& shape)
       : report_(report), shape_(shape), model_(CRIA_DEVICE_CUDA, shape, 1, kContext) {}
 
+  // Of steps in a row, whose tokens stay on the device.
   void decode(int sequences, bool graphs) {
-    model_.reserve(sequences, kContext + kWarmup + kSteps);
+    model_.reserve(sequences, kContext + kSteps);
     std::vector<NewTokens> batch;
-    for (int s = 0; s < sequences; ++s) {
-      model_.set_length(s, kContext);
-      batch.push_back({s, {s}});
-    }
-    const std::vector<double> micros = run(batch, graphs, kWarmup, kSteps);
-    const double weights = weights_of(shape_), past = kContext + kWarmup + kSteps / 2;
+    for (int s = 0; s < sequences; ++s) batch.push_back({s, {s}});
+    std::vector<double> micros = run(kSamples, graphs, kContext, [&] { model_.decode(batch, kSteps); });
+    for (double& time : micros) time /= kSteps;
+    const double weights = weights_of(shape_), past = kContext + 0.5 * kSteps;
     const Work work{weights / 32.0 * 18.0 + sequences * past * cache_bytes(shape_), 2.0 * weights * sequences};
     add("decode", sequences, micros, work,
         {{"context", std::to_string(kContext)}, {"sequences", std::to_string(sequences)}}, graphs,
         "weights, and keys and values of all sequences, read once a step, or 2 operations a weight and token at the "
-        "bf16 "
-        "peak of the tensor cores");
+        "bf16 peak of the tensor cores");
   }
 
   void prefill(int tokens, bool graphs) {
     model_.reserve(1, tokens);
-    std::vector<NewTokens> batch{{0, std::vector<std::int32_t>(tokens)}};
-    for (int i = 0; i < tokens; ++i) batch[0].tokens[i] = i % static_cast<int>(shape_.vocabulary);
-    std::vector<double> micros;
-    for (int i = -1; i < kPrefills; ++i) {
-      model_.set_length(0, 0);
-      const double time = run(batch, graphs, 0, 1).front();
-      if (i >= 0) micros.push_back(time);
-    }
+    NewTokens prompt{0, std::vector<std::int32_t>(tokens)};
+    for (int i = 0; i < tokens; ++i) prompt.tokens[i] = i % static_cast<int>(shape_.vocabulary);
+    const std::vector<double> micros = run(kSamples, graphs, 0, [&] { model_.run({&prompt, 1}, Outputs::kLast); });
     // The output is of one token; that the last layer's products behind attention are, too, is left out.
     const double output = static_cast<double>(shape_.vocabulary) * shape_.dim, weights = weights_of(shape_);
     const double pairs = 0.5 * tokens * (tokens + 1.0);
@@ -64,12 +57,15 @@ class Throughput {
   }
 
  private:
-  std::vector<double> run(const std::vector<NewTokens>& batch, bool graphs, int warmup, int steps) {
-    cuda::captures_graphs = graphs;
+  // Microseconds of each run, from sequences of `length` tokens on; one before them captures the graphs.
+  template <class Step>
+  std::vector<double> run(int samples, bool graphs, std::size_t length, const Step& step) {
+    captures_graphs = graphs;
     std::vector<double> micros;
-    for (int i = -warmup; i < steps; ++i) {
+    for (int i = -1; i < samples; ++i) {
+      for (std::size_t s = 0; s < model_.lengths().size(); ++s) model_.set_length(static_cast<int>(s), length);
       const auto begin = std::chrono::steady_clock::now();
-      model_.run(batch, Outputs::kLast);
+      step();
       const std::chrono::duration<double, std::micro> time = std::chrono::steady_clock::now() - begin;
       if (i >= 0) micros.push_back(time.count());
     }
