@@ -191,9 +191,10 @@ Napi::Value program_decode(const Napi::CallbackInfo& info) {
     throw range_error(info.Env(), "steps: must be what the block tables have room for, not " + std::to_string(steps));
   }
   const auto cancel = info[6].IsUndefined() ? nullptr : get_handle<cria_cancel>(info[6], "cancel");
-  return Work<ProgramDecode>::start(info.Env(), {program_of(info), get_handle<cria_cache>(info[1], "cache"), cancel,
-                                                 std::move(batch), static_cast<std::uint32_t>(std::max(candidates, 0)),
-                                                 std::move(sampling), steps, std::vector<std::int32_t>(sequences * steps)});
+  return Work<ProgramDecode>::start(
+      info.Env(), {program_of(info), get_handle<cria_cache>(info[1], "cache"), cancel, std::move(batch),
+                   static_cast<std::uint32_t>(std::max(candidates, 0)), std::move(sampling), steps,
+                   std::vector<std::int32_t>(sequences * steps)});
 }
 
 }  // namespace

@@ -43,7 +43,7 @@ void check_shape(Checks& checks, const RowShape& shape) {
 
   const std::vector<float> y = one.run(out.data(), quants, shape.capacity, out);
   const std::span<const float> all(y), all_expected(expected);
-  checks.close("rmsnorm", name, all_expected.first(bytes / 4), all.first(bytes / 4), kTolerance);
+  if (bytes > 0) checks.close("rmsnorm", name, all_expected.first(bytes / 4), all.first(bytes / 4), kTolerance);
   const std::vector<float> poison = poisoned<float>(shape.room());
   checks.same_bits("rmsnorm past the rows", name, poison.data(), y.data() + bytes / 4, shape.room() * 4 - bytes);
   same_quants(checks, "rmsnorm", name, quantized_by_cpu(shape, y), quants.read());
