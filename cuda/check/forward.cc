@@ -2,6 +2,7 @@
 // three and eight sequences, which follow the CPU's tokens on both.
 #include <algorithm>
 #include <cmath>
+#include <stdexcept>
 #include <string>
 
 #include "checks.h"
@@ -94,6 +95,7 @@ class Comparison {
 
   void step(const char* name, const std::vector<NewTokens>& batch, Outputs outputs) {
     const std::span<const float> expected = expected_.run(batch, outputs), actual = actual_.run(batch, outputs);
+    if (expected.empty()) throw std::logic_error("a step without logits compares nothing");
     const std::string on = std::string(shape_.name) + ", " + std::to_string(shape_.layers) + " layers, " + name;
     checks_.close("forward", on, expected, actual, kTolerance);
     compare_greedy(on, expected, actual);
