@@ -18,7 +18,7 @@ test.skipIf(built)("the CUDA kernels are built for the CPU", ({ skip }) => {
   skip(`${check} is not there: "npm run build:native" builds it`);
 });
 
-describe.concurrent.runIf(built)("the CUDA kernels, emulated", () => {
+describe.runIf(built)("the CUDA kernels, emulated", { concurrent: true, timeout: 120_000 }, () => {
   test.each(ops)("%s is what the CPU has, in whatever order threads take turns", async (op) => {
     for (const order of ["forward", "reverse", "random"]) {
       expect(await checked(op, order), order).toEqual({ failed: [], code: 0, some: true });
