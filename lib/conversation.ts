@@ -6,6 +6,7 @@ import type { Opened, PromptReader } from "./opening.js";
 import { promptTokens, type Speaker } from "./prompt.js";
 import type { Sequence } from "./sequence.js";
 import type { Tokenizer } from "./text/tokenizer.js";
+import { tokensOf } from "./tokens.js";
 import type { Window } from "./window.js";
 
 /** `echo` scores a whole text: `model.logprobs(conversation.tokens)`. */
@@ -73,7 +74,7 @@ export class Conversation {
     if ("echo" in options && options.echo !== undefined && options.echo !== false) {
       throw outOfRange("echo", "false in a conversation", options.echo);
     }
-    const said = typeof text === "string" ? text : text.slice();
+    const said = typeof text === "string" ? text : tokensOf("text", text, this.#speaker.tokenizer.size);
     return new Generation(this.#speaker, { open: (read, window) => this.#open(said, read, window) }, options);
   }
 

@@ -54,13 +54,27 @@ export const aborted = (work: string, signal: AbortSignal): CriaError =>
 export function show(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value);
   if (typeof value === "bigint") return `${value}n`;
-  if (typeof value === "object" && value !== null) return value.constructor?.name ?? "an object";
+  if (typeof value === "object" && value !== null) return className(value);
   if (typeof value === "function") return "a function";
   return String(value);
 }
 
+/** An object's class, whatever the object does to hide it: an error is told of, not another one thrown. */
+function className(value: object): string {
+  try {
+    const name: unknown = value.constructor?.name;
+    if (typeof name === "string" && name !== "") return name;
+  } catch {
+    // a getter that throws, or a proxy that was revoked
+  }
+  return "an object";
+}
+
 const withCode = <E extends Error>(error: E): E & { code: ErrorCode } =>
   Object.assign(error, { code: "ERR_CRIA_ARGUMENT" as const });
+
+/** An argument that is wrong in another way than what it must be; `message` begins with its name. */
+export const wrongArgument = (message: string): TypeError => withCode(new TypeError(message));
 
 /** "NAME: must be EXPECTED, not ACTUAL", for a value of the wrong type. */
 export const wrongType = (name: string, expected: string, actual: unknown): TypeError =>
@@ -87,11 +101,12 @@ export function integer(name: string, value: unknown, min: number, max: number =
 export function finite(name: string, value: unknown, min: number, max: number = Number.MAX_VALUE): number {
   if (typeof value !== "number") throw wrongType(name, "a number", value);
   if (!(value >= min && value <= max)) {
-    throw outOfRange(
-      name,
-      max === Number.MAX_VALUE ? `a number of at least ${min}` : `a number from ${min} to ${max}`,
-      value,
-    );
+    throw outOfRange(name, rangeOf(min, max), value);
   }
   return value;
+}
+
+function rangeOf(min: number, max: number): string {
+  if (max !== Number.MAX_VALUE) return `a number from ${min} to ${max}`;
+  return min === -Number.MAX_VALUE ? "a finite number" : `a number of at least ${min}`;
 }

@@ -1,10 +1,12 @@
 /// <reference lib="esnext.disposable" preserve="true" />
-import { CriaError, integer, outOfRange, wrongType } from "./errors.js";
+import { CriaError, finite, integer, outOfRange } from "./errors.js";
 import { KvSequence } from "./kv-sequence.js";
 import { native } from "./native.js";
+import { optionalFunction, optionalSignal, optionsOf } from "./options.js";
 import type { Runtime } from "./runtime.js";
 import type { Priority } from "./scheduler.js";
 import { loadSession, saveSession } from "./session.js";
+import { tokensOf } from "./tokens.js";
 
 /** The tokens after which logits are wanted. */
 export type Wanted = "all" | "last" | "none";
@@ -39,8 +41,13 @@ export class Sequence {
     return this.#length;
   }
 
-  /** Those tokens; what a removed range held is not among them. The view is valid until more are read. */
+  /** A copy of those tokens; what a removed range held is not among them. */
   get tokens(): Int32Array {
+    return this.#read.slice();
+  }
+
+  /** A view of them. What the cache holds is found again by them: nobody else may write to it. */
+  get #read(): Int32Array {
     return this.#tokens.subarray(0, this.#length);
   }
 
@@ -69,29 +76,26 @@ export class Sequence {
    *   ERR_CRIA_DISPOSED after `dispose`; the tokens of chunks that were read by then stay read
    */
   async forward(tokens: Int32Array, wanted: Wanted, options: ForwardOptions = {}): Promise<Float32Array> {
-    if (!(tokens instanceof Int32Array)) throw wrongType("tokens", "an Int32Array", tokens);
     if (!["all", "last", "none"].includes(wanted)) throw outOfRange("wanted", "all, last or none", wanted);
-    const { signal } = options;
-    if (signal !== undefined && !(signal instanceof AbortSignal)) throw wrongType("signal", "an AbortSignal", signal);
-    this.#require("must have read the tokens before first");
-    integer("tokens.length", tokens.length, 1);
     const { contextLength, config, scheduler } = this.#runtime;
-    const left = contextLength - this.#length;
-    if (tokens.length > left) {
+    const reading = readingOf(options);
+    const added = tokensOf("tokens", tokens, config.vocab);
+    this.#require("must have read the tokens before first");
+    const known = this.#length;
+    integer("tokens.length", added.length, 1);
+    const left = contextLength - known;
+    if (added.length > left) {
       throw new CriaError(
         "ERR_CRIA_CONTEXT",
-        `tokens: must be at most ${left}, what is left of the context's ${contextLength}, not ${tokens.length}`,
+        `tokens: must be at most ${left}, what is left of the context's ${contextLength}, not ${added.length}`,
       );
     }
-    const wrong = tokens.findIndex((token) => token < 0 || token >= config.vocab);
-    if (wrong >= 0) throw outOfRange(`tokens[${wrong}]`, `a token from 0 to ${config.vocab - 1}`, tokens[wrong]);
 
-    const known = this.#length;
-    const target = known + tokens.length;
-    this.#append(tokens, target);
+    const target = known + added.length;
+    this.#append(added, target);
     return await this.#alone(async () => {
       try {
-        return await scheduler.read(this, this.#tokens.subarray(0, target), known, wanted, options);
+        return await scheduler.read(this, this.#tokens.subarray(0, target), known, wanted, reading);
       } finally {
         // What was read before stays known where the cache lost it: it is read again when it is needed.
         this.#length = Math.max(known, Math.min(target, this.#kv.length));
@@ -107,7 +111,7 @@ export class Sequence {
   fork(): Sequence {
     this.#require("must have read its tokens before it is forked");
     const fork = new Sequence(this.#runtime, this.#kv.fork());
-    fork.#append(this.tokens, this.#length);
+    fork.#append(this.#read, this.#length);
     fork.#length = this.#length;
     return fork;
   }
@@ -138,7 +142,7 @@ export class Sequence {
     integer("begin", begin, 0, this.#length);
     integer("end", end, begin, this.#length);
     await this.#alone(async () => {
-      await this.#runtime.scheduler.removeRange(this, this.tokens, begin, end);
+      await this.#runtime.scheduler.removeRange(this, this.#read, begin, end);
       this.#tokens.copyWithin(begin, end, this.#length);
       this.#length -= end - begin;
     });
@@ -156,11 +160,11 @@ export class Sequence {
     this.#require("must have read its tokens before it is saved");
     const { scheduler, pool, device } = this.#runtime;
     return await this.#alone(async () => {
-      await scheduler.restore(this, this.tokens);
+      await scheduler.restore(this, this.#read);
       return await saveSession(path, {
         shape: pool.shape,
         fingerprint,
-        tokens: this.tokens,
+        tokens: this.#read,
         blocks: this.#kv.blockTable,
         read: (blocks, into) => device.queue(() => native.cacheRead(pool.cache, blocks, into)),
       });
@@ -237,9 +241,21 @@ export class Sequence {
   #append(tokens: Int32Array, target: number): void {
     if (target > this.#tokens.length) {
       const grown = new Int32Array(Math.max(target, 2 * this.#tokens.length));
-      grown.set(this.tokens);
+      grown.set(this.#read);
       this.#tokens = grown;
     }
     this.#tokens.set(tokens, this.#length);
   }
+}
+
+const forwardOptions = ["signal", "priority", "onProgress"] as const satisfies readonly (keyof ForwardOptions)[];
+
+/** The options as the scheduler takes them: others read in the same step, and must not meet what a caller does later. */
+function readingOf(options: ForwardOptions): ForwardOptions {
+  const { signal, priority = 0, onProgress } = optionsOf("forward", options, forwardOptions);
+  return {
+    signal: optionalSignal(signal),
+    priority: finite("priority", priority, -Number.MAX_VALUE),
+    onProgress: optionalFunction("onProgress", onProgress),
+  };
 }

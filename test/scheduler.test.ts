@@ -160,11 +160,62 @@ describe("sequences that read at the same time", () => {
     expect((await other).every(Number.isFinite)).toBe(true);
   });
 
+  test.each<[string, unknown, RegExp]>([
+    ["a priority of another type", { priority: 1n }, /^priority: must be a number, not 1n$/],
+    ["a priority that is none", { priority: Number.NaN }, /^priority: must be a finite number, not NaN$/],
+    ["a priority without end", { priority: Number.POSITIVE_INFINITY }, /^priority: must be a finite number/],
+    ["a callback that is none", { onProgress: 5 }, /^onProgress: must be a function, not 5$/],
+    ["no options", null, /^options: must be an object, not null$/],
+    ["an option that there is not", { prioritiy: 1 }, /^options.prioritiy: is not an option of forward$/],
+  ])("are told of %s at the call, and harm no other", async (_, options, message) => {
+    const model = await load();
+    const other = model.sequence().forward(Int32Array.of(1, 2, 3), "last");
+    const wrong = model.sequence().forward(Int32Array.of(1, 2), "last", options as never);
+    await expect(wrong).rejects.toMatchObject({ code: "ERR_CRIA_ARGUMENT", message: expect.stringMatching(message) });
+    expect((await other).every(Number.isFinite)).toBe(true);
+  });
+
+  test("read each option once, when they are called", async () => {
+    const model = await load({ contextLength: 1024 });
+    const reads: string[] = [];
+    const options = {
+      get priority() {
+        if (reads.push("priority") > 1) throw new Error("read again");
+        return 1;
+      },
+    };
+    const other = model.sequence().forward(randomTokens(300, 1), "last");
+    const reading = model.sequence().forward(randomTokens(600, 2), "last", options);
+    expect(reads).toEqual(["priority"]);
+    expect((await Promise.all([other, reading])).flatMap((logits) => [...logits]).every(Number.isFinite)).toBe(true);
+    expect(reads).toEqual(["priority"]);
+  });
+
+  test("are checked for their tokens by nothing that the caller has a hand in", async () => {
+    const model = await load();
+    class Sly extends Int32Array {
+      override findIndex() {
+        return -1;
+      }
+      override slice() {
+        return this as never;
+      }
+    }
+    const other = model.sequence().forward(Int32Array.of(1, 2, 3), "last");
+    const wrong = model.sequence().forward(Sly.of(1, 1e6), "last");
+    await expect(wrong).rejects.toThrow(`tokens[1]: must be a token from 0 to ${model.config.vocab - 1}, not 1000000`);
+    expect((await other).every(Number.isFinite)).toBe(true);
+    const moved = Int32Array.of(1, 2);
+    structuredClone(moved, { transfer: [moved.buffer] });
+    await expect(model.sequence().forward(moved, "last")).rejects.toMatchObject({ code: "ERR_CRIA_ARGUMENT" });
+  });
+
   test("that abort all stop the run", async () => {
     const model = await load({ contextLength: 1024, isa: "scalar", threads: 1 });
     const controller = new AbortController();
     const trigger = vi.spyOn(native, "cancelTrigger");
-    const read = (seed: number) => model.sequence().forward(randomTokens(100, seed), "last", controller);
+    const read = (seed: number) =>
+      model.sequence().forward(randomTokens(100, seed), "last", { signal: controller.signal });
     const both = Promise.allSettled([read(1), read(2)]);
     await new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
     controller.abort();
@@ -230,6 +281,19 @@ describe("sequences", () => {
     sequence.dispose();
     fork.dispose();
     expect(allFree(model)).toBe(true);
+  });
+
+  test("give their tokens out as copies, by which nothing is found", async () => {
+    const model = await load({ contextLength: 512 });
+    const [told, shown, rest] = [randomTokens(10, 1), randomTokens(10, 2), randomTokens(20, 3)];
+    const liar = model.sequence();
+    await liar.forward(told, "none");
+    liar.tokens.set(shown);
+    await liar.forward(rest, "none");
+    liar.dispose();
+    const text = Int32Array.of(...shown, ...rest);
+    const alone = await (await load({ contextLength: 512 })).sequence().forward(text, "last");
+    expectSameBits(await model.sequence().forward(text, "last"), alone);
   });
 
   test("that are truncated go on as if they had read no more", async () => {
