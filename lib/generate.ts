@@ -103,7 +103,7 @@ export class Generation implements AsyncIterable<string> {
     const { prompt, continuation } = opened;
     const known = opened.before.length;
     const chooser = new Chooser(this.#sampler, this.#plan, tokenizer.eos);
-    const source = this.#tokenSource(opened, chooser);
+    let source: TokenSource | undefined;
     const decoder = tokenizer.decoder({ continuation });
     const watcher = new StopWatcher(this.#plan.stops);
     const tokens: number[] = [];
@@ -112,6 +112,8 @@ export class Generation implements AsyncIterable<string> {
     let ending: Ending | undefined;
 
     try {
+      const tokenSource = this.#tokenSource(opened, chooser);
+      source = tokenSource;
       this.#sampler.acceptPrompt(opened.before);
       let choice = await prefill.time(async () => chooser.choose(opened.logits));
       for (;;) {
@@ -125,7 +127,7 @@ export class Generation implements AsyncIterable<string> {
         if (watched.text !== "") yield watched.text;
         ending = this.#endingAfter(watched.stop, tokens.length, known + tokens.length - 1);
         if (ending !== undefined) break;
-        choice = await decode.time(() => source.next(token));
+        choice = await decode.time(() => tokenSource.next(token));
       }
 
       if (typeof ending.stop !== "string") {
@@ -136,7 +138,7 @@ export class Generation implements AsyncIterable<string> {
         if (rest !== "") yield rest;
       }
     } finally {
-      source.dispose();
+      source?.dispose();
       opened.close(tokens, text);
     }
     this.#result = {

@@ -36,6 +36,7 @@ export class Runtime {
   readonly pool: KvPool;
   readonly program: Program;
   readonly scheduler: Scheduler;
+  #disposed = false;
 
   constructor(device: Device, config: LlamaConfig, weights: LlamaWeights, options: RuntimeOptions = {}) {
     const { cache, contextLength = config.contextLength, cacheSize, preempt = false } = options;
@@ -54,7 +55,12 @@ export class Runtime {
     return new Sequence(this);
   }
 
+  get disposed(): boolean {
+    return this.#disposed;
+  }
+
   dispose(): void {
+    this.#disposed = true;
     this.program.dispose();
     this.pool.dispose();
   }

@@ -1,6 +1,7 @@
-import { integer, outOfRange, wrongType } from "../errors.js";
+import { CriaError, integer, outOfRange, wrongType } from "../errors.js";
 import { blockTokens } from "../kv-pool.js";
 import type { Speaker } from "../prompt.js";
+import { Runtime } from "../runtime.js";
 
 /** How tokens are guessed before they are chosen. */
 export interface SpeculateOptions {
@@ -40,16 +41,18 @@ export function speculationOf(speculate: "prompt" | SpeculateOptions | undefined
   }
   const { draft, adaptive = true } = speculate;
   const { tokens = draft === undefined ? mostTokens : mostDrafted } = speculate;
-  if (draft !== undefined && (typeof draft !== "object" || draft?.runtime === undefined)) {
-    throw wrongType("speculate.draft", "a model", draft);
-  }
+  if (draft !== undefined && !(draft?.runtime instanceof Runtime)) throw wrongType("speculate.draft", "a model", draft);
   if (typeof adaptive !== "boolean") throw wrongType("speculate.adaptive", "a boolean", adaptive);
   return { draft, tokens: integer("speculate.tokens", tokens, 1, mostTokens), adaptive };
 }
 
-/** @throws RangeError where a draft has another vocabulary than the model that it guesses for */
-export function checkDraft({ draft }: SpeculationPlan, { config }: Speaker["runtime"]): void {
+/**
+ * @throws RangeError where a draft has another vocabulary than the model that it guesses for
+ * @throws CriaError ERR_CRIA_DISPOSED where it was disposed
+ */
+export function checkDraft({ draft }: SpeculationPlan, { config }: Runtime): void {
   if (draft === undefined) return;
+  if (draft.runtime.disposed) throw new CriaError("ERR_CRIA_DISPOSED", "speculate.draft: was disposed");
   const { vocab } = draft.runtime.config;
   if (vocab === config.vocab) return;
   throw outOfRange("speculate.draft", `a model of ${config.vocab} tokens, as the one that it guesses for`, vocab);

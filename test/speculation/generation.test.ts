@@ -12,6 +12,7 @@ import {
 } from "../../lib/index.js";
 import type { Speaker } from "../../lib/prompt.js";
 import { Xoshiro128 } from "../../lib/random.js";
+import type { Runtime } from "../../lib/runtime.js";
 import { chiSquare } from "../support/chi-square.js";
 
 async function load(options: ModelOptions = {}): Promise<Model> {
@@ -34,6 +35,12 @@ async function say(speaker: Model, prompt: string | Int32Array, options: Generat
   return generation.result!;
 }
 
+/** A runtime, but for some of what it has. */
+const changed = (runtime: Runtime, properties: object): Runtime => {
+  const values = { ...runtime, disposed: false, ...properties };
+  return Object.create(Object.getPrototypeOf(runtime), Object.getOwnPropertyDescriptors(values));
+};
+
 /** A model whose logits are another's with noise added: one that is right now and then. */
 function noisy({ runtime, tokenizer }: Speaker, deviation: number): Speaker {
   const sequence = () => {
@@ -46,7 +53,7 @@ function noisy({ runtime, tokenizer }: Speaker, deviation: number): Speaker {
     };
     return inner;
   };
-  return { runtime: { contextLength: runtime.contextLength, config: runtime.config, sequence } as never, tokenizer };
+  return { runtime: changed(runtime, { sequence }), tokenizer };
 }
 
 /** What does not depend on time, nor on the guesses. */
@@ -255,6 +262,37 @@ describe("speculation", () => {
     expect(allFree(short)).toBe(true);
   });
 
+  test("that fails to start leaves nothing behind", async () => {
+    const own = await load({ contextLength: 128 });
+    const sequence = () => {
+      throw new Error("no draft today");
+    };
+    const options = { speculate: { draft: { runtime: changed(own.runtime, { sequence }), tokenizer: own.tokenizer } } };
+    await expect(say(own, "Once", options)).rejects.toThrow("no draft today");
+    await expect(own.sample("Once", { ...options, n: 3 }).finish()).rejects.toThrow("no draft today");
+    expect(allFree(own)).toBe(true);
+    const conversation = own.conversation();
+    const failed = async () => {
+      for await (const _ of conversation.say("Once", options));
+    };
+    await expect(failed()).rejects.toThrow("no draft today");
+    for await (const _ of conversation.say("Once", { maxTokens: 2 }));
+    expect(conversation.turns).toBe(2);
+  });
+
+  test("refuses a draft that is no model, or is one no more", async () => {
+    const refused = (draft: unknown) => () => model.generate("Hi", { speculate: { draft: draft as Model } });
+    for (const runtime of [5, null, {}, { config: { vocab: 1024 } }]) {
+      expect(refused({ runtime, tokenizer: model.tokenizer })).toThrow("speculate.draft: must be a model, not Object");
+    }
+    expect(refused(null)).toThrow("speculate.draft: must be a model, not null");
+    const gone = await load({ contextLength: 64 });
+    gone.dispose();
+    expect(refused(gone)).toThrow(
+      expect.objectContaining({ code: "ERR_CRIA_DISPOSED", message: "speculate.draft: was disposed" }),
+    );
+  });
+
   test("refuses options that are wrong", () => {
     const refused = (speculate: unknown) => () => model.generate("Hi", { speculate } as GenerateOptions);
     expect(refused("draft")).toThrow('speculate: must be an object or "prompt", not "draft"');
@@ -264,7 +302,7 @@ describe("speculation", () => {
     expect(refused({ adaptive: 1 })).toThrow("speculate.adaptive: must be a boolean, not 1");
     expect(refused({ draft: "small.gguf" })).toThrow('speculate.draft: must be a model, not "small.gguf"');
     const { runtime, tokenizer } = model;
-    const other = { tokenizer, runtime: { ...runtime, config: { ...runtime.config, vocab: 100 } } };
+    const other = { tokenizer, runtime: changed(runtime, { config: { ...runtime.config, vocab: 100 } }) };
     expect(refused({ draft: other })).toThrow(
       `speculate.draft: must be a model of ${runtime.config.vocab} tokens, as the one that it guesses for, not 100`,
     );
