@@ -4,7 +4,7 @@ import { performance } from "node:perf_hooks";
 import { type BeamCandidate, type BeamSearchOptions, beamSearch } from "./beam.js";
 import { Conversation } from "./conversation.js";
 import { Device, type DeviceOptions } from "./device.js";
-import { CriaError, wrongType } from "./errors.js";
+import { CriaError, wrongArgument, wrongType } from "./errors.js";
 import { modelFingerprint } from "./fingerprint.js";
 import { Generation } from "./generate.js";
 import type { GenerateOptions } from "./generate-options.js";
@@ -15,7 +15,7 @@ import { PromptOpening } from "./opening.js";
 import { Runtime, type RuntimeOptions } from "./runtime.js";
 import { type SampleOptions, Samples } from "./samples.js";
 import { type ChoiceOptions, type Scores, scoreChoices } from "./score.js";
-import type { Sequence } from "./sequence.js";
+import { Sequence } from "./sequence.js";
 import { type Tokenizer, tokenizerOf } from "./text/tokenizer.js";
 import { type ModelFile, readModel, sourceOf } from "./weights/model-file.js";
 import type { LlamaConfig, ModelIndex } from "./weights/source.js";
@@ -125,20 +125,23 @@ export class Model {
    * Saves a sequence of this model, its keys and values too, to a file: {@link loadSequence} goes on with it at once.
    *
    * @returns the size of the file
+   * @throws TypeError where it is no sequence, or one of another model
    * @throws CriaFileError where it cannot be written
    * @throws CriaError ERR_CRIA_STATE while the sequence reads tokens, ERR_CRIA_DISPOSED after `dispose` of either
    */
   async saveSequence(sequence: Sequence, path: string): Promise<{ bytes: number }> {
     this.#check();
+    if (!(sequence instanceof Sequence)) throw wrongType("sequence", "a sequence of this model", sequence);
+    if (!sequence.belongsTo(this.runtime)) throw wrongArgument("sequence: must be one of this model, not of another");
     return await sequence.save(path, this.#fingerprintOf());
   }
 
   /**
    * A sequence that has read what a saved one had.
    *
-   * @throws CriaFileError where the file is not a saved sequence, is damaged, or is of another model or kind of cache
-   * @throws CriaError ERR_CRIA_CONTEXT or ERR_CRIA_CACHE_FULL where there is no room for it, ERR_CRIA_DISPOSED after
-   *   `dispose`
+   * @throws CriaFileError where the file is not a saved sequence, is damaged, has more tokens than the context, or is of
+   *   another model or kind of cache
+   * @throws CriaError ERR_CRIA_CACHE_FULL where the cache has no room for it, ERR_CRIA_DISPOSED after `dispose`
    */
   async loadSequence(path: string): Promise<Sequence> {
     this.#check();

@@ -36,6 +36,11 @@ export class Sequence {
     runtime.scheduler.enter(this);
   }
 
+  /** Whether it is a runtime's own, so that its keys and values are of that runtime's model. */
+  belongsTo(runtime: Runtime): boolean {
+    return this.#runtime === runtime;
+  }
+
   /** Tokens that the model has read. */
   get length(): number {
     return this.#length;

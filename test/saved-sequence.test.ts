@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 
@@ -62,6 +62,25 @@ describe("a saved sequence", () => {
     using again = await (await load()).loadSequence(path);
     const next = Int32Array.of(9, 8, 7);
     expectSameBits(await again.forward(next, "all"), await sequence.forward(next, "all"));
+  });
+
+  test("is saved by its own model alone", async () => {
+    const path = await newFile();
+    const [model, other] = [await load(), await load()];
+    using sequence = other.sequence();
+    await sequence.forward(counting(5), "none");
+    await expect(model.saveSequence(sequence, path)).rejects.toMatchObject({
+      code: "ERR_CRIA_ARGUMENT",
+      message: "sequence: must be one of this model, not of another",
+    });
+    const save = () => Promise.resolve({ bytes: 1 });
+    for (const none of [null, {}, { save, belongsTo: () => true }]) {
+      await expect(model.saveSequence(none as never, path)).rejects.toMatchObject({
+        code: "ERR_CRIA_ARGUMENT",
+        message: `sequence: must be a sequence of this model, not ${none === null ? "null" : "Object"}`,
+      });
+    }
+    expect(existsSync(path)).toBe(false);
   });
 
   test("is not found by others that begin alike, for it may be forged", async () => {
