@@ -107,16 +107,19 @@ export class KvPool {
    */
   allocate(count: number): number[] {
     integer("count", count, 0);
-    if (count > this.freeBlocks) {
-      throw new CriaError(
-        "ERR_CRIA_CACHE_FULL",
-        `the KV pool is full: ${count} more blocks of ${blockTokens} tokens were asked for, ${this.freeBlocks} of ${this.blocks} are free`,
-      );
-    }
+    if (count > this.freeBlocks) throw this.full(count);
     const taken: number[] = [];
     while (taken.length < count) taken.push(this.#free.pop() ?? this.#evict());
     for (const block of taken) this.#references[block] = 1;
     return taken;
+  }
+
+  /** The error where `count` more blocks were wanted and are not there. */
+  full(count: number): CriaError {
+    return new CriaError(
+      "ERR_CRIA_CACHE_FULL",
+      `the KV pool is full: ${count} more blocks of ${blockTokens} tokens were asked for, ${this.freeBlocks} of ${this.blocks} are free`,
+    );
   }
 
   #evict(): number {
@@ -166,6 +169,12 @@ export class KvPool {
     return found;
   }
 
+  /** The block that {@link take} would give, for those who only want to know, and whether a sequence holds it. */
+  look(parent: CachedBlock | undefined, tokens: Int32Array): { found: CachedBlock; held: boolean } | undefined {
+    const found = this.#prefixes.find(parent, tokens);
+    return found && { found, held: this.#references[found.block]! > 0 };
+  }
+
   /**
    * Makes a held, full block to be found by its tokens. Where another holds them already, that one, whose bits are the
    * same, takes its place: `block` loses a reference, and the other, which is returned, has one more.
@@ -181,10 +190,15 @@ export class KvPool {
 
   /** Whether a held block may be written to: one holder has it, and it is then no longer found by its tokens. */
   own(block: number): boolean {
-    this.#requireHeld(block, 1);
-    if (this.#references[block] !== 1) return false;
+    if (!this.single(block)) return false;
     this.#prefixes.remove(block);
     return true;
+  }
+
+  /** Whether a held block has one holder. */
+  single(block: number): boolean {
+    this.#requireHeld(block, 1);
+    return this.#references[block] === 1;
   }
 
   #requireHeld(block: number, times: number): void {

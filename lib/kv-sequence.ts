@@ -57,6 +57,37 @@ export class KvSequence {
     }
   }
 
+  /** Of the blocks that {@link find} would take those that others hold: they cost the pool nothing. */
+  countShared(tokens: Int32Array, most: number): number {
+    let shared = 0;
+    let parent: CachedBlock | undefined;
+    for (let end = blockTokens; end <= most; end += blockTokens) {
+      const seen = this.#pool.look(parent, tokens.subarray(end - blockTokens, end));
+      if (seen === undefined) break;
+      parent = seen.found;
+      if (seen.held) shared += 1;
+    }
+    return shared;
+  }
+
+  /** Blocks that {@link reserve} would take. */
+  needs(count: number): number {
+    const last = this.#begun(count);
+    const copied = last !== undefined && !this.#pool.single(last);
+    return Math.max(0, this.#missing(count)) + (copied ? 1 : 0);
+  }
+
+  /** Blocks that `count` more tokens need beside those that are there. */
+  #missing(count: number): number {
+    return Math.ceil((this.#length + count) / blockTokens) - this.#blocks.length;
+  }
+
+  /** The block that has tokens already and that the next of `count` is written to, if there is one. */
+  #begun(count: number): number | undefined {
+    if (this.#length % blockTokens === 0 || count === 0) return undefined;
+    return this.#blocks[Math.floor(this.#length / blockTokens)]!;
+  }
+
   /**
    * Makes room for `count` tokens after those that are there, in blocks of its own. Where it fails it holds what it held;
    * a block that it wrote to last may then no longer be found by its tokens.
@@ -66,10 +97,10 @@ export class KvSequence {
    */
   reserve(count: number): KvMoves | undefined {
     const kept = this.#length % blockTokens;
-    const last = kept === 0 || count === 0 ? undefined : this.#blocks[Math.floor(this.#length / blockTokens)]!;
+    const last = this.#begun(count);
     const copied = last !== undefined && !this.#pool.own(last);
     if (last !== undefined) this.#forget(Math.floor(this.#length / blockTokens));
-    const needed = Math.ceil((this.#length + count) / blockTokens) - this.#blocks.length;
+    const needed = this.#missing(count);
     if (needed <= 0 && !copied) return undefined;
 
     const taken = this.#pool.allocate(Math.max(0, needed) + (copied ? 1 : 0));
@@ -103,11 +134,15 @@ export class KvSequence {
     }
   }
 
-  /** A sequence with the same tokens and the same blocks. Either gets blocks of its own as it goes on. */
+  /**
+   * A sequence with the same tokens and the same blocks. Either gets blocks of its own as it goes on; those that were
+   * reserved and hold nothing yet stay this one's alone.
+   */
   fork(): KvSequence {
     const fork = new KvSequence(this.#pool);
-    this.#pool.retain(this.#blocks);
-    fork.#blocks.push(...this.#blocks);
+    const blocks = this.#blocks.slice(0, Math.ceil(this.#length / blockTokens));
+    this.#pool.retain(blocks);
+    fork.#blocks.push(...blocks);
     fork.#entries.push(...this.#entries);
     fork.#length = this.#length;
     fork.#edited = this.#edited;
@@ -128,10 +163,11 @@ export class KvSequence {
    * Forgets the tokens [begin, end); those after them slide down to `begin`, their keys turned to the new positions.
    * Where it fails it holds what it held; the blocks from `begin` on may then no longer be found by their tokens.
    *
+   * @param keep keeps as many blocks as it has, for tokens to come
    * @returns what must be moved before the sequence is read again, in this order
    * @throws CriaError ERR_CRIA_CACHE_FULL where blocks that are shared cannot be copied
    */
-  removeRange(begin: number, end: number): KvMoves[] {
+  removeRange(begin: number, end: number, keep: boolean = false): KvMoves[] {
     integer("begin", begin, 0, this.#length);
     integer("end", end, begin, this.#length);
     if (end === this.#length || begin === end) {
@@ -141,11 +177,8 @@ export class KvSequence {
     const first = Math.floor(begin / blockTokens);
     const old = [...this.#blocks];
     const length = this.#length - (end - begin);
-    const blocks = Math.ceil(length / blockTokens);
-    const foreign: number[] = [];
-    for (let i = first; i < blocks; i++) {
-      if (!this.#pool.own(old[i]!)) foreign.push(i);
-    }
+    const blocks = this.#keptBlocks(length, keep);
+    const foreign = old.flatMap((block, i) => (i >= first && i < blocks && !this.#pool.own(block) ? i : []));
     this.#forget(first);
     const taken = this.#pool.allocate(foreign.length);
     for (const [i, index] of foreign.entries()) this.#blocks[index] = taken[i]!;
@@ -163,6 +196,18 @@ export class KvSequence {
     this.#length = length;
     this.#edited = Math.min(this.#edited, begin);
     return moves;
+  }
+
+  /** Blocks that {@link removeRange} would take. */
+  removalNeeds(begin: number, end: number, keep: boolean = false): number {
+    if (end >= this.#length || begin === end) return 0;
+    const blocks = this.#keptBlocks(this.#length - (end - begin), keep);
+    const written = this.#blocks.slice(Math.floor(begin / blockTokens), blocks);
+    return written.filter((block) => !this.#pool.single(block)).length;
+  }
+
+  #keptBlocks(length: number, keep: boolean): number {
+    return keep ? this.#blocks.length : Math.ceil(length / blockTokens);
   }
 
   /** Gives all blocks back: the last first, so that of a text's cached blocks the first stay longest. */
