@@ -2,7 +2,7 @@
 import { CriaError, integer, outOfRange, wrongType } from "./errors.js";
 import { Generation } from "./generate.js";
 import type { GenerateOptions } from "./generate-options.js";
-import type { Opened, PromptReader } from "./opening.js";
+import type { Opened, PromptReader, ReadingOptions } from "./opening.js";
 import { promptTokens, type Speaker } from "./prompt.js";
 import type { Sequence } from "./sequence.js";
 import type { Tokenizer } from "./text/tokenizer.js";
@@ -75,7 +75,7 @@ export class Conversation {
       throw outOfRange("echo", "false in a conversation", options.echo);
     }
     const said = typeof text === "string" ? text : tokensOf("text", text, this.#speaker.tokenizer.size);
-    return new Generation(this.#speaker, { open: (read, window) => this.#open(said, read, window) }, options);
+    return new Generation(this.#speaker, { open: (read, reading) => this.#open(said, read, reading) }, options);
   }
 
   /**
@@ -128,9 +128,10 @@ export class Conversation {
   }
 
   /** Reads a text, for a reply. Positions are those before the window forgot any token. */
-  async #open(text: string | Int32Array, read: PromptReader, window: Window | undefined): Promise<Opened> {
+  async #open(text: string | Int32Array, read: PromptReader, reading: ReadingOptions): Promise<Opened> {
     this.#requireIdle();
     const { tokenizer } = this.#speaker;
+    const { window } = reading;
     const continuation = this.length > 0;
     const prompt = continuation ? continuingTokens(tokenizer, text) : promptTokens(tokenizer, text);
     if (this.#unread.length + prompt.length === 0) this.#unreadLast();
@@ -140,7 +141,7 @@ export class Conversation {
     const begin = from + before.length;
     this.#speaking = true;
     try {
-      await this.#makeRoom(next.length, window);
+      await this.#makeRoom(next.length, reading);
       return {
         ...(await read(this.#sequence, next)),
         sequence: this.#sequence,
@@ -159,8 +160,8 @@ export class Conversation {
     }
   }
 
-  async #makeRoom(count: number, window: Window | undefined): Promise<void> {
-    if (window !== undefined) return window.makeRoom(this.#sequence, count);
+  async #makeRoom(count: number, { window, ...options }: ReadingOptions): Promise<void> {
+    if (window !== undefined) return window.makeRoom(this.#sequence, count, options);
     const left = this.#speaker.runtime.contextLength - this.#sequence.length;
     if (count <= left) return;
     throw new CriaError(

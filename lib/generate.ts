@@ -98,9 +98,15 @@ export class Generation implements AsyncIterable<string> {
     const { tokenizer } = this.#speaker;
     const [prefill, decode] = [new Stopwatch(), new Stopwatch()];
     const opened = await prefill.time(() =>
-      this.#opening.open((sequence, tokens) => this.#readPrompt(sequence, tokens), this.#window),
+      this.#opening.open((sequence, tokens) => this.#readPrompt(sequence, tokens), {
+        signal: this.#plan.signal,
+        priority: this.#plan.priority,
+        window: this.#window,
+      }),
     );
-    const { prompt, continuation } = opened;
+    const { sequence, prompt, continuation } = opened;
+    const { scheduler } = this.#speaker.runtime;
+    scheduler.beginText(sequence);
     const known = opened.before.length;
     const chooser = new Chooser(this.#sampler, this.#plan, tokenizer.eos);
     let source: TokenSource | undefined;
@@ -139,6 +145,7 @@ export class Generation implements AsyncIterable<string> {
       }
     } finally {
       source?.dispose();
+      scheduler.endText(sequence);
       opened.close(tokens, text);
     }
     this.#result = {

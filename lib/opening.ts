@@ -1,7 +1,7 @@
 /** How a generation comes by a sequence that has read what stands before its text. */
 import type { ScoredToken } from "./logprobs.js";
 import { fittingPrompt, type Speaker } from "./prompt.js";
-import type { Sequence } from "./sequence.js";
+import type { ForwardOptions, Sequence } from "./sequence.js";
 import type { Window } from "./window.js";
 
 /** What reading a prompt gives. */
@@ -26,9 +26,14 @@ export interface Opened extends PromptRead {
   close(tokens: readonly number[], text: string): void;
 }
 
+/** How a generation reads. */
+export interface ReadingOptions extends Pick<ForwardOptions, "signal" | "priority"> {
+  /** What it forgets tokens by, if it does. */
+  readonly window: Window | undefined;
+}
+
 export interface Opening {
-  /** @param window what the generation forgets tokens by, if it does */
-  open(read: PromptReader, window: Window | undefined): Promise<Opened>;
+  open(read: PromptReader, options: ReadingOptions): Promise<Opened>;
 }
 
 /** A prompt in a sequence of its own. */

@@ -16,13 +16,20 @@ export interface RuntimeOptions {
   /** Tokens that one sequence may have. Default: the context that the model was trained with. */
   contextLength?: number;
   /**
-   * What the KV cache holds over all sequences. Default: `contextLength` tokens. Where it holds less than one sequence
-   * may have, that one ends earlier, with ERR_CRIA_CACHE_FULL.
+   * What the KV cache holds over all sequences. Default: `contextLength` tokens, enough for one text alone; for several
+   * at once give as many times that. Where it holds less than one sequence may have, that one ends earlier, with
+   * ERR_CRIA_CACHE_FULL.
    */
   cacheSize?: CacheSize;
   /**
-   * Where the KV cache is full, let the youngest sequence give its blocks back and be read again later, to the same bits.
-   * Default: false, which makes it wait for others to end, or throw ERR_CRIA_CACHE_FULL where none can.
+   * Where the KV cache is full, let sequences give their blocks back and be read again later, to the same bits: the
+   * youngest of those that are idle, or whose text nobody has asked on for a second; else the youngest of those that are
+   * younger than the one in need. Those that were loaded, or of which a range was removed, cannot.
+   *
+   * Default: false. What finds no room then waits, as long as others read tokens or texts are being made, for these end.
+   * Where only idle sequences hold the blocks, or all that wait stand in one another's way, the youngest that waits throws
+   * ERR_CRIA_CACHE_FULL. A text is being made until its iteration ends, or is left: who waits for another text before he
+   * asks on for the one that he has begun may wait for ever.
    */
   preempt?: boolean;
 }
@@ -61,6 +68,7 @@ export class Runtime {
 
   dispose(): void {
     this.#disposed = true;
+    this.scheduler.dispose();
     this.program.dispose();
     this.pool.dispose();
   }

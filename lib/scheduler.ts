@@ -1,9 +1,13 @@
+import { performance } from "node:perf_hooks";
+
+import { onAbort } from "./abort.js";
 import { aborted, CriaError } from "./errors.js";
 import { blockTokens } from "./kv-pool.js";
-import type { KvMoves } from "./kv-sequence.js";
+import type { KvMoves, KvSequence } from "./kv-sequence.js";
 import { native, type RopeOptions } from "./native.js";
 import type { Runtime } from "./runtime.js";
 import type { ForwardOptions, Sequence, Wanted } from "./sequence.js";
+import { batchOf, keepLogits, logitsOfParts, type Part, type Reading, remaining } from "./step.js";
 
 /** Any number; the higher goes first. */
 export type Priority = number;
@@ -20,29 +24,66 @@ const shortRead = blockTokens;
 /** What of every step is left to long reads, however many short ones there are: none waits for ever. */
 const leastLong = chunkTokens / 4;
 
-/** Tokens that a sequence waits to have read. */
-interface Job {
+/**
+ * How long, in milliseconds, a text keeps its place, and the block that it may grow by, though its caller asks for no more
+ * of it. Those who read a text as it comes are faster; a connection that hangs is not, nor is a caller who waits for what
+ * waits here. Reading a text again costs about as long.
+ */
+const patienceMs = 1000;
+
+/** A sequence, as the scheduler knows it. */
+interface Member {
   readonly sequence: Sequence;
-  readonly tokens: Int32Array; // all of the sequence's, from its start
-  readonly from: number; // the first whose logits may be wanted
-  readonly wanted: Wanted;
-  /** Those wanted so far; a step's own array where it gives all of them. */
-  logits: Float32Array | undefined;
-  readonly options: ForwardOptions;
-  readonly resolve: (logits: Float32Array) => void;
+  readonly kv: KvSequence;
+  /** The later, the younger. */
+  readonly born: number;
+  /** What it waits for. */
+  job: Job | undefined;
+  /** Whether a text is being made of it: it will end, and then give its blocks back, or stand idle. */
+  speaking: boolean;
+  /** When, by `performance.now()`, it got what it last waited for. */
+  idleSince: number;
+}
+
+/** What a sequence waits for. */
+interface Waiting {
+  readonly member: Member;
+  readonly priority: Priority;
+  /** Whether it waits for others, where there is no room. */
+  readonly patient: boolean;
   readonly reject: (reason: unknown) => void;
   /** Called when it is settled. */
   release: () => void;
   settled: boolean;
+  /** Whether it stands in the queue. */
+  queued: boolean;
+  /** Whether it found no room: it is then the first to look again, before others have taken what there is. */
+  starved: boolean;
 }
 
-/** What a step reads of a job: `count` tokens after the `past` that its cache holds. */
-interface Part {
-  readonly job: Job;
-  /** As it was planned: a sequence whose job is aborted may be truncated, or freed, while the run goes on. */
-  readonly past: number;
-  readonly count: number;
-  readonly moves: KvMoves | undefined;
+/** Tokens to be read. */
+interface ReadJob extends Waiting, Reading {
+  readonly kind: "read";
+  readonly onProgress: ForwardOptions["onProgress"];
+  readonly resolve: (logits: Float32Array) => void;
+}
+
+/** Room for something else than reading: taken between two steps, at once when it is there. */
+interface RoomJob extends Waiting {
+  readonly kind: "room";
+  /** How many blocks `take` takes. */
+  readonly blocks: () => number;
+  readonly take: () => void;
+}
+
+type Job = ReadJob | RoomJob;
+
+/** A step that is being planned. */
+interface Plan {
+  readonly parts: Part<ReadJob>[];
+  readonly members: Set<Member>;
+  left: number; // for long reads
+  shortLeft: number; // those that get none of it come first in the next step
 }
 
 /**
@@ -50,18 +91,37 @@ interface Part {
  * step. One joins or leaves at every step; short reads come first, and prompts fill what is left of a chunk, in the order
  * of their priorities and then of their coming.
  *
- * Where the pool is full and the runtime allows it, a sequence gives way: the youngest that reads nothing, else one
- * younger than the one in need that the step does not read. Its blocks go back to the pool, and its tokens are read again
- * when its turn comes, to the same bits.
+ * Sequences that hold no blocks stand in a queue, by priority and then by age, and only its head is looked at. It is
+ * admitted where all that it waits to have read finds room beside what those admitted before it still need, and a block
+ * more for each: texts that grow then seldom run into one another. Where nobody else is at work it is admitted anyhow, and
+ * where nobody has done anything for a while, where its tokens alone find room.
+ *
+ * Where the pool is full a sequence waits while others are at work, or texts are being made, that end sooner or later;
+ * ERR_CRIA_CACHE_FULL is for the youngest of those that wait where only idle sequences hold the rest, and these are their
+ * callers' to dispose.
+ *
+ * Where the runtime allows it, sequences give way: first those that are idle, whatever their age, for nobody waits for
+ * them; then those that are younger than the one in need; each time the youngest. Their blocks go back to the pool, and
+ * their tokens are read again when their turn comes, to the same bits. What would not come to the same bits cannot give
+ * way: a sequence of which a range was removed, as a window does, or that was loaded from a file.
  */
 export class Scheduler {
   readonly #runtime: Runtime;
   readonly #rope: RopeOptions;
   readonly #preempt: boolean;
-  readonly #sequences = new Set<Sequence>(); // in the order in which they were made
-  #jobs: Job[] = []; // in the order in which they came
-  #running = false;
-  #step: { readonly parts: readonly Part[]; readonly stop: AbortController } | undefined; // that is being run
+  readonly #members = new Map<Sequence, Member>(); // the oldest first
+  readonly #speaking = new Set<Member>();
+  #born = 0;
+  /** Of sequences that hold blocks, or were admitted: in the order in which they came. */
+  #jobs: Job[] = [];
+  /** Of sequences that hold none, the first to be admitted first. */
+  readonly #queue: Job[] = [];
+  #active = false;
+  #timer: NodeJS.Timeout | undefined;
+  /** Whether nothing has happened for as long as patience lasts, though some wait. */
+  #late = false;
+  #step: { readonly parts: readonly Part<ReadJob>[]; readonly stop: AbortController } | undefined; // that is being run
+  #settled = 0;
   #preemptions = 0;
 
   constructor(runtime: Runtime, rope: RopeOptions, preempt: boolean) {
@@ -75,18 +135,44 @@ export class Scheduler {
     return this.#preemptions;
   }
 
-  /** Sequences that wait for tokens to be read, or whose tokens are being read. */
+  /** Sequences that wait for tokens to be read or for room, or whose tokens are being read. */
   get waiting(): number {
-    return this.#jobs.filter((job) => !job.settled).length;
+    return this.#queue.length + this.#jobs.filter((job) => !job.settled).length;
   }
 
-  /** A sequence that exists, and can be made to give way. */
-  enter(sequence: Sequence): void {
-    this.#sequences.add(sequence);
+  /** A sequence that exists, and its place in the cache. */
+  enter(sequence: Sequence, kv: KvSequence): void {
+    const born = this.#born++;
+    this.#members.set(sequence, { sequence, kv, born, job: undefined, speaking: false, idleSince: 0 });
   }
 
+  /** A sequence that was disposed, and holds nothing any more. */
   leave(sequence: Sequence): void {
-    this.#sequences.delete(sequence);
+    this.#speaking.delete(this.#of(sequence));
+    this.#members.delete(sequence);
+    this.changed();
+  }
+
+  /** A text is being made of a sequence, until {@link endText}: others may wait for it. */
+  beginText(sequence: Sequence): void {
+    const member = this.#members.get(sequence);
+    if (member === undefined) return; // it was disposed meanwhile
+    member.speaking = true;
+    member.idleSince = performance.now();
+    this.#speaking.add(member);
+  }
+
+  endText(sequence: Sequence): void {
+    const member = this.#members.get(sequence);
+    if (member === undefined) return;
+    member.speaking = false;
+    this.#speaking.delete(member);
+    this.changed();
+  }
+
+  /** Blocks have become free, or a sequence idle: those who wait may go on. */
+  changed(): void {
+    if (!this.#active && this.#jobs.length + this.#queue.length > 0) void this.#run();
   }
 
   /** Reads what of `tokens` the sequence's cache does not hold yet. Logits are wanted of those from `from` on. */
@@ -97,37 +183,89 @@ export class Scheduler {
     wanted: Wanted,
     options: ForwardOptions,
   ): Promise<Float32Array> {
-    const { signal } = options;
-    if (signal?.aborted) return Promise.reject(aborted("the run", signal));
-    return new Promise((resolve, reject) => {
-      const job: Job = {
-        ...{ sequence, tokens, from, wanted, options, resolve, reject },
-        logits: undefined,
-        release: () => signal?.removeEventListener("abort", abort),
-        settled: false,
-      };
-      const abort = () => this.#abort(job);
-      signal?.addEventListener("abort", abort);
-      this.#jobs.push(job);
-      if (!this.#running) void this.#run();
+    const { capacity } = this.#runtime.pool;
+    if (tokens.length > capacity) {
+      const problem = `tokens: must, with those read before, be at most ${capacity}, all that the cache holds, not ${tokens.length}`;
+      return Promise.reject(new CriaError("ERR_CRIA_CACHE_FULL", problem));
+    }
+    const { onProgress } = options;
+    return this.#wait(sequence, options, (waiting, resolve: (logits: Float32Array) => void) => {
+      const { kv } = waiting.member;
+      return { ...waiting, kind: "read", kv, tokens, from, wanted, onProgress, logits: undefined, resolve };
     });
   }
 
-  /** Removes [begin, end) of a sequence that has read `tokens`, between two steps. */
-  async removeRange(sequence: Sequence, tokens: Int32Array, begin: number, end: number): Promise<void> {
-    await this.restore(sequence, tokens); // what stays remembers what is to go
-    const moves = sequence.kv.removeRange(begin, end);
-    try {
-      await Promise.all(moves.map((each) => this.#move(each)));
-    } catch (error) {
-      sequence.kv.free(); // neither what was there nor what should be: the tokens are read again
-      throw error;
+  /**
+   * Waits until `blocks()` blocks are there, which others may have to give; then calls `take`, which takes as many. What
+   * it has the device do comes before the next run.
+   */
+  room<T>(sequence: Sequence, blocks: () => number, take: () => T | Promise<T>, options: ForwardOptions): Promise<T> {
+    if (blocks() === 0) return Promise.resolve(take());
+    return this.#wait(sequence, options, (waiting, resolve: (value: T | Promise<T>) => void) => ({
+      ...waiting,
+      kind: "room",
+      blocks,
+      take: () => resolve(take()),
+    }));
+  }
+
+  /** Ends what a sequence waits for, which was disposed: at once or, where a run reads its tokens, after the run. */
+  cancel(sequence: Sequence): void {
+    const { job } = this.#of(sequence);
+    if (job === undefined || this.#isRunning(job)) return;
+    this.#settle(job, sequenceDisposed());
+    this.changed();
+  }
+
+  /**
+   * Removes [begin, end) of a sequence that has read `tokens`, between two steps.
+   *
+   * @param keep keeps the blocks that are free then, for tokens to come
+   */
+  async removeRange(
+    sequence: Sequence,
+    tokens: Int32Array,
+    [begin, end]: readonly [begin: number, end: number],
+    { keep, ...options }: ForwardOptions & { keep: boolean },
+  ): Promise<void> {
+    const { kv } = this.#of(sequence);
+    const held = () => kv.length === tokens.length;
+    const remove = async () => {
+      if (!held()) return; // it gave way while it waited
+      try {
+        await Promise.all(kv.removeRange(begin, end, keep).map((each) => this.#move(each)));
+      } catch (error) {
+        kv.free(); // neither what was there nor what should be: the tokens are read again
+        throw error;
+      }
+    };
+    for (;;) {
+      await this.restore(sequence, tokens, options); // what stays remembers what is to go
+      await this.room(sequence, () => (held() ? kv.removalNeeds(begin, end, keep) : 0), remove, options);
+      if (kv.length === tokens.length - (end - begin)) return;
     }
   }
 
   /** Has a sequence that has read `tokens` hold all their keys and values, where it gave way. */
-  async restore(sequence: Sequence, tokens: Int32Array): Promise<void> {
-    if (sequence.kv.length < tokens.length) await this.read(sequence, tokens, tokens.length, "none", {});
+  async restore(sequence: Sequence, tokens: Int32Array, options: ForwardOptions = {}): Promise<void> {
+    if (this.#of(sequence).kv.length < tokens.length)
+      await this.read(sequence, tokens, tokens.length, "none", { ...options, onProgress: undefined });
+  }
+
+  /** What waits will not come any more: the model was disposed. */
+  dispose(): void {
+    clearTimeout(this.#timer);
+    for (const job of [...this.#jobs, ...this.#queue]) {
+      if (!this.#isRunning(job)) this.#settle(job, new CriaError("ERR_CRIA_DISPOSED", "model: was disposed"));
+    }
+  }
+
+  #isRunning(job: Job): boolean {
+    return this.#step?.parts.some((part) => part.job === job) ?? false;
+  }
+
+  #of(sequence: Sequence): Member {
+    return this.#members.get(sequence)!;
   }
 
   #move({ from, to, shift }: KvMoves): Promise<void> {
@@ -136,132 +274,225 @@ export class Scheduler {
   }
 
   /** Copies what a job's sequence shares and is to write to; what it holds is read again where that fails. */
-  async #copy({ sequence }: Job, moves: KvMoves): Promise<void> {
+  async #copy({ kv }: ReadJob, moves: KvMoves): Promise<void> {
     try {
       await this.#move(moves);
     } catch (error) {
-      sequence.kv.free();
+      kv.free();
       throw error;
     }
   }
 
+  #wait<T>(
+    sequence: Sequence,
+    { signal, priority = 0, wait: patient = true }: ForwardOptions,
+    jobOf: (waiting: Waiting, resolve: (value: T | Promise<T>) => void) => Job,
+  ): Promise<T> {
+    if (signal?.aborted) return Promise.reject(aborted("the run", signal));
+    return new Promise((resolve, reject) => {
+      const member = this.#of(sequence);
+      const state = { release: () => undefined, settled: false, queued: false, starved: false };
+      const job = jobOf({ member, priority, patient, reject, ...state }, resolve);
+      if (signal !== undefined) job.release = onAbort(signal, () => this.#drop(job, aborted("the run", signal)));
+      member.job = job;
+      if (member.kv.blockTable.length > 0 || !patient) this.#jobs.push(job);
+      else this.#enqueue(job);
+      this.changed();
+    });
+  }
+
+  #enqueue(job: Job): void {
+    job.queued = true;
+    job.starved = false;
+    let [low, high] = [0, this.#queue.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (goesBefore(this.#queue[middle]!, job)) low = middle + 1;
+      else high = middle;
+    }
+    this.#queue.splice(low, 0, job);
+  }
+
   async #run(): Promise<void> {
-    this.#running = true;
+    this.#active = true;
+    clearTimeout(this.#timer);
     try {
       for (;;) {
         // Those whose tokens the last step has read ask for their next ones meanwhile.
         await new Promise((resolve) => setImmediate(resolve));
-        this.#drop();
-        if (this.#jobs.length === 0) return;
+        this.#jobs = this.#jobs.filter((job) => !job.settled);
+        if (this.#jobs.length + this.#queue.length === 0) return;
+        const [settled, free] = [this.#settled, this.#runtime.pool.freeBlocks];
         const parts = this.#plan();
         if (parts.length > 0) await this.#take(parts);
+        else if (this.#settled === settled && this.#runtime.pool.freeBlocks <= free && !this.#refuse()) return;
       }
     } catch (error) {
       // A fault of the scheduler's own: nobody is to wait for ever.
-      for (const job of this.#jobs) settle(job, error);
-      this.#jobs = [];
+      for (const job of [...this.#jobs, ...this.#queue]) this.#settle(job, error);
     } finally {
-      this.#running = false;
+      this.#active = false;
     }
   }
 
   /** Settles a job whose caller wants it no more; stops the run that nobody else waits for. */
-  #abort(job: Job): void {
-    settle(job, aborted("the run", job.options.signal!));
+  #drop(job: Job, error: CriaError): void {
+    this.#settle(job, error);
     if (this.#step?.parts.every((part) => part.job.settled)) this.#step.stop.abort();
+    this.changed(); // others may have waited behind it
   }
 
-  /** Forgets the jobs that were settled, and those whose sequences were disposed. */
-  #drop(): void {
-    for (const job of this.#jobs) {
-      if (job.sequence.disposed && !job.settled)
-        settle(job, new CriaError("ERR_CRIA_DISPOSED", "sequence: was disposed"));
-    }
-    this.#jobs = this.#jobs.filter((job) => !job.settled);
-  }
-
-  /** What the next step reads. Jobs that can never be served are settled. */
-  #plan(): Part[] {
-    const parts: Part[] = [];
-    const planned = new Set<Sequence>();
-    let left = chunkTokens; // for long reads
-    let shortLeft = chunkTokens; // those that get none of it come first in the next step
-    const waiting = this.#jobs.map((job, i) => ({ job, i, short: remaining(job) <= shortRead }));
+  /** What the next step reads. Whatever one of the jobs has wrong is told to its own caller. */
+  #plan(): Part<ReadJob>[] {
+    this.#admit();
+    const plan: Plan = { parts: [], members: new Set(), left: chunkTokens, shortLeft: chunkTokens };
+    const waiting = this.#jobs.map((job, i) => ({ job, i, short: isShort(job) }));
     waiting.sort(
       (a, b) =>
-        Number(b.short) - Number(a.short) || (b.job.options.priority ?? 0) - (a.job.options.priority ?? 0) || a.i - b.i,
+        Number(b.job.starved) - Number(a.job.starved) ||
+        Number(b.short) - Number(a.short) ||
+        b.job.priority - a.job.priority ||
+        a.i - b.i,
     );
     for (const { job, short } of waiting) {
-      this.#find(job);
-      const count = Math.min(remaining(job), short ? Math.min(shortRead, shortLeft) : left);
-      if (count === 0) continue;
-      const moves = this.#reserve(job, count, planned);
-      if (moves === "full") continue;
-      planned.add(job.sequence);
-      parts.push({ job, past: job.sequence.kv.length, count, moves });
-      if (short) shortLeft -= count;
-      left = Math.max(left - count, short ? leastLong : 0);
-    }
-    return parts.length > 0 ? parts : this.#refuse();
-  }
-
-  /** Takes what the prefix cache has of a sequence that begins, short of the first token whose logits are wanted. */
-  #find({ sequence, tokens, from, wanted }: Job): void {
-    if (sequence.kv.length > 0) return;
-    const most = wanted === "all" ? Math.min(from, tokens.length - 1) : tokens.length - 1;
-    sequence.kv.find(tokens, most);
-  }
-
-  /** Room for `count` tokens, which younger sequences may have to give; "full" where there is none for now. */
-  #reserve({ sequence }: Job, count: number, planned: ReadonlySet<Sequence>): KvMoves | undefined | "full" {
-    for (;;) {
+      if (job.settled || job.queued) continue; // one that gave way to another meanwhile
       try {
-        return sequence.kv.reserve(count);
+        if (job.kind === "read") this.#planRead(job, short, plan);
+        else this.#planRoom(job, plan);
       } catch (error) {
-        if ((error as CriaError).code !== "ERR_CRIA_CACHE_FULL") throw error;
-        if (!this.#preempt || !this.#yieldYoungest(sequence, planned)) return "full";
+        this.#settle(job, error);
       }
     }
+    return plan.parts;
   }
 
-  /** Makes a sequence give its blocks back: the youngest that reads nothing, else the youngest after `sequence`. */
-  #yieldYoungest(sequence: Sequence, planned: ReadonlySet<Sequence>): boolean {
-    const youngest = [...this.#sequences].reverse();
-    const younger = youngest.slice(0, youngest.indexOf(sequence));
-    // One that is saved, loaded or moved is busy without a job, and its blocks are in use.
-    const reading = new Set(this.#jobs.map((job) => job.sequence));
-    const able = (other: Sequence) =>
-      other !== sequence &&
-      !planned.has(other) &&
-      (!other.busy || reading.has(other)) &&
-      other.kv.blockTable.length > 0 &&
-      other.kv.repeatable;
-    const giving = youngest.find((other) => !other.busy && able(other)) ?? younger.find(able);
-    if (giving === undefined) return false;
-    giving.kv.free();
-    this.#preemptions += 1;
+  #planRead(job: ReadJob, short: boolean, plan: Plan): void {
+    const most = short ? Math.min(shortRead, plan.shortLeft) : plan.left;
+    if (most === 0) return;
+    const { kv, tokens } = job;
+    if (kv.length === 0) kv.find(tokens, mostFound(job));
+    const count = Math.min(remaining(job), most);
+    if (!this.#makeRoom(job, () => kv.needs(count), plan)) return;
+    const moves = kv.reserve(count);
+    plan.members.add(job.member);
+    plan.parts.push({ job, past: kv.length, count, moves });
+    if (short) plan.shortLeft -= count;
+    plan.left = Math.max(plan.left - count, short ? leastLong : 0);
+  }
+
+  #planRoom(job: RoomJob, plan: Plan): void {
+    if (!this.#makeRoom(job, job.blocks, plan)) return;
+    plan.members.add(job.member);
+    job.take();
+    this.#settle(job, undefined);
+  }
+
+  /** Admits from the queue's head on those who find room beside all that were admitted before. */
+  #admit(): void {
+    let late = this.#late;
+    this.#late = false;
+    if (this.#queue.length === 0) return;
+    const { pool } = this.#runtime;
+    let room = pool.freeBlocks - this.#promised();
+    for (let job = this.#queue[0]; job !== undefined; job = this.#queue[0]) {
+      const needs = entryBlocks(job);
+      const fits = needs <= room || (late && needs - 1 <= pool.freeBlocks);
+      late = false; // for the head alone
+      if (!fits && this.#anyAtWork()) {
+        if (!this.#giveWay(job.member, noMembers, job.priority)) return;
+        room = pool.freeBlocks - this.#promised();
+        continue;
+      }
+      this.#queue.splice(this.#queue.indexOf(job), 1);
+      job.queued = false;
+      this.#jobs.push(job);
+      room -= needs;
+    }
+  }
+
+  /** Blocks that those at work need for what they wait to have read, and one more for what may follow. */
+  #promised(): number {
+    let blocks = 0;
+    for (const job of this.#jobs) {
+      if (!job.settled) blocks += job.kind === "read" ? growth(job.kv, job.tokens.length) : job.blocks();
+    }
+    for (const member of this.#speaking) if (isPausing(member)) blocks += growth(member.kv, member.kv.length);
+    return blocks;
+  }
+
+  #anyAtWork(): boolean {
+    return this.#jobs.some((job) => !job.settled) || [...this.#speaking].some(isPausing);
+  }
+
+  /** Whether `blocks()` blocks are free, which others may have to give; fewer may be needed once they have. */
+  #makeRoom(job: Job, blocks: () => number, { members }: Plan): boolean {
+    const { pool } = this.#runtime;
+    job.starved = false;
+    while (blocks() > pool.freeBlocks) {
+      if (this.#giveWay(job.member, members, Number.POSITIVE_INFINITY)) continue;
+      job.starved = true;
+      if (!job.patient) this.#settle(job, pool.full(blocks()));
+      return false;
+    }
     return true;
   }
 
   /**
-   * Settles a job where no step can be made, and none will be while all wait: one that the whole pool is too small for,
-   * else the youngest sequence's. Where others gave way meanwhile and it has room now, it is the step.
+   * Makes a sequence give its blocks back to `asker`: the youngest that is idle, else the youngest after `asker`.
+   *
+   * @param planned those whose blocks the step uses
+   * @param priority of those that wait to have tokens read, no higher ones give way
    */
-  #refuse(): Part[] {
-    const jobOf = (sequence: Sequence) => this.#jobs.find((job) => job.sequence === sequence);
-    const youngest = [...this.#sequences].reverse().flatMap((sequence) => jobOf(sequence) ?? []);
-    const job = youngest.find(({ tokens }) => tokens.length > this.#runtime.pool.capacity) ?? youngest[0]!;
-    const count = Math.min(remaining(job), chunkTokens);
-    try {
-      const moves = job.sequence.kv.reserve(count);
-      return [{ job, past: job.sequence.kv.length, count, moves }];
-    } catch (error) {
-      settle(job, error);
-      return [];
+  #giveWay(asker: Member, planned: ReadonlySet<Member>, priority: Priority): boolean {
+    if (!this.#preempt) return false;
+    const now = performance.now();
+    let idle: Member | undefined;
+    let younger: Member | undefined;
+    for (const member of this.#members.values()) {
+      const { kv, job, born } = member;
+      if (member === asker || planned.has(member) || kv.blockTable.length === 0 || !kv.repeatable) continue;
+      if (job !== undefined) {
+        if (born > asker.born && job.priority <= priority) younger = member;
+      } else if (!member.sequence.busy) {
+        // One that is saved or moved is busy without a job, and its blocks are in use.
+        if (!member.speaking || now - member.idleSince >= patienceMs) idle = member;
+        else if (born > asker.born) younger = member;
+      }
     }
+    const giving = idle ?? younger;
+    if (giving === undefined) return false;
+    giving.kv.free();
+    this.#preemptions += 1;
+    if (giving.job?.patient) {
+      this.#jobs.splice(this.#jobs.indexOf(giving.job), 1);
+      this.#enqueue(giving.job);
+    }
+    return true;
   }
 
-  async #take(parts: readonly Part[]): Promise<void> {
+  /** Where no step can be made: settles the youngest sequence's job, unless others go on. False where those do. */
+  #refuse(): boolean {
+    if (this.#othersGoOn()) return false;
+    const job = this.#jobs.reduce((a, b) => (b.member.born > a.member.born ? b : a));
+    const blocks = job.kind === "read" ? job.kv.needs(Math.min(remaining(job), chunkTokens)) : job.blocks();
+    this.#settle(job, this.#runtime.pool.full(blocks));
+    return true;
+  }
+
+  /** Whether others than those who wait hold blocks, and will do something that those who wait are told of. */
+  #othersGoOn(): boolean {
+    for (const member of this.#members.values()) {
+      if (!isPausing(member) || !(member.speaking || member.sequence.busy)) continue;
+      this.#timer = setTimeout(() => {
+        this.#late = true;
+        this.changed();
+      }, patienceMs);
+      return true;
+    }
+    return false;
+  }
+
+  async #take(parts: readonly Part<ReadJob>[]): Promise<void> {
     const stop = new AbortController();
     this.#step = { parts, stop };
     const { program, pool } = this.#runtime;
@@ -271,81 +502,66 @@ export class Scheduler {
       const [logits] = await Promise.all([run, ...moved]);
       this.#finish(parts, logits);
     } catch (error) {
-      for (const { job } of parts) settle(job, error);
+      for (const { job } of parts) this.#settle(job, error);
     } finally {
       this.#step = undefined;
     }
   }
 
   /** Counts a step's tokens in, and settles the jobs that it has come to the end of. */
-  #finish(parts: readonly Part[], logits: Float32Array): void {
+  #finish(parts: readonly Part<ReadJob>[], logits: Float32Array): void {
     const { vocab } = this.#runtime.config;
-    let row = 0;
-    for (const { job, past, count } of parts) {
-      const { kv } = job.sequence;
-      const [first, end] = wantedRows(job, past, count);
-      const part = logits.subarray(row * vocab, (row + end - first) * vocab);
-      row += end - first;
+    for (const { part, rows, row } of logitsOfParts(parts, logits, vocab)) {
+      const { job, count } = part;
       if (job.settled) continue; // its caller has gone on without it
-      if (end > first) keep(job, part, logits, job.wanted === "last" ? 0 : past + first - job.from, vocab);
-      kv.commit(count, job.tokens);
+      if (rows.length > 0) keepLogits(job, rows, logits, row, vocab);
+      job.kv.commit(count, job.tokens);
       try {
-        job.options.onProgress?.(kv.length, job.tokens.length);
+        job.onProgress?.(job.kv.length, job.tokens.length);
       } catch (error) {
-        settle(job, error);
+        this.#settle(job, error);
       }
-      if (kv.length === job.tokens.length) settle(job, undefined);
+      if (remaining(job) === 0) this.#settle(job, undefined);
+      else if (job.member.sequence.disposed) this.#settle(job, sequenceDisposed());
     }
   }
-}
 
-const remaining = ({ sequence, tokens }: Job): number => tokens.length - sequence.kv.length;
-
-function settle(job: Job, error: unknown): void {
-  if (job.settled) return;
-  job.settled = true;
-  job.release();
-  if (error === undefined) job.resolve(job.logits ?? new Float32Array(0));
-  else job.reject(error);
-}
-
-/** Keeps a part of a step's logits as a job's rows from `row` on: without a copy where they are all of both. */
-function keep(job: Job, part: Float32Array, step: Float32Array, row: number, vocab: number): void {
-  const rows = job.wanted === "all" ? job.tokens.length - job.from : 1;
-  if (part.length === step.length && part.length === rows * vocab) {
-    job.logits = step;
-    return;
+  #settle(job: Job, error: unknown): void {
+    if (job.settled) return;
+    job.settled = true;
+    this.#settled += 1;
+    job.release();
+    if (job.queued) this.#queue.splice(this.#queue.indexOf(job), 1);
+    job.member.job = undefined;
+    job.member.idleSince = performance.now();
+    if (error !== undefined) job.reject(error);
+    else if (job.kind === "read") job.resolve(job.logits ?? new Float32Array(0));
   }
-  job.logits ??= new Float32Array(rows * vocab);
-  job.logits.set(part, row * vocab);
 }
 
-/** Of the `count` tokens of a job after `past`, [first, end) are those whose logits are wanted. */
-function wantedRows({ tokens, from, wanted }: Job, past: number, count: number): [first: number, end: number] {
-  if (wanted === "all") return [Math.min(count, Math.max(0, from - past)), count];
-  return wanted === "last" && past + count === tokens.length ? [count - 1, count] : [0, 0];
-}
+/** Whether a sequence holds blocks, and waits for nothing. */
+const isPausing = ({ kv, job }: Member): boolean => job === undefined && kv.blockTable.length > 0;
 
-function batchOf(parts: readonly Part[]) {
-  const total = parts.reduce((sum, { count }) => sum + count, 0);
-  const tokens = new Int32Array(total);
-  const positions = new Int32Array(total);
-  const outputs: number[] = [];
-  let at = 0;
-  for (const { job, past, count } of parts) {
-    tokens.set(job.tokens.subarray(past, past + count), at);
-    for (let i = 0; i < count; i++) positions[at + i] = past + i;
-    const [first, end] = wantedRows(job, past, count);
-    for (let i = first; i < end; i++) outputs.push(at + i);
-    at += count;
-  }
-  return {
-    tokens,
-    positions,
-    lengths: Int32Array.from(parts, ({ count }) => count),
-    pasts: Int32Array.from(parts, ({ past }) => past),
-    blockCounts: Int32Array.from(parts, ({ job }) => job.sequence.kv.blockTable.length),
-    blocks: Int32Array.from(parts.flatMap(({ job }) => job.sequence.kv.blockTable)),
-    outputs: Int32Array.from(outputs),
-  };
-}
+const noMembers: ReadonlySet<Member> = new Set();
+
+const sequenceDisposed = () => new CriaError("ERR_CRIA_DISPOSED", "sequence: was disposed");
+
+/** The order of the queue. */
+const goesBefore = (a: Job, b: Job): boolean =>
+  a.priority === b.priority ? a.member.born < b.member.born : a.priority > b.priority;
+
+const isShort = (job: Job): boolean => job.kind === "room" || remaining(job) <= shortRead;
+
+/** Tokens that may be found in the prefix cache: those short of the first whose logits are wanted. */
+const mostFound = ({ tokens, from, wanted }: ReadJob): number =>
+  wanted === "all" ? Math.min(from, tokens.length - 1) : tokens.length - 1;
+
+/** Blocks that a sequence of so many tokens, and a block's more, needs beside those that it has. */
+const growth = (kv: KvSequence, tokens: number): number =>
+  Math.max(0, Math.ceil(tokens / blockTokens) + 1 - kv.blockTable.length);
+
+/** Blocks that a sequence which holds none needs to be admitted. */
+const entryBlocks = (job: Job): number =>
+  job.kind === "room"
+    ? job.blocks()
+    : growth(job.kv, job.tokens.length) - job.kv.countShared(job.tokens, mostFound(job));

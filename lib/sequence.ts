@@ -2,7 +2,7 @@
 import { CriaError, finite, integer, outOfRange } from "./errors.js";
 import { KvSequence } from "./kv-sequence.js";
 import { native } from "./native.js";
-import { optionalFunction, optionalSignal, optionsOf } from "./options.js";
+import { optionalFlag, optionalFunction, optionalSignal, optionsOf } from "./options.js";
 import type { Runtime } from "./runtime.js";
 import type { Priority } from "./scheduler.js";
 import { loadSession, saveSession } from "./session.js";
@@ -16,8 +16,19 @@ export interface ForwardOptions {
   signal?: AbortSignal | undefined;
   /** Among sequences that wait for their turn the higher goes first. Default: 0. */
   priority?: Priority | undefined;
+  /**
+   * Whether, where the cache is full, to wait until others have given blocks back, or throw ERR_CRIA_CACHE_FULL at once.
+   * Default: true, which throws where nobody will.
+   */
+  wait?: boolean | undefined;
   /** Called after each chunk with the tokens read so far, those found in the prefix cache among them, and all there are. */
   onProgress?: ((read: number, total: number) => void) | undefined;
+}
+
+/** How a range is removed. */
+export interface RemoveOptions extends Pick<ForwardOptions, "signal" | "priority"> {
+  /** Keep as many blocks as there are, for tokens to come. Default: false, which gives those back that are free then. */
+  keepBlocks?: boolean | undefined;
 }
 
 /** A sequence of tokens that the model has read, and whose keys and values the cache holds. */
@@ -33,7 +44,7 @@ export class Sequence {
   constructor(runtime: Runtime, kv: KvSequence = new KvSequence(runtime.pool)) {
     this.#runtime = runtime;
     this.#kv = kv;
-    runtime.scheduler.enter(this);
+    runtime.scheduler.enter(this, kv);
   }
 
   /** Whether it is a runtime's own, so that its keys and values are of that runtime's model. */
@@ -59,11 +70,6 @@ export class Sequence {
   /** Whether tokens are being read, or wait to be. */
   get busy(): boolean {
     return this.#busy;
-  }
-
-  /** Its place in the cache, for the scheduler. */
-  get kv(): KvSequence {
-    return this.#kv;
   }
 
   /**
@@ -132,22 +138,29 @@ export class Sequence {
     integer("length", length, 0, this.#length);
     if (length < this.#kv.length) this.#kv.truncate(length);
     this.#length = length;
+    this.#runtime.scheduler.changed();
   }
 
   /**
    * Forgets the tokens [begin, end). Those after them take their positions; their keys are turned to them, and their
    * values still know what was there: the sequence goes on as if it had read a text that it half remembers.
    *
-   * @throws RangeError where [begin, end) is not within what was read
-   * @throws CriaError ERR_CRIA_CACHE_FULL where blocks shared with other sequences cannot be copied, ERR_CRIA_STATE while
-   *   tokens are read, ERR_CRIA_DISPOSED after `dispose`
+   * Where blocks that are shared with other sequences are copied for it, it waits for room as {@link forward} does. From
+   * then on it cannot give way to others.
+   *
+   * @throws TypeError or RangeError where [begin, end) is not within what was read, or for a wrong option
+   * @throws CriaError ERR_CRIA_STATE while tokens are read; ERR_CRIA_CACHE_FULL where the pool has no room for copies,
+   *   ERR_CRIA_ABORTED when `signal` stops the waiting, ERR_CRIA_DISPOSED after `dispose`; nothing is then removed
    */
-  async removeRange(begin: number, end: number): Promise<void> {
-    this.#require("must have read its tokens before they are forgotten");
+  async removeRange(begin: number, end: number, options: RemoveOptions = {}): Promise<void> {
+    const { keepBlocks, ...waiting } = optionsOf("removeRange", options, ["signal", "priority", "keepBlocks"]);
+    const keep = optionalFlag("keepBlocks", keepBlocks);
+    const reading = readingOf(waiting);
+    this.#require("must have read the tokens before they are forgotten");
     integer("begin", begin, 0, this.#length);
     integer("end", end, begin, this.#length);
     await this.#alone(async () => {
-      await this.#runtime.scheduler.removeRange(this, this.#read, begin, end);
+      await this.#runtime.scheduler.removeRange(this, this.#read, [begin, end], { ...reading, keep });
       this.#tokens.copyWithin(begin, end, this.#length);
       this.#length -= end - begin;
     });
@@ -177,8 +190,8 @@ export class Sequence {
   }
 
   /**
-   * Takes over what {@link save} wrote: of an empty sequence. It is not found by other sequences that begin alike, for
-   * the file may come from anyone.
+   * Takes over what {@link save} wrote: of an empty sequence, which waits for room as {@link forward} does. It is not found
+   * by other sequences that begin alike, for the file may come from anyone, and cannot give way to them.
    *
    * @throws CriaFileError where the file is not such a one, is damaged, or is of another model or kind of cache
    * @throws CriaError ERR_CRIA_CACHE_FULL where the pool has no room for it; the sequence is then still empty
@@ -186,12 +199,13 @@ export class Sequence {
   async load(path: string, fingerprint: Uint8Array): Promise<void> {
     this.#require("must have read its tokens before others are loaded");
     if (this.#length > 0) throw new CriaError("ERR_CRIA_STATE", "sequence: must be empty before it is loaded");
-    const { pool, device, config, contextLength } = this.#runtime;
+    const { pool, device, config, contextLength, scheduler } = this.#runtime;
     await this.#alone(async () => {
       const { shape } = pool;
       const saved = await loadSession(path, { shape, fingerprint, vocab: config.vocab, contextLength });
       const { tokens } = saved;
-      this.#kv.reserve(tokens.length);
+      const needs = () => this.#kv.needs(tokens.length);
+      await scheduler.room(this, needs, () => void this.#kv.reserve(tokens.length), {});
       try {
         await saved.restore(this.#kv.blockTable, (blocks, bytes) =>
           device.queue(() => native.cacheWrite(pool.cache, blocks, bytes)),
@@ -206,11 +220,15 @@ export class Sequence {
     });
   }
 
-  /** Gives the cache's blocks back, for other sequences: at once, or when the run that writes to them is done. */
+  /**
+   * Gives the cache's blocks back, for other sequences: at once, or when the run that writes to them is done. What it waits
+   * for beyond that throws ERR_CRIA_DISPOSED.
+   */
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
-    if (!this.#busy) this.#free();
+    if (this.#busy) this.#runtime.scheduler.cancel(this);
+    else this.#free();
   }
 
   [Symbol.dispose](): void {
@@ -234,6 +252,7 @@ export class Sequence {
     } finally {
       this.#busy = false;
       if (this.#disposed) this.#free();
+      else this.#runtime.scheduler.changed();
     }
   }
 
@@ -253,14 +272,20 @@ export class Sequence {
   }
 }
 
-const forwardOptions = ["signal", "priority", "onProgress"] as const satisfies readonly (keyof ForwardOptions)[];
+const forwardOptions = [
+  "signal",
+  "priority",
+  "wait",
+  "onProgress",
+] as const satisfies readonly (keyof ForwardOptions)[];
 
 /** The options as the scheduler takes them: others read in the same step, and must not meet what a caller does later. */
 function readingOf(options: ForwardOptions): ForwardOptions {
-  const { signal, priority = 0, onProgress } = optionsOf("forward", options, forwardOptions);
+  const { signal, priority = 0, wait = true, onProgress } = optionsOf("forward", options, forwardOptions);
   return {
     signal: optionalSignal(signal),
     priority: finite("priority", priority, -Number.MAX_VALUE),
+    wait: optionalFlag("wait", wait),
     onProgress: optionalFunction("onProgress", onProgress),
   };
 }

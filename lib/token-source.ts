@@ -19,7 +19,7 @@ export interface TokenSource {
 export class PlainSource implements TokenSource {
   readonly #sequence: Sequence;
   readonly #chooser: Pick<Chooser, "choose">;
-  readonly #options: ForwardOptions;
+  readonly #options: Pick<ForwardOptions, "signal" | "priority">;
   readonly #window: Window | undefined;
 
   /**
@@ -30,7 +30,7 @@ export class PlainSource implements TokenSource {
   constructor(
     sequence: Sequence,
     chooser: Pick<Chooser, "choose">,
-    options: ForwardOptions,
+    options: Pick<ForwardOptions, "signal" | "priority">,
     window: Window | undefined,
   ) {
     this.#sequence = sequence;
@@ -40,7 +40,7 @@ export class PlainSource implements TokenSource {
   }
 
   async next(last: number): Promise<Choice> {
-    await this.#window?.makeRoom(this.#sequence, 1);
+    await this.#window?.makeRoom(this.#sequence, 1, this.#options);
     return this.#chooser.choose(await this.#sequence.forward(Int32Array.of(last), "last", this.#options));
   }
 

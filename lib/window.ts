@@ -1,6 +1,6 @@
 import { CriaError, integer, wrongType } from "./errors.js";
 import { blockTokens } from "./kv-pool.js";
-import type { Sequence } from "./sequence.js";
+import type { RemoveOptions, Sequence } from "./sequence.js";
 
 export interface WindowOptions {
   /** Tokens that the cache holds of the text. Default: the context, which is the most there can be. */
@@ -45,9 +45,10 @@ export class Window {
    * Forgets as many tokens of a sequence as must go before `count` more are read.
    *
    * @throws CriaError ERR_CRIA_CONTEXT where they do not fit though all but the sinks went
-   * @throws as {@link Sequence.removeRange}
+   * @param options of {@link Sequence.removeRange}
+   * @throws as it
    */
-  async makeRoom(sequence: Sequence, count: number): Promise<void> {
+  async makeRoom(sequence: Sequence, count: number, options: RemoveOptions = {}): Promise<void> {
     const excess = sequence.length + count - this.#size;
     if (excess <= 0) return;
     const removable = Math.max(0, sequence.length - this.#sinks);
@@ -62,7 +63,8 @@ export class Window {
     // What stays keeps its place within its block, where that is possible: whole runs of a block are moved.
     const whole = half - (half % blockTokens);
     const removed = Math.max(excess, whole > 0 ? whole : half);
-    await sequence.removeRange(this.#sinks, this.#sinks + removed);
+    // It cannot give way any more. That such texts do not wait for one another for ever, each keeps what it will need.
+    await sequence.removeRange(this.#sinks, this.#sinks + removed, { ...options, keepBlocks: true });
     this.#removed += removed;
   }
 

@@ -207,7 +207,15 @@ describe("of a model", () => {
     onTestFinished(() => spy.mockRestore());
     const search = model.beamSearch("Once upon a time", { beams: 3, ignoreEos: true, signal: controller.signal });
     await expect(search).rejects.toMatchObject({ code: "ERR_CRIA_ABORTED" });
-    await vi.waitFor(() => expect(allFree()).toBe(true));
+    expect(allFree()).toBe(true);
+  });
+
+  test("holds nothing any more when it is told that the cache has no room", async () => {
+    const small = await loadModel(tinyModel, { cacheSize: { tokens: 64 } });
+    onTestFinished(() => small.dispose());
+    const search = small.beamSearch("The cat", { beams: 16, maxTokens: 40 });
+    await expect(search).rejects.toMatchObject({ code: "ERR_CRIA_CACHE_FULL" });
+    expect(small.runtime.pool.freeBlocks).toBe(small.runtime.pool.blocks);
   });
 
   test.for<[object, RegExp]>([

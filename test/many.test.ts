@@ -175,7 +175,7 @@ describe("one text", () => {
     };
     await Promise.all([say("low", 3, -1), say("plain", 4), say("high", 5, 2)]);
     expect(order).toEqual(["high", "plain", "low"]);
-    expect(() => own.generate("Hi", { priority: Number.NaN })).toThrow(/^priority: must be a number/);
+    expect(() => own.generate("Hi", { priority: Number.NaN })).toThrow(/^priority: must be a finite number, not NaN$/);
     expect(() => own.generate("Hi", { onProgress: 5 as never })).toThrow(/^onProgress: must be a function, not 5$/);
   });
 });

@@ -4,11 +4,13 @@ import { afterEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import {
   type CriaError,
   type GenerateOptions,
+  type GenerationResult,
   loadModel,
   type Model,
   type ModelOptions,
   tinyModel,
 } from "../lib/index.js";
+import { KvSequence } from "../lib/kv-sequence.js";
 import { type NativeBatch, native } from "../lib/native.js";
 import { Xoshiro128 } from "../lib/random.js";
 import { chunkTokens } from "../lib/scheduler.js";
@@ -29,6 +31,12 @@ async function collect(pieces: AsyncIterable<string>): Promise<string> {
   let text = "";
   for await (const piece of pieces) text += piece;
   return text;
+}
+
+async function finished(model: Model, prompt: string, options: GenerateOptions): Promise<GenerationResult> {
+  const generation = model.generate(prompt, options);
+  await collect(generation);
+  return generation.result!;
 }
 
 /** Tokens that no two seeds have alike. */
@@ -221,6 +229,31 @@ describe("sequences that read at the same time", () => {
     controller.abort();
     expect((await both).map(({ status }) => status)).toEqual(["rejected", "rejected"]);
     expect(trigger).toHaveBeenCalledTimes(1);
+  });
+
+  test("share a listener where they share a signal", async () => {
+    const model = await load({ contextLength: 1024, cacheSize: { tokens: 2048 } });
+    const { signal } = new AbortController();
+    const add = vi.spyOn(signal, "addEventListener");
+    const remove = vi.spyOn(signal, "removeEventListener");
+    const read = (seed: number) => model.sequence().forward(randomTokens(20, seed), "last", { signal });
+    await Promise.all(Array.from({ length: 20 }, (_, seed) => read(seed)));
+    expect(add).toHaveBeenCalledTimes(1);
+    expect(remove).toHaveBeenCalledTimes(1);
+    await read(21);
+    expect(add).toHaveBeenCalledTimes(2);
+  });
+
+  test("fail alone where one's step cannot be planned", async () => {
+    const model = await load({ contextLength: 256 });
+    const find = vi.spyOn(KvSequence.prototype, "find").mockImplementationOnce(() => {
+      throw new Error("mine");
+    });
+    const failing = model.sequence().forward(randomTokens(20, 1), "last");
+    const other = model.sequence().forward(randomTokens(20, 2), "last");
+    await expect(failing).rejects.toThrow("mine");
+    expect((await other).every(Number.isFinite)).toBe(true);
+    expect(find).toHaveBeenCalledTimes(2);
   });
 
   test("a callback that throws fails its own reading alone", async () => {
@@ -416,6 +449,173 @@ describe("a pool that is too small for all", () => {
     await expect(other.forward(randomTokens(20, 2), "last")).rejects.toMatchObject({ code: "ERR_CRIA_CACHE_FULL" });
     holding.dispose();
     expect((await other.forward(randomTokens(20, 2), "last")).length).toBe(model.config.vocab);
+  });
+
+  describe("has a newcomer wait", () => {
+    const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+    /** A text whose reader takes a while over each piece. */
+    const slowly = async (pieces: AsyncIterable<string>, ms: number) => {
+      let text = "";
+      for await (const piece of pieces) {
+        text += piece;
+        await pause(ms);
+      }
+      return text;
+    };
+
+    test("for a text whose reader is slow, and told at once when that has gone", async () => {
+      const model = await load({ cacheSize: { tokens: 64 } });
+      const wish = { maxTokens: 55, ignoreEos: true, seed: 1 };
+      let ended = false;
+      const slow = slowly(model.generate("Once", wish), 3).then(() => {
+        ended = true;
+      });
+      while (model.runtime.pool.freeBlocks > 1) await pause(1);
+      const prompt = "One day, Tom and Sue went to the park. They saw a big red ball.";
+      const text = await collect(model.generate(prompt, { maxTokens: 5, seed: 1 }));
+      expect(ended).toBe(true);
+      await slow;
+      expect(text).toBe(await collect(model.generate(prompt, { maxTokens: 5, seed: 1 })));
+    });
+
+    test("for one that is left, or that leaves its sequence idle: then there is nothing more to wait for", async () => {
+      const model = await load({ cacheSize: { tokens: 64 } });
+      const conversation = model.conversation();
+      const reply = conversation.say("Once upon a time", { ignoreEos: true, maxTokens: 50 })[Symbol.asyncIterator]();
+      while (model.runtime.pool.freeBlocks > 1) await reply.next();
+      const waiting = model.sequence().forward(randomTokens(30, 1), "none");
+      const early = await Promise.race([waiting, pause(20).then(() => "waits")]);
+      expect(early).toBe("waits");
+      await reply.return!();
+      await expect(waiting).rejects.toMatchObject({ code: "ERR_CRIA_CACHE_FULL" });
+      conversation.dispose();
+      expect(allFree(model)).toBe(true);
+    });
+
+    test("that hears its signal, and its model's end", async () => {
+      const model = await load({ cacheSize: { tokens: 64 } });
+      const text = model.generate("Once upon a time", { ignoreEos: true })[Symbol.asyncIterator]();
+      while (model.runtime.pool.freeBlocks > 1) await text.next();
+      const controller = new AbortController();
+      const read = (signal?: AbortSignal) => model.sequence().forward(randomTokens(30, 1), "none", { signal });
+      const [hearing, deaf] = [read(controller.signal), read()];
+      await pause(5);
+      controller.abort();
+      await expect(hearing).rejects.toMatchObject({ code: "ERR_CRIA_ABORTED" });
+      model.dispose();
+      await expect(deaf).rejects.toMatchObject({ code: "ERR_CRIA_DISPOSED" });
+    });
+
+    test("no longer than a second where it has room, for who would grow may wait for it", async () => {
+      const model = await load({ cacheSize: { tokens: 64 } });
+      const text = model.generate("Once upon a time", { ignoreEos: true })[Symbol.asyncIterator]();
+      await text.next();
+      await model.sequence().forward(randomTokens(40, 1), "none");
+      await text.return!();
+    });
+
+    test("unless it says that it will not", async () => {
+      const model = await load({ cacheSize: { tokens: 64 } });
+      const text = model.generate("Once upon a time", { ignoreEos: true })[Symbol.asyncIterator]();
+      while (model.runtime.pool.freeBlocks > 1) await text.next();
+      await expect(model.sequence().forward(randomTokens(30, 1), "none", { wait: false })).rejects.toMatchObject({
+        code: "ERR_CRIA_CACHE_FULL",
+      });
+      await text.return!();
+    });
+
+    test("where others may give way: not an older one that is read slowly, for a second", async () => {
+      const model = await load({ cacheSize: { tokens: 64 }, preempt: true });
+      const wish = { maxTokens: 40, ignoreEos: true, seed: 1 };
+      const prompt = "One day, Tom and Sue went to the park. They saw a big red ball.";
+      const slow = slowly(model.generate("Once upon a time", wish), 3);
+      while (model.runtime.pool.freeBlocks > 2) await pause(1);
+      await collect(model.generate(prompt, { ...wish, maxTokens: 25 }));
+      await slow;
+      expect(model.runtime.scheduler.preemptions).toBeLessThanOrEqual(2); // of the younger, as the older one grew
+
+      const stalled = model.generate("Once upon a time", wish)[Symbol.asyncIterator]();
+      while (model.runtime.pool.freeBlocks > 2) await stalled.next();
+      const before = model.runtime.scheduler.preemptions;
+      const started = performance.now();
+      await collect(model.generate(prompt, { ...wish, maxTokens: 25 }));
+      expect(performance.now() - started).toBeGreaterThan(900);
+      expect(model.runtime.scheduler.preemptions).toBe(before + 1);
+      await stalled.return!();
+      expect(allFree(model)).toBe(true);
+    });
+
+    test("in a queue: those that run are not read again for it, and none reads more than its own", async () => {
+      const model = await load({ cacheSize: { tokens: 512 }, preempt: true });
+      const runs = watchRuns();
+      const prompt = "Once upon a time, there was";
+      const wish = { maxTokens: 20, ignoreEos: true };
+      await Promise.all(Array.from({ length: 100 }, (_, seed) => collect(model.generate(prompt, { ...wish, seed }))));
+      const { scheduler, pool } = model.runtime;
+      expect(scheduler.preemptions).toBe(0);
+      const { promptTokens } = await finished(model, prompt, { maxTokens: 1 });
+      const read = runs.flat().reduce((sum, count) => sum + count, 0);
+      expect(read).toBe(100 * (promptTokens + 19) + promptTokens);
+      expect(pool.freeBlocks).toBe(pool.blocks);
+    });
+
+    test("that is counted once, however long it waits, in what the prefix cache was asked for", async () => {
+      const model = await load({ cacheSize: { tokens: 160 } });
+      const text = collect(model.generate("Once", { maxTokens: 140, ignoreEos: true }));
+      while (model.runtime.pool.freeBlocks > 3) await pause(0);
+      const before = model.runtime.pool.statistics.misses;
+      await model.sequence().forward(randomTokens(100, 1), "none");
+      expect(model.runtime.pool.statistics.misses).toBe(before + 1);
+      await text;
+    });
+  });
+
+  test("has others give way to a range's removal, and to what is loaded", async () => {
+    const folder = await temporaryFolder();
+    onTestFinished(() => folder[Symbol.asyncDispose]());
+    const path = join(folder.path, "sequence");
+    const model = await load({ cacheSize: { tokens: 96 }, preempt: true });
+    const [older, alike, idle] = [model.sequence(), model.sequence(), model.sequence()];
+    const tokens = randomTokens(40, 1);
+    await older.forward(tokens, "none");
+    await alike.forward(tokens, "none"); // shares two blocks with it
+    await idle.forward(randomTokens(30, 2), "none");
+    expect(model.runtime.pool.freeBlocks).toBe(0);
+    await older.removeRange(4, 12);
+    expect(older.tokens).toEqual(Int32Array.from([...tokens.subarray(0, 4), ...tokens.subarray(12)]));
+    expect(model.runtime.scheduler.preemptions).toBe(1);
+    await model.saveSequence(older, path);
+    await idle.forward(randomTokens(2, 3), "none");
+    const loaded = await model.loadSequence(path);
+    expect(loaded.tokens).toEqual(older.tokens);
+    for (const each of [older, alike, idle, loaded]) each.dispose();
+    expect(allFree(model)).toBe(true);
+  });
+
+  test("has windows wait, and get what they need", async () => {
+    const prompt = "Once upon a time, there was a little girl named Lily.";
+    const wish = (seed: number) => ({ window: { size: 48 + seed }, ignoreEos: true, seed, maxTokens: 120 });
+    const roomy = await load({ cacheSize: { tokens: 2048 } });
+    for (const blocks of [8, 11, 14]) {
+      const model = await load({ cacheSize: { tokens: 16 * blocks }, preempt: true });
+      const texts = Array.from({ length: 6 }, (_, seed) => collect(model.generate(prompt, wish(seed))));
+      const alone = Array.from({ length: 6 }, (_, seed) => collect(roomy.generate(prompt, wish(seed))));
+      expect(await Promise.all(texts)).toEqual(await Promise.all(alone));
+      expect(allFree(model)).toBe(true);
+    }
+    const controller = new AbortController();
+    const full = await load({ cacheSize: { tokens: 64 } });
+    const sequence = full.sequence();
+    await sequence.forward(randomTokens(20, 1), "none");
+    const text = full.generate("Once upon a time", { ignoreEos: true })[Symbol.asyncIterator]();
+    await text.next();
+    const fork = sequence.fork();
+    while (full.runtime.pool.freeBlocks > 0) await text.next();
+    const removing = fork.removeRange(4, 8, { signal: controller.signal });
+    controller.abort();
+    await expect(removing).rejects.toMatchObject({ code: "ERR_CRIA_ABORTED" });
+    expect(fork.tokens).toEqual(randomTokens(20, 1));
+    await text.return!();
   });
 
   test.each([false, true])("fifty texts, some of them aborted, come out as alone (preempt: %s)", async (preempt) => {

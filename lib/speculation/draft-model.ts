@@ -29,7 +29,7 @@ export class DraftModel implements Proposer {
   constructor({ runtime }: Speaker, target: Sampler, options: ForwardOptions) {
     this.#contextLength = runtime.contextLength;
     this.#target = target;
-    this.#options = options;
+    this.#options = { ...options, wait: false }; // the text waits meanwhile, and may be what it would wait for
     this.#sequence = runtime.sequence();
   }
 

@@ -109,14 +109,16 @@ export class SpeculativeSource implements TokenSource {
 
   /**
    * Reads the last token and what is proposed after it. Where the cache has no room for that, nothing is proposed; where it
-   * then has none for the last token alone, the proposer, which may have tokens in the same cache, is done without.
+   * then has none for the last token alone, the proposer, which may have tokens in the same cache, is done without. Only
+   * then does it wait for others.
    */
   async #read(proposal: Proposal): Promise<{ proposal: Proposal; logits: Float32Array }> {
     const read = Int32Array.of(this.#text.at(-1)!, ...proposal.tokens);
     const { signal, priority } = this.#limits;
+    const wait = this.#proposer === undefined;
     const before = this.#sequence.length;
     try {
-      return { proposal, logits: await this.#sequence.forward(read, "all", { signal, priority }) };
+      return { proposal, logits: await this.#sequence.forward(read, "all", { signal, priority, wait }) };
     } catch (error) {
       if ((error as CriaError).code !== "ERR_CRIA_CACHE_FULL") throw error;
       this.#sequence.truncate(before); // a chunk may have read some of it
