@@ -1,7 +1,8 @@
-import { CriaError, finite, integer, wrongType } from "./errors.js";
+import { CriaError, finite, integer } from "./errors.js";
 import type { FinishReason } from "./generate.js";
 import { type GenerateOptions, planOf } from "./generate-options.js";
 import { mostProbable } from "./logprobs.js";
+import { optionsOf } from "./options.js";
 import { fittingPrompt, type Speaker } from "./prompt.js";
 import type { ForwardOptions, Sequence } from "./sequence.js";
 
@@ -18,6 +19,11 @@ export interface BeamSearchOptions
    */
   lengthPenalty?: number;
 }
+
+const beamOptions = [
+  ...(["maxTokens", "stopTokens", "ignoreEos", "signal", "priority", "onProgress"] as const),
+  ...(["beams", "lengthPenalty"] as const),
+] as const satisfies readonly (keyof BeamSearchOptions)[];
 
 /** A text that a beam search has found. */
 export interface BeamCandidate {
@@ -67,8 +73,8 @@ export async function beamSearch(
   prompt: string | Int32Array,
   options: BeamSearchOptions = {},
 ): Promise<BeamCandidate[]> {
-  if (typeof options !== "object" || options === null) throw wrongType("options", "an object", options);
-  const search = new BeamSearch(speaker, options, prompt.length > 0);
+  const known = optionsOf("beamSearch", options, beamOptions);
+  const search = new BeamSearch(speaker, known, prompt?.length > 0);
   return search.run(fittingPrompt(speaker, prompt));
 }
 

@@ -1,6 +1,7 @@
 import { integer, outOfRange, wrongType } from "./errors.js";
 import { blockBytes, blockTokens } from "./kv-pool.js";
 import type { CacheShape } from "./native.js";
+import { requireObject } from "./options.js";
 
 /**
  * What the KV cache holds over all sequences: that many tokens, what fits that many bytes, or what fits a share, above 0
@@ -44,7 +45,7 @@ export function poolTokens(
 }
 
 function onlyEntry(size: CacheSize): [string, unknown] {
-  if (typeof size !== "object" || size === null) throw wrongType("cacheSize", "an object", size);
+  requireObject("cacheSize", size);
   const entries = Object.entries(size).filter(([, value]) => value !== undefined);
   if (entries.length !== 1)
     throw outOfRange(

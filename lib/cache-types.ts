@@ -1,5 +1,6 @@
 import { outOfRange, wrongType } from "./errors.js";
 import type { CacheType } from "./native.js";
+import { optionsOf } from "./options.js";
 
 /** The types of a cache's keys and of its values. */
 export interface CacheTypes {
@@ -21,7 +22,8 @@ export function cacheTypesOf(cache: CacheOption = "f16"): CacheTypes {
   }
   if (typeof cache !== "object" || cache === null)
     throw wrongType("cache", `one of ${names}, or {keys, values}`, cache);
-  return { keys: cacheType("cache.keys", cache.keys), values: cacheType("cache.values", cache.values) };
+  const { keys, values } = optionsOf("loadModel", cache, ["keys", "values"], "cache");
+  return { keys: cacheType("cache.keys", keys), values: cacheType("cache.values", values) };
 }
 
 const names = cacheTypes.join(", ");

@@ -1,8 +1,9 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import { CriaError, integer, outOfRange, wrongType } from "./errors.js";
 import { Generation } from "./generate.js";
-import type { GenerateOptions } from "./generate-options.js";
+import { type GenerateOptions, generateOptions } from "./generate-options.js";
 import type { Opened, PromptReader, ReadingOptions } from "./opening.js";
+import { optionsOf } from "./options.js";
 import { promptTokens, type Speaker } from "./prompt.js";
 import type { Sequence } from "./sequence.js";
 import type { Tokenizer } from "./text/tokenizer.js";
@@ -71,11 +72,14 @@ export class Conversation {
     if (typeof text !== "string" && !(text instanceof Int32Array)) {
       throw wrongType("text", "a string or an Int32Array", text);
     }
-    if ("echo" in options && options.echo !== undefined && options.echo !== false) {
-      throw outOfRange("echo", "false in a conversation", options.echo);
-    }
+    const { echo, ...known } = optionsOf<GenerateOptions, (typeof generateOptions)[number]>(
+      "say",
+      options,
+      generateOptions,
+    );
+    if (echo !== undefined && echo !== false) throw outOfRange("echo", "false in a conversation", echo);
     const said = typeof text === "string" ? text : tokensOf("text", text, this.#speaker.tokenizer.size);
-    return new Generation(this.#speaker, { open: (read, reading) => this.#open(said, read, reading) }, options);
+    return new Generation(this.#speaker, { open: (read, reading) => this.#open(said, read, reading) }, known);
   }
 
   /**

@@ -12,6 +12,8 @@ import {
   native,
 } from "./native.js";
 
+import { requireObject } from "./options.js";
+
 export type { AbsentDevice, CpuInfo, DeviceInfo, DeviceKind, GpuInfo, Isa, LimitKind };
 
 export const isas: readonly Isa[] = ["scalar", "avx2", "avx512"];
@@ -30,6 +32,8 @@ export interface DeviceOptions {
   threads?: number;
 }
 
+export const deviceOptions = ["device", "isa", "threads"] as const satisfies readonly (keyof DeviceOptions)[];
+
 /** Every kind of device, with what it is or the reason why it is absent. */
 export function devices(): (DeviceInfo | AbsentDevice)[] {
   return (["cpu", "cuda"] as const).map((kind) => native.deviceDescribe(kind));
@@ -47,7 +51,9 @@ export class Device {
   #last: Promise<unknown> = Promise.resolve();
 
   /** @throws CriaError ERR_CRIA_UNSUPPORTED where the device or the instruction set is absent */
-  constructor({ device = "auto", isa, threads }: DeviceOptions = {}) {
+  constructor(options: DeviceOptions = {}) {
+    requireObject("options", options);
+    const { device = "auto", isa, threads } = options;
     if (device !== "auto" && !kinds.includes(device)) {
       throw outOfRange("device", "auto, cpu, cuda or cuda-emulated", device);
     }

@@ -1,6 +1,7 @@
 import { finite, integer, outOfRange, wrongType } from "./errors.js";
 import { alternatives } from "./logprobs.js";
-import type { SamplerOptions } from "./sampling/sampler.js";
+import { optionalFlag, optionalFunction, optionalSignal } from "./options.js";
+import { type SamplerOptions, samplerOptions } from "./sampling/sampler.js";
 import type { Priority } from "./scheduler.js";
 import { type SpeculateOptions, type SpeculationPlan, speculationOf } from "./speculation/options.js";
 import type { WindowOptions } from "./window.js";
@@ -45,6 +46,13 @@ export interface GenerateOptions extends SamplerOptions {
   signal?: AbortSignal;
 }
 
+/** All of them. */
+export const generateOptions = [
+  ...samplerOptions,
+  ...(["maxTokens", "minTokens", "stop", "stopTokens", "ignoreEos", "logprobs", "echo", "speculate"] as const),
+  ...(["window", "priority", "onProgress", "signal"] as const),
+] as const satisfies readonly (keyof GenerateOptions)[];
+
 /** The options of a generation, but for the sampler's, as they are used. */
 export interface GenerationPlan {
   readonly maxTokens: number;
@@ -70,33 +78,36 @@ export function planOf(options: GenerateOptions, vocab: number = Number.MAX_SAFE
   const { maxTokens = Number.MAX_SAFE_INTEGER, minTokens = 0, stop = [], stopTokens = [], logprobs, signal } = options;
   const { priority = 0, onProgress } = options;
   integer("maxTokens", maxTokens, 1);
-  if (signal !== undefined && !(signal instanceof AbortSignal)) throw wrongType("signal", "an AbortSignal", signal);
-  if (onProgress !== undefined && typeof onProgress !== "function")
-    throw wrongType("onProgress", "a function", onProgress);
   return {
     maxTokens,
     minTokens: integer("minTokens", minTokens, 0, maxTokens),
     stops: stopStrings(stop),
-    stopTokens: tokensOf("stopTokens", stopTokens, vocab),
-    ignoreEos: flag("ignoreEos", options.ignoreEos),
+    stopTokens: stopIds(stopTokens, vocab),
+    ignoreEos: optionalFlag("ignoreEos", options.ignoreEos),
     logprobs: logprobs === undefined ? undefined : alternatives("logprobs", logprobs),
-    echo: flag("echo", options.echo),
+    echo: optionalFlag("echo", options.echo),
     speculation: speculationOf(options.speculate),
     priority: finite("priority", priority, -Number.MAX_VALUE),
-    onProgress,
-    signal,
+    onProgress: optionalFunction("onProgress", onProgress),
+    signal: optionalSignal(signal),
   };
 }
 
 function stopStrings(stop: string | readonly string[]): readonly string[] {
-  const stops = typeof stop === "string" ? [stop] : stop;
-  if (Array.isArray(stops) && stops.every((one) => typeof one === "string")) return [...stops];
-  throw wrongType("stop", "a string or an array of strings", stop);
+  if (typeof stop === "string") return [stopString("stop", stop)];
+  if (!Array.isArray(stop)) throw wrongType("stop", "a string or an array of strings", stop);
+  return Array.from(stop, (one, i) => stopString(`stop[${i}]`, one));
 }
 
-function tokensOf(name: string, tokens: readonly number[], vocab: number): readonly number[] {
-  if (!Array.isArray(tokens)) throw wrongType(name, "an array of numbers", tokens);
-  return tokens.map((token) => integer(name, token, 0, vocab - 1));
+function stopString(name: string, stop: unknown): string {
+  if (typeof stop !== "string") throw wrongType(name, "a string", stop);
+  if (stop === "") throw outOfRange(name, "at least one character long", stop);
+  return stop;
+}
+
+function stopIds(tokens: readonly number[], vocab: number): readonly number[] {
+  if (!Array.isArray(tokens)) throw wrongType("stopTokens", "an array of numbers", tokens);
+  return Array.from(tokens, (token, i) => integer(`stopTokens[${i}]`, token, 0, vocab - 1));
 }
 
 /** @throws RangeError where a bias is for what is no token of a vocabulary */
@@ -104,9 +115,4 @@ export function checkBias(tokens: Iterable<number>, vocab: number): void {
   for (const token of tokens) {
     if (token >= vocab) throw outOfRange("logitBias", `for tokens from 0 to ${vocab - 1}`, token);
   }
-}
-
-function flag(name: string, value: boolean = false): boolean {
-  if (typeof value !== "boolean") throw wrongType(name, "a boolean", value);
-  return value;
 }

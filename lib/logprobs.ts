@@ -4,6 +4,7 @@
  */
 import { integer } from "./errors.js";
 import { logitsByToken } from "./logits.js";
+import { optionalSignal, optionsOf } from "./options.js";
 import { fittingPrompt, type Speaker } from "./prompt.js";
 import { argmax, selectBest, sortBestFirst } from "./sampling/ranking.js";
 import type { ForwardOptions, Sequence } from "./sequence.js";
@@ -93,9 +94,11 @@ export async function readScored(
 export async function scoreText(
   speaker: Speaker,
   prompt: string | Int32Array,
-  { top = 0, signal }: ScoreOptions = {},
+  options: ScoreOptions = {},
 ): Promise<ScoredToken[]> {
+  const { top = 0, signal } = optionsOf("logprobs", options, ["top", "signal"]);
   alternatives("top", top);
+  optionalSignal(signal);
   const tokens = fittingPrompt(speaker, prompt);
   const sequence = speaker.runtime.sequence();
   try {

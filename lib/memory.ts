@@ -2,11 +2,12 @@
 import { showBytes } from "./bytes.js";
 import { type CacheSize, poolTokens } from "./cache-size.js";
 import { cacheTypesOf } from "./cache-types.js";
-import { Device, type DeviceInfo, type DeviceOptions } from "./device.js";
+import { Device, type DeviceInfo, type DeviceOptions, deviceOptions } from "./device.js";
 import { CriaError, integer, wrongType } from "./errors.js";
 import { blockBytes, blockTokens } from "./kv-pool.js";
 import { llamaCache, llamaValues } from "./llama.js";
-import type { RuntimeOptions } from "./runtime.js";
+import { optionalFlag, optionsOf } from "./options.js";
+import { type RuntimeOptions, runtimeOptions } from "./runtime.js";
 import { chunkTokens } from "./scheduler.js";
 import { readModel } from "./weights/model-file.js";
 import { type PackedTensor, planPacked } from "./weights/packed.js";
@@ -57,17 +58,17 @@ export async function estimateMemory(
   options: DeviceOptions & RuntimeOptions = {},
 ): Promise<MemoryEstimate> {
   if (typeof path !== "string") throw wrongType("path", "a string", path);
-  if (typeof options !== "object" || options === null) throw wrongType("options", "an object", options);
-  checkRuntimeOptions(options);
+  const known = optionsOf("estimateMemory", options, [...deviceOptions, ...runtimeOptions]);
+  checkRuntimeOptions(known);
   const index = await readModel(path);
-  using device = new Device(options);
-  return await memoryOf(index, options, device.info);
+  using device = new Device(known);
+  return await memoryOf(index, known, device.info);
 }
 
 /** @throws TypeError or RangeError for a wrong option */
-export function checkRuntimeOptions({ cache, contextLength, preempt = false }: RuntimeOptions): void {
+export function checkRuntimeOptions({ cache, contextLength, preempt }: RuntimeOptions): void {
   cacheTypesOf(cache);
-  if (typeof preempt !== "boolean") throw wrongType("preempt", "a boolean", preempt);
+  optionalFlag("preempt", preempt);
   if (contextLength !== undefined) integer("contextLength", contextLength, 1, 2 ** 24);
 }
 

@@ -3,16 +3,17 @@ import { performance } from "node:perf_hooks";
 
 import { type BeamCandidate, type BeamSearchOptions, beamSearch } from "./beam.js";
 import { Conversation } from "./conversation.js";
-import { Device, type DeviceOptions } from "./device.js";
+import { Device, type DeviceOptions, deviceOptions } from "./device.js";
 import { CriaError, wrongArgument, wrongType } from "./errors.js";
 import { modelFingerprint } from "./fingerprint.js";
 import { Generation } from "./generate.js";
-import type { GenerateOptions } from "./generate-options.js";
+import { type GenerateOptions, generateOptions } from "./generate-options.js";
 import { loadLlama, weightBytesPerToken } from "./llama.js";
 import { type ScoredToken, type ScoreOptions, scoreText } from "./logprobs.js";
 import { checkMemory, checkRuntimeOptions } from "./memory.js";
 import { PromptOpening } from "./opening.js";
-import { Runtime, type RuntimeOptions } from "./runtime.js";
+import { optionalFunction, optionalSignal, optionsOf } from "./options.js";
+import { Runtime, type RuntimeOptions, runtimeOptions } from "./runtime.js";
 import { type SampleOptions, Samples } from "./samples.js";
 import { type ChoiceOptions, type Scores, scoreChoices } from "./score.js";
 import { Sequence } from "./sequence.js";
@@ -25,6 +26,14 @@ export interface ModelOptions extends DeviceOptions, RuntimeOptions, LoadOptions
   /** Called with warnings. Default: `process.emitWarning`. */
   onWarning?: (message: string) => void;
 }
+
+const modelOptions = [
+  ...deviceOptions,
+  ...runtimeOptions,
+  "onProgress",
+  "onWarning",
+  "signal",
+] as const satisfies readonly (keyof ModelOptions)[];
 
 /** A model that was loaded from a file: it reads and writes text. */
 export class Model {
@@ -69,7 +78,7 @@ export class Model {
    */
   generate(prompt: string | Int32Array, options: GenerateOptions = {}): Generation {
     this.#check();
-    return new Generation(this, new PromptOpening(this, prompt), options);
+    return new Generation(this, new PromptOpening(this, prompt), optionsOf("generate", options, generateOptions));
   }
 
   /**
@@ -187,10 +196,10 @@ export class Model {
  */
 export async function loadModel(path: string, options: ModelOptions = {}): Promise<Model> {
   if (typeof path !== "string") throw wrongType("path", "a string", path);
-  if (typeof options !== "object" || options === null) throw wrongType("options", "an object", options);
+  const known = optionsOf("loadModel", options, modelOptions);
   const started = performance.now();
   const index = await readModel(path);
-  return loadIndexed(index, tokenizerOf(path, index.vocabulary), options, started);
+  return loadIndexed(index, tokenizerOf(path, index.vocabulary), known, started);
 }
 
 /**
@@ -229,10 +238,9 @@ function checkOptions(
 ): void {
   checkRuntimeOptions(options);
   const { contextLength } = options;
-  if (typeof onWarning !== "function") throw wrongType("onWarning", "a function", onWarning);
-  if (onProgress !== undefined && typeof onProgress !== "function")
-    throw wrongType("onProgress", "a function", onProgress);
-  if (signal !== undefined && !(signal instanceof AbortSignal)) throw wrongType("signal", "an AbortSignal", signal);
+  optionalFunction("onWarning", onWarning);
+  optionalFunction("onProgress", onProgress);
+  optionalSignal(signal);
   if (contextLength !== undefined && contextLength > config.contextLength) {
     onWarning(
       `${path} was trained with a context of ${config.contextLength} tokens; past them, up to the ${contextLength} asked for, it may talk nonsense`,

@@ -34,6 +34,13 @@ export interface RuntimeOptions {
   preempt?: boolean;
 }
 
+export const runtimeOptions = [
+  "cache",
+  "contextLength",
+  "cacheSize",
+  "preempt",
+] as const satisfies readonly (keyof RuntimeOptions)[];
+
 /** A recorded model and its cache: from token ids to logits. */
 export class Runtime {
   readonly device: Device;

@@ -1,7 +1,8 @@
 import { CriaError, integer } from "./errors.js";
 import { Generation, type GenerationResult } from "./generate.js";
-import type { GenerateOptions } from "./generate-options.js";
+import { type GenerateOptions, generateOptions } from "./generate-options.js";
 import { type Opened, type Opening, PromptOpening, type PromptReader } from "./opening.js";
+import { optionsOf } from "./options.js";
 import type { Speaker } from "./prompt.js";
 
 /** Far more than a machine gains from reading together; each needs a part of the cache of its own. */
@@ -35,7 +36,8 @@ export class Samples implements AsyncIterable<SamplePiece> {
    * @throws TypeError or RangeError for a wrong option
    * @throws CriaError ERR_CRIA_CONTEXT where the prompt is longer than the context
    */
-  constructor(speaker: Speaker, prompt: string | Int32Array, { n, ...options }: SampleOptions) {
+  constructor(speaker: Speaker, prompt: string | Int32Array, sampling: SampleOptions) {
+    const { n, ...options } = optionsOf("sample", sampling, [...generateOptions, "n"]);
     integer("n", n, 1, mostSamples);
     const opening = new ForkedOpening(new PromptOpening(speaker, prompt), n);
     const first = new Generation(speaker, opening, options);

@@ -6,6 +6,7 @@ import { CriaError, outOfRange, wrongType } from "./errors.js";
 import { logitsByToken } from "./logits.js";
 import { logProbability } from "./logprobs.js";
 import type { Model } from "./model.js";
+import { optionalSignal, optionsOf } from "./options.js";
 import type { Sequence } from "./sequence.js";
 import { afterBos } from "./text/tokenizer.js";
 
@@ -55,9 +56,11 @@ export async function scoreChoices(
   model: Model,
   context: string,
   choices: readonly string[],
-  { signal }: ChoiceOptions = {},
+  options: ChoiceOptions = {},
 ): Promise<Scores> {
-  check(context, choices, signal);
+  const { signal } = optionsOf("score", options, ["signal"]);
+  optionalSignal(signal);
+  check(context, choices);
   const conditional = await logLikelihoods(model, context, choices, signal);
   const unconditional = await logLikelihoods(model, noContext, choices, signal);
   const scores = conditional.map(({ sum, tokens }, i): ChoiceScore => {
@@ -71,7 +74,7 @@ export async function scoreChoices(
   };
 }
 
-function check(context: string, choices: readonly string[], signal: AbortSignal | undefined): void {
+function check(context: string, choices: readonly string[]): void {
   if (typeof context !== "string") throw wrongType("context", "a string", context);
   if (!Array.isArray(choices)) throw wrongType("choices", "an array", choices);
   if (choices.length === 0) throw outOfRange("choices", "at least one", choices.length);
@@ -79,7 +82,6 @@ function check(context: string, choices: readonly string[], signal: AbortSignal 
     if (typeof choice !== "string") throw wrongType(`choices[${i}]`, "a string", choice);
     if (choice.trim() === "") throw outOfRange(`choices[${i}]`, "more than white space", choice);
   }
-  if (signal !== undefined && !(signal instanceof AbortSignal)) throw wrongType("signal", "an AbortSignal", signal);
 }
 
 interface LogLikelihood {

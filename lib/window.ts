@@ -1,5 +1,6 @@
-import { CriaError, integer, wrongType } from "./errors.js";
+import { CriaError, integer } from "./errors.js";
 import { blockTokens } from "./kv-pool.js";
+import { optionsOf } from "./options.js";
 import type { RemoveOptions, Sequence } from "./sequence.js";
 
 export interface WindowOptions {
@@ -30,10 +31,9 @@ export class Window {
    * @throws TypeError or RangeError where an option is not what {@link WindowOptions} says
    */
   constructor(options: WindowOptions, most: number) {
-    if (typeof options !== "object" || options === null) throw wrongType("window", "an object", options);
-    const { size = most, sinks } = options;
+    const { size = most, sinks } = optionsOf("generate", options, ["size", "sinks"], "window");
     this.#size = integer("window.size", size, 1, most);
-    this.#sinks = integer("window.sinks", sinks ?? Math.min(defaultSinks, size - 1), 0, size - 1);
+    this.#sinks = integer("window.sinks", sinks === undefined ? Math.min(defaultSinks, size - 1) : sinks, 0, size - 1);
   }
 
   /** Tokens forgotten so far: those after the sinks. */

@@ -222,7 +222,11 @@ describe("of a model", () => {
     [{ beams: 0 }, /^beams: must be an integer from 1 to 256, not 0$/],
     [{ lengthPenalty: Number.NaN }, /^lengthPenalty: must be a number from -10 to 10, not NaN$/],
     [{ maxTokens: 0 }, /^maxTokens: must be an integer of at least 1, not 0$/],
-    [{ stopTokens: [5000] }, /^stopTokens: /],
+    [{ stopTokens: [5000] }, /^stopTokens\[0\]: /],
+    ...["stop", "temperature", "logitBias", "minTokens", "window"].map((name): [object, RegExp] => [
+      { [name]: 1 },
+      RegExp(`^options\\.${name}: is not an option of beamSearch$`),
+    ]),
   ])("refuses %j", async ([options, message]) => {
     await expect(model.beamSearch("Hi", options as BeamSearchOptions)).rejects.toMatchObject({
       code: "ERR_CRIA_ARGUMENT",

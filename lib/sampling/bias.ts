@@ -1,4 +1,5 @@
 import { integer, outOfRange, wrongType } from "../errors.js";
+import { requireObject } from "../options.js";
 
 /** What is added to the logits of some tokens, by id: a number from -1e30 to 1e30, or -Infinity, which bans the token. */
 export type LogitBias = Readonly<Record<number, number>> | ReadonlyMap<number, number>;
@@ -8,13 +9,19 @@ const most = 1e30;
 
 /** @throws TypeError or RangeError if it is not what {@link LogitBias} says */
 export function biasMap(bias: LogitBias): ReadonlyMap<number, number> {
-  if (typeof bias !== "object" || bias === null || Array.isArray(bias))
-    throw wrongType("logitBias", "an object or a Map", bias);
-  const entries: Iterable<[unknown, unknown]> =
-    bias instanceof Map ? bias : Object.entries(bias).map(([id, value]) => [Number(id), value]);
+  const entries: Iterable<[unknown, unknown]> = bias instanceof Map ? bias : entriesOf(bias);
   const map = new Map<number, number>();
   for (const [id, value] of entries) map.set(integer("logitBias", id, 0), biasOf(value));
   return map;
+}
+
+/** An object's keys are strings: those that are not how a token's id is written are names of something else. */
+function entriesOf(bias: object): [number, unknown][] {
+  requireObject("logitBias", bias);
+  return Object.entries(bias).map(([id, value]) => {
+    if (!/^(0|[1-9]\d*)$/.test(id)) throw outOfRange("logitBias", "of tokens' ids", id);
+    return [Number(id), value];
+  });
 }
 
 function biasOf(value: unknown): number {

@@ -1,5 +1,6 @@
 import { randomInt } from "node:crypto";
 import { CriaError, finite, integer, outOfRange, wrongType } from "../errors.js";
+import { requireObject } from "../options.js";
 import { Xoshiro128 } from "../random.js";
 import { biasMap, type LogitBias } from "./bias.js";
 import { Candidates } from "./candidates.js";
@@ -26,6 +27,12 @@ export interface SamplerOptions extends PenaltyOptions {
   /** An integer from 0 to 2^32 - 1: the same seed and logits give the same tokens. Default: random. */
   readonly seed?: number;
 }
+
+/** All of them. */
+export const samplerOptions = [
+  ...(["logitBias", "repeatPenalty", "repeatLastN", "presencePenalty", "frequencyPenalty"] as const),
+  ...(["temperature", "topK", "typicalP", "topP", "minP", "seed"] as const),
+] as const satisfies readonly (keyof SamplerOptions)[];
 
 /** Tokens and their probabilities, which sum to 1 but for rounding. Others have none. */
 export interface Distribution {
@@ -62,9 +69,12 @@ export class Sampler implements Required<SamplerOptions> {
   /** Biased and penalised. Kept between calls, as the candidates are. */
   #logits = new Float32Array(0);
 
-  /** @throws TypeError or RangeError if an option is not what {@link SamplerOptions} says */
+  /**
+   * @param options others that are there are a generation's
+   * @throws TypeError or RangeError if an option is not what {@link SamplerOptions} says
+   */
   constructor(options: SamplerOptions = {}) {
-    if (typeof options !== "object" || options === null) throw wrongType("options", "an object", options);
+    requireObject("options", options);
     const { logitBias = {}, repeatPenalty = 1, repeatLastN = 64, presencePenalty = 0, frequencyPenalty = 0 } = options;
     const { temperature = 0.8, topK = 40, typicalP = 1, topP = 0.95, minP = 0.05 } = options;
     const { seed = randomInt(2 ** 32) } = options;

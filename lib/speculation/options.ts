@@ -1,5 +1,6 @@
 import { CriaError, integer, outOfRange, wrongType } from "../errors.js";
 import { blockTokens } from "../kv-pool.js";
+import { optionsOf } from "../options.js";
 import type { Speaker } from "../prompt.js";
 import { Runtime } from "../runtime.js";
 
@@ -36,11 +37,10 @@ const mostDrafted = 8;
 export function speculationOf(speculate: "prompt" | SpeculateOptions | undefined): SpeculationPlan | undefined {
   if (speculate === undefined) return undefined;
   if (speculate === "prompt") return { draft: undefined, tokens: mostTokens, adaptive: true };
-  if (typeof speculate !== "object" || speculate === null) {
-    throw wrongType("speculate", 'an object or "prompt"', speculate);
-  }
-  const { draft, adaptive = true } = speculate;
-  const { tokens = draft === undefined ? mostTokens : mostDrafted } = speculate;
+  if (typeof speculate !== "object") throw wrongType("speculate", 'an object or "prompt"', speculate);
+  const known = optionsOf("generate", speculate, ["draft", "tokens", "adaptive"], "speculate");
+  const { draft, adaptive = true } = known;
+  const { tokens = draft === undefined ? mostTokens : mostDrafted } = known;
   if (draft !== undefined && !(draft?.runtime instanceof Runtime)) throw wrongType("speculate.draft", "a model", draft);
   if (typeof adaptive !== "boolean") throw wrongType("speculate.adaptive", "a boolean", adaptive);
   return { draft, tokens: integer("speculate.tokens", tokens, 1, mostTokens), adaptive };
