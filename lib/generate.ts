@@ -17,8 +17,11 @@ import { StopWatcher } from "./text/stop.js";
 import { PlainSource, type TokenSource } from "./token-source.js";
 import { type Window, windowOf } from "./window.js";
 
-/** Why a text ended: by the model, at maxTokens, at the end of the context, or at a stop string or token. */
-export type FinishReason = "eos" | "length" | "context" | "stop";
+/**
+ * Why a text ended: by the model, at maxTokens, at the end of the context, at a stop string or token; or where it stood
+ * when a signal, an error or its caller's leaving put an end to it.
+ */
+export type FinishReason = "eos" | "length" | "context" | "stop" | "aborted";
 
 /** Time spent on the tokens, and none of what the iterating caller spends between two pieces. */
 export interface Timings {
@@ -86,7 +89,7 @@ export class Generation implements AsyncIterable<string> {
     return this.#sampler.seed;
   }
 
-  /** What came out; undefined until the iteration has ended. */
+  /** What came out; undefined until the iteration has ended, by whatever, and where no prompt was read. */
   get result(): GenerationResult | undefined {
     return this.#result;
   }
@@ -116,6 +119,7 @@ export class Generation implements AsyncIterable<string> {
     const scores: ScoredToken[] = [];
     let text = "";
     let ending: Ending | undefined;
+    let complete = false;
 
     try {
       const tokenSource = this.#tokenSource(opened, chooser);
@@ -143,22 +147,23 @@ export class Generation implements AsyncIterable<string> {
         text += rest;
         if (rest !== "") yield rest;
       }
+      complete = true;
     } finally {
+      this.#result = {
+        text,
+        tokens,
+        promptTokens: prompt.length,
+        ...(complete ? ending! : { finishReason: "aborted" }),
+        ...(this.#plan.logprobs === undefined ? {} : { logprobs: scores }),
+        ...(opened.scores === undefined ? {} : { promptLogprobs: opened.scores }),
+        ...(source?.speculation === undefined ? {} : { speculation: source.speculation }),
+        seed: this.#sampler.seed,
+        timings: timings(prompt.length, prefill, decode),
+      };
       source?.dispose();
       scheduler.endText(sequence);
       opened.close(tokens, text);
     }
-    this.#result = {
-      text,
-      tokens,
-      promptTokens: prompt.length,
-      ...ending,
-      ...(this.#plan.logprobs === undefined ? {} : { logprobs: scores }),
-      ...(opened.scores === undefined ? {} : { promptLogprobs: opened.scores }),
-      ...(source.speculation === undefined ? {} : { speculation: source.speculation }),
-      seed: this.#sampler.seed,
-      timings: timings(prompt.length, prefill, decode),
-    };
   }
 
   /** Reads the prompt: the logits after it and, where they were asked for, the scores of its tokens. */

@@ -45,7 +45,7 @@ export class Samples implements AsyncIterable<SamplePiece> {
     this.#generations = [first, ...seeds.map((seed) => new Generation(speaker, opening, { ...options, seed }))];
   }
 
-  /** What came out of each text; undefined until the iteration has ended. */
+  /** What came out of each text; undefined until the iteration has ended, by whatever, and where no prompt was read. */
   get results(): GenerationResult[] | undefined {
     const results = this.#generations.flatMap(({ result }) => result ?? []);
     return results.length === this.#generations.length ? results : undefined;

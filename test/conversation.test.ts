@@ -106,7 +106,7 @@ describe("a conversation", () => {
               : await begin(generation, most, ending === "aborted" ? abort : undefined);
           // Before the first text nothing stands, and after nothing a space is dropped.
           if (whole !== "" || text !== "") expect(anew.startsWith(given)).toBe(true);
-          if (generation.result !== undefined && whole + text !== "") expect(given).toBe(anew);
+          if (generation.result?.finishReason !== "aborted" && whole + text !== "") expect(given).toBe(anew);
           whole += text + given;
           expect(model.tokenizer.decode(conversation.tokens)).toBe(whole);
         }

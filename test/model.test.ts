@@ -322,6 +322,40 @@ describe("wrong arguments of generate", () => {
   });
 });
 
+describe("a text that is cut short", () => {
+  const wish = { temperature: 0, ignoreEos: true, maxTokens: 30, logprobs: 0 };
+
+  test.for(["left", "aborted", "failed"] as const)("tells what there was of it when it is %s", async (way) => {
+    const whole = model.generate("Once upon a time", wish);
+    await collect(whole);
+    const controller = new AbortController();
+    const generation = model.generate("Once upon a time", { ...wish, signal: controller.signal });
+    let text = "";
+    const speak = async () => {
+      for await (const piece of generation) {
+        text += piece;
+        if (text.length < 20) continue;
+        if (way === "left") break;
+        if (way === "failed") throw new Error("mine");
+        controller.abort();
+      }
+    };
+    expect(generation.result).toBeUndefined();
+    await speak().catch(() => undefined);
+    const { tokens, logprobs, ...result } = generation.result!;
+    expect(result).toMatchObject({ text, finishReason: "aborted", promptTokens: whole.result!.promptTokens });
+    expect(tokens).toEqual(whole.result!.tokens.slice(0, tokens.length));
+    expect(logprobs).toEqual(whole.result!.logprobs!.slice(0, tokens.length));
+    expect(tokens.length).toBeLessThan(30);
+  });
+
+  test("tells nothing where its prompt was not read", async () => {
+    const generation = model.generate("Once upon a time", { signal: AbortSignal.abort() });
+    await expect(collect(generation)).rejects.toEqual(criaError("ERR_CRIA_ABORTED", /cancelled/));
+    expect(generation.result).toBeUndefined();
+  });
+});
+
 describe("cancelling", () => {
   /** A model that has not yet lost its context, and a prompt that takes the scalar kernels a while. */
   const slow = { isa: "scalar", threads: 1, contextLength: 4096 } as const satisfies ModelOptions;
@@ -363,7 +397,7 @@ describe("cancelling", () => {
     };
     await expect(iterate()).rejects.toEqual(aborted);
     expect(pieces).toHaveLength(5);
-    expect(generation.result).toBeUndefined();
+    expect(generation.result).toMatchObject({ text: pieces.join(""), finishReason: "aborted" });
     await expectUsable(model);
   });
 

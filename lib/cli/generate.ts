@@ -181,6 +181,7 @@ const reasons: Readonly<Record<FinishReason, string>> = {
   length: "as many as asked for",
   context: "the context is full",
   stop: "a stop string or token came",
+  aborted: "stopped",
 };
 
 /** The last line, for people. */
