@@ -69,7 +69,10 @@ type Fields = Record<string, any>;
 
 function parseLines<T>(file: string, text: string, parse: (fields: Fields, fail: Fail) => T): (T & Item)[] {
   const items: (T & Item)[] = [];
-  for (const [i, json] of text.split("\n").entries()) {
+  for (const [i, json] of text
+    .replace(/^\ufeff/, "")
+    .split("\n")
+    .entries()) {
     if (json.trim() === "") continue;
     const line = i + 1;
     const fail: Fail = (problem, cause) =>

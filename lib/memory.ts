@@ -13,7 +13,14 @@ import { readModel } from "./weights/model-file.js";
 import { type PackedTensor, planPacked } from "./weights/packed.js";
 import type { LlamaConfig, ModelIndex, Vocabulary } from "./weights/source.js";
 
-/** What a model takes of a device's memory, in bytes. */
+/**
+ * What a model takes of a device's memory, in bytes, with one text at a time: a step then gives the logits of one token.
+ *
+ * Not in it are the logits of more: each text that is made at the same time has a row of them, and a text that is scored
+ * (`logprobs`, `echo`, `score`) 256. A row is 4 · vocabulary bytes, in the device's workspace and in copies of JavaScript's
+ * until they are collected: with a vocabulary of 32,000 some 1 MB a text (64 at once: 68 MB), and 110 MB where one is
+ * scored.
+ */
 export interface MemoryEstimate {
   /** The weights, in the kernels' layout. */
   weights: number;
@@ -144,9 +151,12 @@ export async function checkMemory(
   );
 }
 
+/** What is advised leaves this share of the memory free: how much there is changes from one moment to the next. */
+const margin = 1 / 32;
+
 /** What would fit instead. */
 function remedy({ total, available, cache, cacheTokens }: MemoryEstimate, cacheSize: CacheSize | undefined): string {
-  const blocks = Math.floor((available - (total - cache)) / ((cache / cacheTokens) * blockTokens));
+  const blocks = Math.floor((available * (1 - margin) - (total - cache)) / ((cache / cacheTokens) * blockTokens));
   if (blocks < 1) return `not even a cache of ${blockTokens} tokens would fit`;
   const tokens = blocks * blockTokens;
   return `${cacheSize === undefined ? `a contextLength of ${tokens}` : `a cacheSize of ${tokens} tokens`} would fit`;

@@ -157,7 +157,11 @@ describe("the estimate", () => {
     const contextLength = Number(/; a contextLength of (\d+) would fit$/.exec(message)?.[1]);
     using model = await loadModel(tinyModel, { ...options, contextLength });
     expect(model.runtime.contextLength).toBe(contextLength);
-    await refusal({ contextLength: contextLength + 1 });
+    // Not at the very limit: the memory that is there changes.
+    const advised = await estimateMemory(tinyModel, { contextLength });
+    expect(advised.total).toBeLessThan(0.97 * 10e6);
+    expect(advised.total).toBeGreaterThan(0.96 * 10e6);
+    await refusal({ contextLength: Math.ceil(1.1 * contextLength) });
 
     expect(await refusal({ contextLength: 1024, cacheSize: { tokens: 2 ** 20 } })).toMatch(
       new RegExp(`; a cacheSize of ${contextLength} tokens would fit$`),

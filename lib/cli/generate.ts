@@ -83,6 +83,9 @@ export const generate = command({
     // They refuse a wrong option before the weights are read.
     new Sampler(options);
     planOf(options);
+    const json = args.flag("json");
+    const told = options.logprobs === undefined ? options.echo && "echo" : "logprobs";
+    if (told && !json) throw new UsageError(`--${told}: must be given with --json, which tells of it`);
     const speculate = speculateOf(args);
 
     const files = { path: args.model ?? tinyModel, tokenizer: args.text("tokenizer") };
@@ -92,7 +95,6 @@ export const generate = command({
       draftPath === undefined ? undefined : await loadWith(args, io, (running) => loadDraft(draftPath, model, running));
     const guessing = draft ? { speculate: { draft } } : given({ speculate });
     const generation = model.generate(prompt, { ...options, ...guessing, signal: io.signal });
-    const json = args.flag("json");
     await stream(prompt, generation, json ? silence : io.stdout);
     const result = generation.result!;
     if (json) io.stdout.write(`${JSON.stringify(report(result, model))}\n`);

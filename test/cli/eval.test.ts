@@ -13,7 +13,7 @@ const item = {
 describe("eval", () => {
   it("--task choice: the accuracy by each rule", async () => {
     await using folder = await temporaryFolder();
-    const file = await folder.write("items.jsonl", Buffer.from(`${JSON.stringify(item)}\n`));
+    const file = await folder.write("items.jsonl", Buffer.from(`\ufeff${JSON.stringify(item)}\n`)); // as Windows writes it
     const report = { task: "choice", items: 1, accuracy: { sum: 1, perCharacter: 1, normalised: 1 } };
     expect(await criaJson("eval", file, tinyModel, "--task", "choice")).toEqual(report);
     const { code, stdout, stderr } = await cria(["eval", file, tinyModel, "--task", "choice"]);

@@ -81,6 +81,8 @@ describe("a wrong command line is exit code 2, with a hint and nothing on stdout
       ["generate", "--speculate", "prompt", "--draft", tinyModel],
       "cria generate: --draft: must not be given with --speculate",
     ],
+    [["generate", "--logprobs", "3"], "cria generate: --logprobs: must be given with --json, which tells of it"],
+    [["generate", "--echo"], "cria generate: --echo: must be given with --json, which tells of it"],
     [["tokenize", "--text", "a"], "cria tokenize: MODEL: must be given"],
     [["tokenize", tinyModel], "cria tokenize: --text: must be given"],
     [["logits", tinyModel, "--out", "x"], "cria logits: --tokens: must be given"],
