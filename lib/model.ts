@@ -73,6 +73,14 @@ export class Model {
   /**
    * Continues a prompt. An empty one begins with BOS. What comes is an async iterable of pieces of text.
    *
+   * @example
+   * ```js
+   * const signal = AbortSignal.timeout(60_000);
+   * const generation = model.generate("Once upon a time", { maxTokens: 32, temperature: 0.8, signal });
+   * for await (const piece of generation) process.stdout.write(piece);
+   * console.log(generation.result.finishReason, generation.result.timings.decodeTokensPerSecond);
+   * ```
+   *
    * @throws TypeError or RangeError for a wrong option
    * @throws CriaError ERR_CRIA_CONTEXT where the prompt is longer than the context, ERR_CRIA_DISPOSED after `dispose`
    */
@@ -84,6 +92,12 @@ export class Model {
   /**
    * Continues a prompt in `n` ways, for which it is read once. What comes is an async iterable of pieces of all texts.
    *
+   * @example
+   * ```js
+   * const samples = model.sample("Once upon a time", { n: 3, maxTokens: 16, seed: 1 });
+   * for (const { text, seed } of await samples.finish()) console.log(seed, text);
+   * ```
+   *
    * @throws as {@link generate}
    */
   sample(prompt: string | Int32Array, options: SampleOptions): Samples {
@@ -91,7 +105,20 @@ export class Model {
     return new Samples(this, prompt, options);
   }
 
-  /** An empty conversation. Any number of them share the model and its cache. */
+  /**
+   * An empty conversation. Any number of them share the model and its cache.
+   *
+   * @example
+   * ```js
+   * const conversation = model.conversation();
+   * for (const text of ["Once upon a time", " Then Tom"]) {
+   *   for await (const piece of conversation.say(text, { maxTokens: 16 })) process.stdout.write(piece);
+   * }
+   * conversation.dispose();
+   * ```
+   *
+   * @throws CriaError ERR_CRIA_DISPOSED after `dispose`
+   */
   conversation(): Conversation {
     this.#check();
     return new Conversation(this);
@@ -99,6 +126,12 @@ export class Model {
 
   /**
    * The most probable texts after a prompt, as far as a beam search finds them, the best first.
+   *
+   * @example
+   * ```js
+   * const candidates = await model.beamSearch("Once upon a time", { beams: 3, maxTokens: 12 });
+   * for (const { text, score } of candidates) console.log(score.toFixed(3), text);
+   * ```
    *
    * @throws as {@link beamSearch}
    */
@@ -110,6 +143,12 @@ export class Model {
   /**
    * The log-probability of each token of a text, BOS among them, but the first, after those before it.
    *
+   * @example
+   * ```js
+   * const scores = await model.logprobs("The cat sat on the moon.", { top: 1 });
+   * for (const { token, logprob, top } of scores) console.log(model.tokenizer.decode([token]), logprob, top[0].logprob);
+   * ```
+   *
    * @param text a text, or tokens as they are
    * @throws as {@link generate}
    */
@@ -118,13 +157,36 @@ export class Model {
     return scoreText(this, text, options);
   }
 
-  /** Scores the choices that may follow a context, as {@link scoreChoices} tells. */
+  /**
+   * Scores the choices that may follow a context, as {@link scoreChoices} tells.
+   *
+   * @example
+   * ```js
+   * const choices = [" happy.", " banana."];
+   * const { best } = await model.score("Lily was very", choices);
+   * console.log(choices[best.perCharacter]);
+   * ```
+   *
+   * @throws as {@link scoreChoices}
+   */
   async score(context: string, choices: readonly string[], options: ChoiceOptions = {}): Promise<Scores> {
     this.#check();
     return scoreChoices(this, context, choices, options);
   }
 
-  /** An empty sequence, to run tokens through the model one's own way. */
+  /**
+   * An empty sequence, to run tokens through the model one's own way.
+   *
+   * @example
+   * ```js
+   * const sequence = model.sequence();
+   * const logits = await sequence.forward(Int32Array.of(1, 300, 301), "last"); // one for each token of the vocabulary
+   * console.log(logits.length, sequence.length);
+   * sequence.dispose();
+   * ```
+   *
+   * @throws CriaError ERR_CRIA_DISPOSED after `dispose`
+   */
   sequence(): Sequence {
     this.#check();
     return this.runtime.sequence();
@@ -132,6 +194,19 @@ export class Model {
 
   /**
    * Saves a sequence of this model, its keys and values too, to a file: {@link loadSequence} goes on with it at once.
+   *
+   * @example
+   * ```js
+   * import { rm } from "node:fs/promises";
+   *
+   * const sequence = model.sequence();
+   * await sequence.forward(Int32Array.of(1, 300, 301), "none");
+   * const { bytes } = await model.saveSequence(sequence, "sequence.cria");
+   * const again = await model.loadSequence("sequence.cria");
+   * console.log(bytes, again.tokens);
+   * for (const each of [sequence, again]) each.dispose();
+   * await rm("sequence.cria");
+   * ```
    *
    * @returns the size of the file
    * @throws TypeError where it is no sequence, or one of another model

@@ -1,7 +1,9 @@
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
+import * as fs from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 
+import { evaluateChoices, parseChoiceItems } from "../lib/evaluate.js";
 import * as cria from "../lib/index.js";
 import * as kernels from "../lib/kernels.js";
 import { packageRoot } from "../lib/package.js";
@@ -10,8 +12,25 @@ import { temporaryFolder } from "./support/gguf-writer.js";
 const section = readFileSync(join(packageRoot, "README.md"), "utf8")
   .split(/^## /m)
   .find((each) => each.startsWith("Use\n"))!;
-const examples = Array.from(section.matchAll(/^```js\n(.*?)^```$/gms), ([, code]) => code!);
-const modules: Readonly<Record<string, object>> = { cria, "cria/kernels": kernels };
+const blocks = (language: string) =>
+  Array.from(section.matchAll(RegExp(`^\`\`\`${language}\n(.*?)^\`\`\`$`, "gms")), ([, code]) => code!);
+const examples = blocks("js");
+const modules: Readonly<Record<string, object>> = { cria, "cria/kernels": kernels, "node:fs/promises": fs };
+
+/** The `@example`s of the docstrings in lib/, each with the line that its docstring is of. */
+const documented = readdirSync(join(packageRoot, "lib"))
+  .filter((name) => name.endsWith(".ts"))
+  .flatMap((name) =>
+    readFileSync(join(packageRoot, "lib", name), "utf8")
+      .split("/**")
+      .slice(1),
+  )
+  .flatMap((text) => {
+    const [docstring, after] = text.split("*/", 2) as [string, string];
+    const lines = docstring.replace(/^ *\* ?/gm, "");
+    const of = after.trim().split("\n", 1)[0]!;
+    return Array.from(lines.matchAll(/^@example\n```js\n(.*?)^```$/gms), ([, code]) => ({ of, code: code! }));
+  });
 
 /** Runs an example, with `model` there unless it loads its own; returns all that it prints. */
 async function run(code: string): Promise<string> {
@@ -36,17 +55,71 @@ async function run(code: string): Promise<string> {
   }
   const AsyncFunction = Object.getPrototypeOf(run).constructor;
   await new AsyncFunction(...Object.keys(names), body)(...Object.values(names));
+  expect(readdirSync(folder.path)).toEqual([]); // it cleans up after itself
   return printed;
 }
 
 describe("the README's examples of use", () => {
-  test("are all there", () => {
-    expect(examples.length).toBeGreaterThanOrEqual(6);
+  test.each([
+    ...[
+      "model.generate(",
+      "model.sample(",
+      "model.beamSearch(",
+      "model.conversation(",
+      "model.sequence(",
+      "model.score(",
+    ],
+    ...["model.logprobs(", "estimateMemory(", "model.saveSequence(", "model.loadSequence(", ".removeRange(", ".fork("],
+    ...[
+      "AbortSignal",
+      "onProgress",
+      "preempt",
+      "priority",
+      "logitBias",
+      "typicalP",
+      "presencePenalty",
+      "repeatPenalty",
+    ],
+    ...[
+      "minTokens",
+      "echo",
+      "logprobs",
+      "stop",
+      'speculate: "prompt"',
+      "draft",
+      "window",
+      "cacheSize",
+      "keys:",
+      "hits",
+    ],
+  ])("show %s", (feature) => {
+    expect(examples.some((code) => code.includes(feature))).toBe(true);
   });
 
   test.for(examples)("run: %s", async (code) => {
     const printed = await run(code);
     if (/write|log\(/.test(code)) expect(printed.length).toBeGreaterThan(10);
     if (code.includes("told > 2000")) expect(printed.length).toBeGreaterThan(2000);
+    if (code.includes("hits")) expect(printed).toMatch(/found [1-9]\d* blocks/);
+    if (code.includes("preempt")) expect(printed).toMatch(/[1-9]\d* gave way/);
+  });
+
+  test("of an item to test a model with is one", async () => {
+    using model = await cria.loadModel(cria.tinyModel);
+    const items = parseChoiceItems("README.md", blocks("json").join(""));
+    expect((await evaluateChoices(model, items)).accuracy.perCharacter).toBe(1);
+  });
+});
+
+describe("the examples of the docstrings", () => {
+  const methods = ["generate", "sample", "beamSearch", "logprobs", "score", "conversation", "sequence", "saveSequence"];
+  test.each(methods)("show %s", (method) => {
+    const found = documented.find(({ of }) => RegExp(`^(async )?${method}\\(`).test(of));
+    expect(found?.code).toContain(`model.${method}(`);
+  });
+
+  test.for(documented)("run: $of", async ({ code }) => {
+    const printed = await run(code);
+    if (/write|log\(/.test(code)) expect(printed.length).toBeGreaterThan(3);
   });
 });
