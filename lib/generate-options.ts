@@ -35,7 +35,8 @@ export interface GenerateOptions extends SamplerOptions {
   speculate?: "prompt" | SpeculateOptions;
   /**
    * Lets the text go on past the context: its first tokens stay, and the older ones after them are forgotten. Without it
-   * the text ends where the context does. Not together with `speculate`.
+   * the text ends where the context does. Not together with `speculate`. Once it has forgotten some it keeps the blocks that
+   * it has, and cannot give way to others (`preempt`).
    */
   window?: WindowOptions;
   /** Among texts that wait for their turn the higher goes first. Default: 0. */

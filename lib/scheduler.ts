@@ -94,7 +94,7 @@ interface Plan {
  * Sequences that hold no blocks stand in a queue, by priority and then by age, and only its head is looked at. It is
  * admitted where all that it waits to have read finds room beside what those admitted before it still need, and a block
  * more for each: texts that grow then seldom run into one another. Where nobody else is at work it is admitted anyhow, and
- * where nobody has done anything for a while, where its tokens alone find room.
+ * where nobody has done anything for a while, all whose tokens alone find room.
  *
  * Where the pool is full a sequence waits while others are at work, or texts are being made, that end sooner or later;
  * ERR_CRIA_CACHE_FULL is for the youngest of those that wait where only idle sequences hold the rest, and these are their
@@ -200,7 +200,9 @@ export class Scheduler {
    * it has the device do comes before the next run.
    */
   room<T>(sequence: Sequence, blocks: () => number, take: () => T | Promise<T>, options: ForwardOptions): Promise<T> {
+    const { pool } = this.#runtime;
     if (blocks() === 0) return Promise.resolve(take());
+    if (blocks() > pool.blocks) return Promise.reject(pool.full(blocks()));
     return this.#wait(sequence, options, (waiting, resolve: (value: T | Promise<T>) => void) => ({
       ...waiting,
       kind: "room",
@@ -324,6 +326,7 @@ export class Scheduler {
         if (this.#jobs.length + this.#queue.length === 0) return;
         const [settled, free] = [this.#settled, this.#runtime.pool.freeBlocks];
         const parts = this.#plan();
+        this.#late = false;
         if (parts.length > 0) await this.#take(parts);
         else if (this.#settled === settled && this.#runtime.pool.freeBlocks <= free && !this.#refuse()) return;
       }
@@ -389,25 +392,37 @@ export class Scheduler {
 
   /** Admits from the queue's head on those who find room beside all that were admitted before. */
   #admit(): void {
-    let late = this.#late;
-    this.#late = false;
     if (this.#queue.length === 0) return;
     const { pool } = this.#runtime;
+    if (this.#late) this.#admitLate();
     let room = pool.freeBlocks - this.#promised();
     for (let job = this.#queue[0]; job !== undefined; job = this.#queue[0]) {
       const needs = entryBlocks(job);
-      const fits = needs <= room || (late && needs - 1 <= pool.freeBlocks);
-      late = false; // for the head alone
-      if (!fits && this.#anyAtWork()) {
+      if (needs > room && this.#anyAtWork()) {
         if (!this.#giveWay(job.member, noMembers, job.priority)) return;
         room = pool.freeBlocks - this.#promised();
         continue;
       }
-      this.#queue.splice(this.#queue.indexOf(job), 1);
-      job.queued = false;
-      this.#jobs.push(job);
+      this.#dequeue(job);
       room -= needs;
     }
+  }
+
+  /** Admits all that find room for what they wait for, wherever they stand: nobody at work may need more for long. */
+  #admitLate(): void {
+    let room = this.#runtime.pool.freeBlocks;
+    for (const job of [...this.#queue]) {
+      const needs = entryBlocks(job) - (job.kind === "read" ? 1 : 0);
+      if (needs > room) continue;
+      this.#dequeue(job);
+      room -= needs;
+    }
+  }
+
+  #dequeue(job: Job): void {
+    this.#queue.splice(this.#queue.indexOf(job), 1);
+    job.queued = false;
+    this.#jobs.push(job);
   }
 
   /** Blocks that those at work need for what they wait to have read, and one more for what may follow. */

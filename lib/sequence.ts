@@ -83,7 +83,8 @@ export class Sequence {
    * @throws TypeError where `tokens` is no Int32Array, RangeError where it is empty or holds what is no token
    * @throws CriaError ERR_CRIA_CONTEXT where they exceed the context, ERR_CRIA_STATE while others are read; none is then
    *   read
-   * @throws CriaError ERR_CRIA_CACHE_FULL where the pool has no room for them, ERR_CRIA_ABORTED when `signal` stops it,
+   * @throws CriaError ERR_CRIA_CACHE_FULL where the pool has no room for them and nobody will give any back
+   *   ({@link RuntimeOptions.preempt}), ERR_CRIA_ABORTED when `signal` stops it,
    *   ERR_CRIA_DISPOSED after `dispose`; the tokens of chunks that were read by then stay read
    */
   async forward(tokens: Int32Array, wanted: Wanted, options: ForwardOptions = {}): Promise<Float32Array> {

@@ -514,6 +514,19 @@ describe("a pool that is too small for all", () => {
       await text.return!();
     });
 
+    test("not behind one that would wait for ever", async () => {
+      const model = await load({ contextLength: 192, cacheSize: { tokens: 128 } });
+      const text = model.generate("Once upon a time", { ignoreEos: true })[Symbol.asyncIterator]();
+      await text.next(); // and no more is asked for
+      const controller = new AbortController();
+      const { signal } = controller;
+      const large = model.sequence().forward(randomTokens(120, 1), "none", { signal });
+      await Promise.all([2, 3].map((seed) => model.sequence().forward(randomTokens(20, seed), "none")));
+      controller.abort();
+      await expect(large).rejects.toMatchObject({ code: "ERR_CRIA_ABORTED" });
+      await text.return!();
+    });
+
     test("unless it says that it will not", async () => {
       const model = await load({ cacheSize: { tokens: 64 } });
       const text = model.generate("Once upon a time", { ignoreEos: true })[Symbol.asyncIterator]();
