@@ -221,15 +221,19 @@ void time_swiglu(Kernels& kernels, const ModelShape& model, int tokens) {
 void time_top_k(Kernels& kernels, const ModelShape& model, int tokens) {
   Checks& checks = kernels.checks;
   const std::size_t bytes = tokens * model.vocabulary * sizeof(float);
-  const int rotation = rotation_of(bytes), k = 40;
+  const int rotation = rotation_of(bytes), k = 40, vocabulary = static_cast<int>(model.vocabulary);
   const Filled logits(checks, rotation * bytes), out(checks, tokens * k * sizeof(Candidate));
+  const Filled partial(checks, tokens * top_k_parts(vocabulary) * k * sizeof(Candidate));
   const DeviceRows rows(checks, tokens, tokens);
   const Work work{static_cast<double>(bytes), static_cast<double>(tokens * model.vocabulary)};
   kernels.time(std::string("top_k/") + model.name + "/" + std::to_string(tokens), {}, work, rotation, [&](int turn) {
-    checks.require(checks.plugin.top_k({logits.at<float>(turn * bytes), static_cast<int>(model.vocabulary), k, rows,
-                                        out.at<Candidate>()},
-                                       checks.stream),
-                   "top_k");
+    const TopK top_k{.logits = logits.at<float>(turn * bytes),
+                     .vocabulary = vocabulary,
+                     .k = k,
+                     .rows = rows,
+                     .partial = partial.at<Candidate>(),
+                     .out = out.at<Candidate>()};
+    checks.require(checks.plugin.top_k(top_k, checks.stream), "top_k");
   });
 }
 
