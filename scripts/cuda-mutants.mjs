@@ -44,7 +44,7 @@ const mostSeconds = 300;
 const { values: options, positionals } = parseArgs({ options: { json: { type: "string" } }, allowPositionals: true });
 const scratch = mkdtempSync(join(tmpdir(), "cria-cuda-mutants-"));
 try {
-  const built = build(join(scratch, "build"));
+  const built = build(join(root, "build/mutants"));
   const mutants = findMutants().filter(({ place }) => positionals.every((text) => place.includes(text)));
   const left = [...mutants];
   const results = [];
