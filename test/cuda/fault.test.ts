@@ -1,0 +1,54 @@
+/** A kernel that fails leaves a GPU's context of no use for the rest of the process, but the process lives. */
+import { describe, expect, test } from "vitest";
+
+import { Device } from "../../lib/device.js";
+import { swiGlu } from "../../lib/kernels.js";
+import { loadModel } from "../../lib/model.js";
+import { native } from "../../lib/native.js";
+import { tinyModel } from "../../lib/tiny.js";
+
+// Its report of the fault is for whoever looks for one.
+process.env.CRIA_EMULATION_QUIET = "1";
+const found = native.deviceDescribe("cuda-emulated");
+const emulated = { device: "cuda-emulated" } as const;
+const tokens = Int32Array.of(1, 300, 301);
+const failed = expect.objectContaining({
+  name: "CriaError",
+  code: "ERR_CRIA_DEVICE",
+  message: expect.stringMatching(/^device: .+ failed: .*; it cannot be used any more in this process$/),
+});
+
+test.skipIf(found.available)("the emulation is built", ({ skip }) => {
+  skip(found.available ? "" : found.reason);
+});
+
+// In this order, in a process of its own: nothing works on the emulated GPU afterwards.
+describe.runIf(found.available).sequential("a kernel that fails", () => {
+  test("fails its run, and all that is asked of the device afterwards", async () => {
+    using cpu = await loadModel(tinyModel, { device: "cpu" });
+    using model = await loadModel(tinyModel, emulated);
+    const sequence = model.sequence();
+    const before = await sequence.forward(tokens, "last");
+    expect(before).toHaveLength(model.config.vocab);
+
+    process.env.CRIA_EMULATION_FAULT = "Attention";
+    await expect(sequence.forward(Int32Array.of(302), "last")).rejects.toEqual(failed);
+    delete process.env.CRIA_EMULATION_FAULT;
+
+    await expect(model.sequence().forward(tokens, "last")).rejects.toEqual(failed);
+    const texts = async () => {
+      for await (const _ of model.generate("Once")) throw new Error("there is nothing to say");
+    };
+    await expect(texts()).rejects.toEqual(failed);
+    expect(await cpu.sequence().forward(tokens, "last")).toHaveLength(cpu.config.vocab);
+  });
+
+  test("fails whoever opens the device anew, and single kernels", async () => {
+    expect(() => new Device(emulated)).toThrow(expect.objectContaining({ code: "ERR_CRIA_DEVICE" }));
+    await expect(loadModel(tinyModel, emulated)).rejects.toMatchObject({ code: "ERR_CRIA_DEVICE" });
+    const floats = { gateUp: Float32Array.of(1, 2), dim: 1, out: new Float32Array(1) };
+    expect(() => swiGlu({ ...floats, ...emulated })).toThrow(expect.objectContaining({ code: "ERR_CRIA_DEVICE" }));
+    swiGlu({ ...floats, device: "cpu" });
+    expect(floats.out[0]).toBeCloseTo(1.46, 2);
+  });
+});
