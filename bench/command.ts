@@ -7,6 +7,7 @@ import { loadWith, runningOptions } from "../lib/cli/running.js";
 import { isas } from "../lib/device.js";
 import { CriaError, integer, outOfRange } from "../lib/errors.js";
 import { Replacement } from "../lib/files.js";
+import type { ModelOptions } from "../lib/model.js";
 import { type WeightType, weightFormats } from "../lib/weights/source.js";
 import { measureBeside } from "./beside.js";
 import { compare, compareText } from "./compare.js";
@@ -182,7 +183,7 @@ function measureModel(args: BenchArguments, io: Io): Work {
     const spec = args.text("peer");
     const peer = spec === undefined ? undefined : await findPeer(spec, args.text("peer-dir") ?? ".");
     const { limits, results, ratios } = await loadWith(args, io, (running) =>
-      measureBeside(peer, args.text("write-gguf"), { ...running, ...wanted }),
+      measureBeside(peer, args.text("write-gguf"), { ...onCpu(running), ...wanted }),
     );
     const report = { ...reportOf(args.argv, limits, results), ...(ratios && { ratios }) };
     show(reportText(report));
@@ -194,7 +195,7 @@ function measureServed(args: BenchArguments, io: Io): Work {
   const { shape, format, model } = tokensWanted(args);
   return async (show) => {
     const { limits, results } = await loadWith(args, io, (running) =>
-      measureServing({ ...running, shape, format, ...given({ model }) }),
+      measureServing({ ...onCpu(running), shape, format, ...given({ model }) }),
     );
     const report = reportOf(args.argv, limits, results);
     show(reportText(report));
@@ -222,6 +223,14 @@ function measureEachOp(args: BenchArguments, io: Io): Work {
     shown(`\n${modelsText(results)}\n${machineText(report)}`);
     return report;
   };
+}
+
+/** What is measured here is a CPU; cria_gpu_check, which needs no Node.js, measures a GPU. */
+function onCpu(options: ModelOptions): ModelOptions {
+  const { device = "auto" } = options;
+  if (device !== "cuda" && device !== "cuda-emulated")
+    return device === "auto" ? { ...options, device: "cpu" } : options;
+  throw new CriaError("ERR_CRIA_UNSUPPORTED", `device: must be cpu to be measured by bench, not ${device}`);
 }
 
 function opsWanted(args: BenchArguments): OpsOptions {

@@ -169,6 +169,10 @@ void require_on(const auto* owner, const auto* operand, const char* name) {
 const cria::Program& runnable(const cria_program* program, const cria_cache* cache) {
   require_pointer(program, "program");
   require_on(program, cache, "cache");
+  // A GPU's devices have a stream each: what one writes the other may read too soon.
+  if (cache->backend->kind() != CRIA_DEVICE_CPU && cache->backend != program->backend) {
+    throw Error(CRIA_ERROR_ARGUMENT, "cache: must be of the program's device");
+  }
   const cria::Program& recorded = program->program;
   if (!recorded.finished()) throw Error(CRIA_ERROR_ARGUMENT, "program: must be finished");
   if (cache->cache->shape != recorded.cache()) {

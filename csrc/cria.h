@@ -303,7 +303,8 @@ CRIA_API void cria_cancel_trigger(cria_cancel* cancel);
 CRIA_API void cria_cancel_free(cria_cancel* cancel);
 
 /* Runs a finished program over a batch, on the calling thread and the device's pool. `result` is [output_count][width
- * of the result], `result_count` its floats. `cancel` may be null; it is looked at between the slices of an op. */
+ * of the result], `result_count` its floats. `cancel` may be null; it is looked at between the slices of an op,
+ * on a GPU before the run begins. */
 CRIA_API cria_status cria_program_run(cria_program* program, cria_cache* cache, const cria_batch* batch,
                                       cria_cancel* cancel, float* result, size_t result_count);
 

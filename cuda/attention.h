@@ -28,6 +28,7 @@ constexpr int kKeySplit = 512;
 // New tokens [first_query, end_query) of a sequence.
 struct AttentionTile {
   std::int32_t sequence, first_query, end_query;
+  std::int32_t partial;  // the row of its first query in `partials`; of whole tiles unused
 };
 
 struct Attention {
@@ -41,9 +42,9 @@ struct Attention {
   float scale;  // 1 / sqrt(head_dim)
   int splits;   // 0: a block of threads takes all of a tile's splits one after another and writes `out`. Above 0: the
                // grid has as many splits a tile, each leaves m, l and o in `partials`, and attention_merge adds them up
-  float* partials;  // [split][tokens.capacity][head][2 + head_dim]: of the batch's rows that have split tiles
-  Rows tokens;      // of the batch; attention_merge goes over those rows of its split tiles
-  float* out;       // [tokens][heads * head_dim]
+  float* partials;   // [split][partial_rows][head][2 + head_dim]
+  int partial_rows;  // at least the queries of all split tiles
+  float* out;        // [tokens][heads * head_dim]
 };
 
 // The queries of a tile at most, for `group` query heads to a kv head: `split` or whole.

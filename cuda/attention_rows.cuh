@@ -47,7 +47,7 @@ struct AttentionRows {
   __device__ const float* q(int row) const { return op.q + token(row) * op.q_stride + head(row) * op.cache.head_dim; }
   __device__ float* out(int row) const { return op.out + (token(row) * op.heads + head(row)) * op.cache.head_dim; }
   __device__ float* partial(int row, int split) const {
-    const std::int64_t at = static_cast<std::int64_t>(split) * op.tokens.capacity + token(row);
+    const std::int64_t at = static_cast<std::int64_t>(split) * op.partial_rows + cut.partial + row / group;
     return op.partials + (at * op.heads + head(row)) * (2 + op.cache.head_dim);
   }
   __device__ const std::int32_t* blocks() const { return op.batch.blocks + sequence.table; }

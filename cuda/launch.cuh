@@ -21,8 +21,9 @@ enum class Overlap { kNo, kYes };
 /// More than 48 KiB of shared memory is given only to a kernel that asked. Asked once for each size that it grows to.
 inline cudaError_t allow_shared(const void* kernel, std::size_t shared) {
   if (shared <= 48 << 10) return cudaSuccess;
-  static std::mutex mutex;
-  static std::map<const void*, std::size_t> allowed;
+  // Never destroyed: a thread may launch while the process ends.
+  static auto& mutex = *new std::mutex;
+  static auto& allowed = *new std::map<const void*, std::size_t>;
   const std::lock_guard<std::mutex> lock(mutex);
   std::size_t& most = allowed[kernel];
   if (shared <= most) return cudaSuccess;

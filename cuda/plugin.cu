@@ -12,7 +12,11 @@ const char* describe(Status status) { return cudaGetErrorString(static_cast<cuda
 #define CRIA_CUDA_TRY(call) \
   if (const Status status = (call); status != cudaSuccess) return status
 
+// A thread's current device is its own, and another user of CUDA in the process may have chosen for it.
+Status use_device() { return cudaSetDevice(0); }
+
 Status facts(DeviceFacts* facts) {
+  CRIA_CUDA_TRY(use_device());
   cudaDeviceProp properties;
   CRIA_CUDA_TRY(cudaGetDeviceProperties(&properties, 0));
   std::size_t available = 0, total = 0;
@@ -26,11 +30,11 @@ Status open(DeviceFacts* out) {
   int count = 0;
   CRIA_CUDA_TRY(cudaGetDeviceCount(&count));
   if (count == 0) return cudaErrorNoDevice;
-  CRIA_CUDA_TRY(cudaSetDevice(0));
   return facts(out);
 }
 
 Status allocate(void** memory, std::size_t bytes) {
+  CRIA_CUDA_TRY(use_device());
   const Status status = cudaMalloc(memory, bytes);
   if (status == cudaErrorMemoryAllocation) cudaGetLastError();  // no memory is no failure of the device
   return status;
@@ -38,16 +42,21 @@ Status allocate(void** memory, std::size_t bytes) {
 void free(void* memory) { cudaFree(memory); }
 
 Status allocate_host(void** memory, std::size_t bytes) {
+  CRIA_CUDA_TRY(use_device());
   const Status status = cudaMallocHost(memory, bytes);
   if (status == cudaErrorMemoryAllocation) cudaGetLastError();
   return status;
 }
 void free_host(void* memory) { cudaFreeHost(memory); }
 
-Status create_stream(Stream* stream) { return cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking); }
+Status create_stream(Stream* stream) {
+  CRIA_CUDA_TRY(use_device());
+  return cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking);
+}
 void destroy_stream(Stream stream) { cudaStreamDestroy(stream); }
 Status synchronize(Stream stream) { return cudaStreamSynchronize(stream); }
 Status copy(void* to, const void* from, std::size_t bytes, Stream stream) {
+  CRIA_CUDA_TRY(use_device());
   return bytes == 0 ? cudaSuccess : cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream);
 }
 Status clear(void* memory, std::size_t bytes, Stream stream) {
@@ -65,7 +74,10 @@ Status end_capture(Stream stream, Graph* graph) {
 Status launch_graph(Graph graph, Stream stream) { return cudaGraphLaunch(graph, stream); }
 void destroy_graph(Graph graph) { cudaGraphExecDestroy(graph); }
 
-Status create_event(void** event) { return cudaEventCreate(reinterpret_cast<cudaEvent_t*>(event)); }
+Status create_event(void** event) {
+  CRIA_CUDA_TRY(use_device());
+  return cudaEventCreate(reinterpret_cast<cudaEvent_t*>(event));
+}
 void destroy_event(void* event) { cudaEventDestroy(static_cast<cudaEvent_t>(event)); }
 Status record_event(void* event, Stream stream) { return cudaEventRecord(static_cast<cudaEvent_t>(event), stream); }
 Status milliseconds(void* first, void* last, float* elapsed) {
@@ -77,7 +89,7 @@ Status milliseconds(void* first, void* last, float* elapsed) {
 
 constexpr Plugin kPlugin = {
     kPluginVersion,
-    sizeof(Plugin),
+    kPluginSize,
     describe,
     open,
     facts,

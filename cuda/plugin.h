@@ -3,7 +3,8 @@
 // sources built for the CPU (emulation/README.md).
 //
 // No exception and no C++ object crosses: the two are of one version of cria, checked by `version` and `size`, but may
-// be built by different compilers. Calls may come from any thread, one at a time.
+// be built by different compilers. Calls may come from any thread, for one stream one at a time, but for synchronize.
+// What they enqueue is of the device that was opened, whatever the thread's current one was; it is that afterwards.
 #pragma once
 
 #include <cstddef>
@@ -42,7 +43,7 @@ struct Plugin {
 
   const char* (*describe)(Status);  // a failure in words, for ever valid
 
-  // The device: the first that the process is shown. Called once before everything else.
+  // The device: the first that the process is shown. Called before everything else.
   Status (*open)(DeviceFacts* facts);
   Status (*facts)(DeviceFacts* facts);
 
@@ -91,6 +92,15 @@ struct Plugin {
   Status (*sample)(const Sample&, Stream);
   Status (*advance)(const Advance&, Stream);
 };
+
+// Of all structs that cross: what a plugin of other ones differs in, though nobody counted the version up.
+template <class... Structs>
+constexpr std::uint32_t sizes_of() {
+  return (0u + ... + static_cast<std::uint32_t>(sizeof(Structs)));
+}
+constexpr std::uint32_t kPluginSize =
+    sizes_of<Plugin, DeviceFacts, Embed, RmsNorm, Quantize, MatmulQ, MatmulF, RopeAngles, Rope, KvMove, Attention,
+             AttentionTile, SwiGlu, Add, Select, TopK, Sample, Sampling, Candidate, Advance, BatchSequence>();
 
 }  // namespace cria::cuda
 

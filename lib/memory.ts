@@ -145,9 +145,10 @@ export async function checkMemory(
   const { weights, cache, activations, total, available } = estimate;
   throw new CriaError(
     "ERR_CRIA_MEMORY",
-    `${name}: must fit the ${showBytes(available)} of memory available, but it takes ${showBytes(total - available)} more: ` +
+    `${name}: must fit the ${showBytes(available)} of memory available${info.kind === "cpu" ? "" : ` on ${info.name}`}, but it takes ${showBytes(total - available)} more: ` +
       `weights ${showBytes(weights)}, cache ${showBytes(cache)}, activations ${showBytes(activations)}; ` +
-      remedy(estimate, options.cacheSize),
+      remedy(estimate, options.cacheSize) +
+      (info.kind === "cpu" ? "" : '; device "cpu" has the memory of the machine'),
   );
 }
 

@@ -291,7 +291,7 @@ export async function loadIndexed(
   started: number = performance.now(),
 ): Promise<Model> {
   checkOptions(index, options);
-  const device = new Device(options);
+  const device = new Device(deviceFor(index, options));
   let store: WeightStore | undefined;
   try {
     using source = sourceOf(index);
@@ -305,6 +305,18 @@ export async function loadIndexed(
     device.dispose();
     throw error;
   }
+}
+
+/** A packed file is in the CPU's layout, so there "auto" is the CPU. */
+function deviceFor(index: ModelFile, options: ModelOptions): ModelOptions {
+  const { device = "auto" } = options;
+  if (!("packed" in index)) return options;
+  if (device === "auto") return { ...options, device: "cpu" };
+  if (device !== "cuda" && device !== "cuda-emulated") return options;
+  throw new CriaError(
+    "ERR_CRIA_UNSUPPORTED",
+    `device: must be cpu for ${index.path}, which is packed in a CPU's layout, not ${device}; the GGUF that it was made from runs there`,
+  );
 }
 
 function checkOptions(

@@ -112,7 +112,7 @@ export class Program {
    *
    * @returns the result, [outputs, width]
    * @throws CriaError ERR_CRIA_STATE before {@link finish}
-   * @throws CriaError ERR_CRIA_ABORTED when `signal` stops it, between two slices of an op; what the run had written to
+   * @throws CriaError ERR_CRIA_ABORTED when `signal` stops it, between two slices of an op, on a GPU before it begins; what the run had written to
    *   the cache is then undefined
    */
   run(cache: CacheHandle, batch: NativeBatch, signal?: AbortSignal): Promise<Float32Array> {

@@ -31,13 +31,19 @@ void check_written_once(const std::vector<Sequence>& sequences, std::span<const 
   }
 }
 
-}  // namespace
-
-Batch check_batch(const cria_batch* batch, std::size_t cache_blocks, const BatchNeeds& needs) {
+void require_struct_size(const cria_batch* batch) {
   require_pointer(batch, "batch");
   require(batch->struct_size >= sizeof(cria_batch), "batch.struct_size",
           "at least " + std::to_string(sizeof(cria_batch)), batch->struct_size);
+}
+
+}  // namespace
+
+Batch check_batch(const cria_batch* batch, std::size_t cache_blocks, const BatchNeeds& needs) {
+  require_struct_size(batch);
   require(batch->token_count <= INT32_MAX, "batch.token_count", "below 2^31", batch->token_count);
+  require(batch->output_count <= INT32_MAX, "batch.output_count", "below 2^31", batch->output_count);
+  require(batch->block_count <= INT32_MAX, "batch.block_count", "below 2^31", batch->block_count);
 
   Batch checked{.size = batch->token_count};
   if (needs.vocabulary > 0) {
@@ -82,8 +88,11 @@ Batch check_batch(const cria_batch* batch, std::size_t cache_blocks, const Batch
 
 DecodeBatch check_decode(const cria_batch* batch, std::size_t cache_blocks, std::size_t vocabulary, std::size_t steps) {
   require(steps > 0 && steps <= INT32_MAX, "steps", "from 1 to 2^31 - 1", steps);
-  DecodeBatch checked{check_batch(batch, cache_blocks, {.vocabulary = vocabulary, .positions = true, .writes = false}),
-                      {}};
+  require_struct_size(batch);
+  cria_batch without_outputs = *batch;
+  without_outputs.output_count = 0;
+  DecodeBatch checked{
+      check_batch(&without_outputs, cache_blocks, {.vocabulary = vocabulary, .positions = true, .writes = false}), {}};
   Batch& decode = checked.batch;
   require(decode.size == decode.sequences.size(), "batch.token_count", "one for each sequence", decode.size);
   std::vector<Sequence> ended;  // as they are after the last step

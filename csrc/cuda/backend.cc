@@ -11,6 +11,23 @@
 #include "tensor.h"
 
 namespace cria::cuda {
+namespace {
+
+struct Event {
+  explicit Event(DevicePtr device) : device(std::move(device)) {
+    this->device->check(this->device->plugin.create_event(&handle), "an event");
+  }
+  ~Event() { device->plugin.destroy_event(handle); }
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+
+  void record() const { device->check(device->plugin.record_event(handle, device->stream), "an event"); }
+
+  DevicePtr device;
+  void* handle = nullptr;
+};
+
+}  // namespace
 
 cria_device_info CudaBackend::info() const {
   const std::lock_guard turn(device_->turn);
@@ -120,21 +137,15 @@ void CudaBackend::measure_limit(cria_limit limit, std::span<double> rates) {
   constexpr std::size_t kBytes = std::size_t{256} << 20;
   const std::lock_guard turn(device_->turn);
   const DeviceMemory from(device_, kBytes), to(device_, kBytes);
-  const Plugin& plugin = device_->plugin;
-  void* begin = nullptr;
-  void* end = nullptr;
-  device_->check(plugin.create_event(&begin), "an event");
-  device_->check(plugin.create_event(&end), "an event");
+  const Event begin(device_), end(device_);
   for (double& rate : rates) {
     float milliseconds = 0.0f;
-    device_->check(plugin.record_event(begin, device_->stream), "an event");
+    begin.record();
     device_->copy(to.data(), from.data(), kBytes);
-    device_->check(plugin.record_event(end, device_->stream), "an event");
-    device_->check(plugin.milliseconds(begin, end, &milliseconds), "an event");
+    end.record();
+    device_->check(device_->plugin.milliseconds(begin.handle, end.handle, &milliseconds), "an event");
     rate = 2.0 * kBytes / (milliseconds * 1e-3);
   }
-  plugin.destroy_event(begin);
-  plugin.destroy_event(end);
 }
 
 }  // namespace cria::cuda

@@ -1,7 +1,7 @@
 // A GPU as the backend holds it: the plugin's calls with their failures as exceptions, and the memory that they give.
 //
-// A kernel that fails leaves the driver's context unusable for the rest of the process, so the first failure other than
-// a lack of memory poisons the device: whatever is asked of it afterwards is refused with the sentence of that failure.
+// A kernel that fails leaves the driver's context unusable for the rest of the process, so the first failure of a call
+// that was not refused at once poisons the device: whatever is asked of it afterwards is refused with its sentence.
 #pragma once
 
 #include <cstddef>
@@ -14,6 +14,9 @@
 #include "../core/error.h"
 
 namespace cria::cuda {
+
+// Who holds it puts work on a device's stream, or takes or gives back memory.
+using Turn = std::unique_lock<std::recursive_mutex>;
 
 class Device {
  public:
@@ -28,7 +31,6 @@ class Device {
   DeviceFacts facts{};
   Stream stream = nullptr;
 
-  // Held by whoever puts work on the stream, or takes or gives back memory.
   std::recursive_mutex turn;
 
   // Throws CRIA_ERROR_MEMORY or, for good, CRIA_ERROR_DEVICE.
@@ -52,13 +54,23 @@ class Device {
     require_healthy();
     check(plugin.synchronize(stream), "a kernel");
   }
+  // The same, others having their turn meanwhile. `turn` is the only one that the thread holds.
+  void synchronize(Turn& turn) {
+    turn.unlock();
+    const Status status = plugin.synchronize(stream);
+    turn.lock();
+    require_healthy();
+    check(status, "a kernel");
+  }
 
   void require_healthy() const {
+    const std::lock_guard lock(failure_lock_);
     if (!failure_.empty()) throw Error(CRIA_ERROR_DEVICE, failure_);
   }
 
  private:
-  std::string failure_;  // of the first call that failed
+  mutable std::mutex failure_lock_;
+  std::string failure_;  // of the first call after which nothing works
 };
 
 using DevicePtr = std::shared_ptr<Device>;

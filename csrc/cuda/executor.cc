@@ -70,6 +70,8 @@ bool read_as_floats(const Program& program, std::size_t index, cria_value value)
   return program.result() == value;
 }
 
+bool cancelled(const Cancel* cancel) { return cancel != nullptr && cancel->load(std::memory_order_relaxed); }
+
 class Run {
  public:
   // Each sequence may grow by `growth` tokens while the run moves it on.
@@ -83,25 +85,25 @@ class Run {
     if (program.workspace == nullptr) program.workspace = std::make_shared<Workspace>(device, program);
     workspace_ = static_cast<Workspace*>(program.workspace.get());
     const Capacities& room = plan_.capacities();
-    const std::size_t partials = checked_product(
-        {room.splits, room.split_tiles > 0 ? room.tokens : 0, attention_heads(program), 2 + program.cache().head_dim});
+    const std::size_t partials =
+        checked_product({room.splits, room.split_queries, attention_heads(program), 2 + program.cache().head_dim});
     workspace_->reserve(program, plan_, partials);
-    workspace_->host_batch.reserve(device, plan_.bytes());
     workspace_->host_result.reserve(device, result_bytes());
     base_ = workspace_->batch.data<std::int32_t>();
   }
 
-  // Everything from the batch to the result.
-  void operator()(const Cancel* cancel, float* result) {
+  // Everything from the batch to the result. While it waits, others have their turn.
+  void operator()(Turn& turn, const Cancel* cancel, float* result) {
+    if (cancelled(cancel)) return;
     upload();
     const bool whole = enqueue_graph(0, [this] { enqueue(nullptr); }) || enqueue(cancel);
     auto* out = workspace_->host_result.data<float>();
     if (whole && result_bytes() > 0) device_.copy(out, data(program_.result()), result_bytes());
-    device_.synchronize();
+    device_.synchronize(turn);
     if (whole && result_bytes() > 0) std::memcpy(result, out, result_bytes());
   }
 
-  void decode(const DecodeOptions& options, const Cancel* cancel, std::int32_t* tokens) {
+  void decode(Turn& turn, const DecodeOptions& options, const Cancel* cancel, std::int32_t* tokens) {
     const auto kept = static_cast<int>(options.candidates);
     const Rows all = plan_.outputs(base_);
     const std::size_t rows = static_cast<std::size_t>(all.capacity), parts = top_k_parts(int_width(program_.result()));
@@ -114,8 +116,8 @@ class Run {
     device_.copy(workspace_->sampling.data<Sampling>(), sampling, options.sampling.size() * sizeof(Sampling));
     device_.clear(workspace_->step.data<std::int32_t>(), sizeof(std::int32_t));
     for (std::size_t step = 0; step < options.steps; ++step) {
-      if (step % kStepsAhead == 0) device_.synchronize();
-      if (cancel != nullptr && cancel->load(std::memory_order_relaxed)) return device_.synchronize();
+      if (step % kStepsAhead == 0) device_.synchronize(turn);
+      if (cancelled(cancel)) return device_.synchronize(turn);
       const auto enqueue_step = [&] {
         enqueue(nullptr);
         enqueue_sampling(all, kept);
@@ -123,6 +125,7 @@ class Run {
       if (!enqueue_graph(options.candidates, enqueue_step)) enqueue_step();
     }
     std::vector<std::int32_t> history(options.steps * rows);
+    device_.synchronize(turn);
     device_.copy(history.data(), workspace_->history.data<std::int32_t>(), history.size() * sizeof(std::int32_t));
     device_.synchronize();
     for (std::size_t i = 0; i < output_count_; ++i) {
@@ -181,7 +184,7 @@ class Run {
     for (std::size_t i = 0; i < program_.angles().size(); ++i) enqueue_angles(i);
     const std::vector<Op>& ops = program_.ops();
     for (std::size_t i = 0; i < ops.size(); ++i) {
-      if (cancel != nullptr && cancel->load(std::memory_order_relaxed)) return false;
+      if (cancelled(cancel)) return false;
       const auto* norm = std::get_if<RmsNormOp>(&ops[i]);
       const auto* quantize = i + 1 < ops.size() ? std::get_if<QuantizeOp>(&ops[i + 1]) : nullptr;
       if (norm != nullptr && quantize != nullptr && quantize->x == norm->out) {
@@ -261,7 +264,7 @@ class Run {
                         .scale = 1.0f / std::sqrt(static_cast<float>(program_.cache().head_dim)),
                         .splits = 0,
                         .partials = workspace_->partials.data<float>(),
-                        .tokens = plan_.tokens(base_),
+                        .partial_rows = static_cast<int>(plan_.capacities().split_queries),
                         .out = data(op.out)};
     if (plan_.capacities().whole_tiles > 0) device_.launch(device_.plugin.attention, attention, "attention");
     if (plan_.capacities().split_tiles == 0) return;
@@ -295,6 +298,20 @@ class Run {
   std::int32_t* base_;  // of the batch on the device
 };
 
+// Runs `work` with the program's workspace and the device its own. What fails in its middle has work on the stream that
+// reads the workspace's host arrays, and the next run writes them.
+template <class Work>
+void in_turn(const DevicePtr& device, const Program& program, const Work& work) {
+  const std::lock_guard workspace(program.running);
+  Turn turn(device->turn);
+  try {
+    work(turn);
+  } catch (...) {
+    device->plugin.synchronize(device->stream);
+    throw;
+  }
+}
+
 bool graphs_wanted() {
   const char* wish = std::getenv("CRIA_CUDA_GRAPHS");
   return wish == nullptr || std::string_view(wish) != "0";
@@ -309,16 +326,14 @@ std::atomic<bool> captures_graphs{graphs_wanted()};
 void execute(const DevicePtr& device, const Program& program, const KvCache& cache, const Batch& batch,
              const Cancel* cancel, float* result) {
   if (batch.size == 0) return;
-  const std::lock_guard workspace(program.running);
-  const std::lock_guard turn(device->turn);
-  Run(device, program, cache, batch, /*growth=*/0)(cancel, result);
+  in_turn(device, program, [&](Turn& turn) { Run(device, program, cache, batch, /*growth=*/0)(turn, cancel, result); });
 }
 
 void decode(const DevicePtr& device, const Program& program, const KvCache& cache, const Batch& batch,
             const DecodeOptions& options, const Cancel* cancel, std::int32_t* tokens) {
-  const std::lock_guard workspace(program.running);
-  const std::lock_guard turn(device->turn);
-  Run(device, program, cache, batch, options.steps - 1).decode(options, cancel, tokens);
+  in_turn(device, program, [&](Turn& turn) {
+    Run(device, program, cache, batch, options.steps - 1).decode(turn, options, cancel, tokens);
+  });
 }
 
 }  // namespace cria::cuda

@@ -48,8 +48,8 @@ class Operand {
 // Rows of which there are as many as there is room for.
 class AllRows {
  public:
-  AllRows(const DevicePtr& device, std::size_t count)
-      : capacity_(int_of(count, "rows")), count_(device, &capacity_, 1) {}
+  AllRows(const DevicePtr& device, std::size_t count, const char* name = "rows")
+      : capacity_(int_of(count, name)), count_(device, &capacity_, 1) {}
   operator Rows() const { return {capacity_, count_.data()}; }
 
  private:
@@ -177,7 +177,7 @@ void CudaBackend::embed(const Tensor& table, std::size_t count, const std::int32
   const std::lock_guard turn(device_->turn);
   const Operand<std::int32_t> tokens_there(device_, tokens, count);
   const Operand<float> out_there(device_, count * table.cols);
-  const AllRows rows(device_, count);
+  const AllRows rows(device_, count, "count");
   device_->launch(device_->plugin.embed,
                   Embed{static_cast<const Matrix&>(table).weights(), tokens_there.data(), rows, out_there.data()},
                   "embed");
@@ -188,7 +188,7 @@ void CudaBackend::matmul(const Tensor& weight, std::size_t tokens, const float* 
   const std::lock_guard turn(device_->turn);
   const Weights weights = static_cast<const Matrix&>(weight).weights();
   const Operand<float> x_there(device_, x, tokens * weight.cols), out_there(device_, tokens * weight.rows);
-  const AllRows rows(device_, tokens);
+  const AllRows rows(device_, tokens, "tokens");
   const MatmulOut stored{out_there.data(), static_cast<std::int64_t>(weight.rows), Finish::kStore};
   if (is_quantised(weight.type)) {
     const QuantOperand quants(device_, tokens, weight.cols);
@@ -241,13 +241,16 @@ void CudaBackend::attention(const Batch& batch, std::size_t heads, const cria_kv
                              static_cast<std::size_t>(plugin.attention_queries(group, true)));
   const BatchOperand there(device_, batch, tiles);
   const BatchPlan& plan = there.plan;
-  const std::size_t width = heads * cache.head_dim, last = (batch.size - 1) * q_stride + width;
-  const Operand<float> q_there(device_, q, last), out_there(device_, batch.size * width);
+  const std::size_t width = heads * cache.head_dim;
+  // The kernels read a row of queries in pieces of 16 bytes, which a stride of the caller's may not keep aligned.
+  std::vector<float> rows(checked_product({batch.size, width}));
+  for (std::size_t i = 0; i < batch.size; ++i) std::copy_n(q + i * q_stride, width, rows.data() + i * width);
+  const Operand<float> q_there(device_, rows.data(), rows.size()), out_there(device_, rows.size());
   const Operand<float> partials(
-      device_, checked_product({plan.capacities().splits, plan.capacities().tokens, heads, 2 + cache.head_dim}));
+      device_, checked_product({plan.capacities().splits, plan.capacities().split_queries, heads, 2 + cache.head_dim}));
   const LayerOperand layer(device_, cache);
   Attention op{.q = q_there.data(),
-               .q_stride = static_cast<std::int64_t>(q_stride),
+               .q_stride = static_cast<std::int64_t>(width),
                .cache = layer.layer(),
                .batch = plan.batch(there.base()),
                .tiles = plan.whole_tiles(there.base()),
@@ -256,7 +259,7 @@ void CudaBackend::attention(const Batch& batch, std::size_t heads, const cria_kv
                .scale = 1.0f / std::sqrt(static_cast<float>(cache.head_dim)),
                .splits = 0,
                .partials = partials.data(),
-               .tokens = plan.tokens(there.base()),
+               .partial_rows = static_cast<int>(plan.capacities().split_queries),
                .out = out_there.data()};
   if (!tiles.whole.empty()) device_->launch(plugin.attention, op, "attention");
   if (!tiles.split.empty()) {
@@ -281,9 +284,16 @@ void CudaBackend::swiglu(std::size_t rows, std::size_t dim, const float* gate_up
 void CudaBackend::add(std::size_t count, const float* x, const float* y, float* out) {
   const std::lock_guard turn(device_->turn);
   const Operand<float> x_there(device_, x, count), y_there(device_, y, count);
-  const AllRows one(device_, 1);
-  device_->launch(device_->plugin.add, Add{x_there.data(), y_there.data(), x_there.data(), one, int_of(count, "count")},
-                  "add");
+  // An element's result depends on nothing else, so it is cut in rows of some size, and a rest.
+  constexpr std::size_t kRow = 4096;
+  const std::size_t even = count / kRow * kRow;
+  const AllRows rows(device_, count / kRow), one(device_, 1);
+  const auto add = [&](std::size_t first, const Rows& rows, std::size_t dim) {
+    float* x = x_there.data() + first;
+    device_->launch(device_->plugin.add, Add{x, y_there.data() + first, x, rows, static_cast<int>(dim)}, "add");
+  };
+  if (even > 0) add(0, rows, kRow);
+  if (count > even) add(even, one, count - even);
   x_there.read(out);
 }
 

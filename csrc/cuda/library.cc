@@ -10,12 +10,12 @@
 namespace cria::cuda {
 namespace {
 
-// The CUDA version of the plugin's runtime: with an older driver its kernels do not load. A driver of the same major
-// version runs it ("minor version compatibility").
+// The CUDA version of the compiler, as cuDriverGetVersion has it: 13.1 is 13010. A driver of the same major version
+// runs what it made ("minor version compatibility"), PTX excepted.
 #ifndef CRIA_CUDA_VERSION
-#define CRIA_CUDA_VERSION 13
+#define CRIA_CUDA_VERSION 13000
 #endif
-constexpr int kDriverNeeded = CRIA_CUDA_VERSION * 1000;
+constexpr int kToolkit = CRIA_CUDA_VERSION, kDriverNeeded = kToolkit / 1000 * 1000;
 
 constexpr int kMajorNeeded = 8;  // cp.async, and mma of the shapes used
 
@@ -28,10 +28,7 @@ class Driver {
     if (library_ == nullptr) absent("no NVIDIA driver is installed (libcuda.so.1 was not found)");
     int version = 0;
     function<int(int*)>("cuDriverGetVersion")(&version);
-    if (version < kDriverNeeded) {
-      absent("the NVIDIA driver is too old: it speaks CUDA " + show_version(version) + ", and this build needs " +
-             show_version(kDriverNeeded));
-    }
+    require_version(version, kDriverNeeded);
     int count = 0;
     if (function<int(unsigned)>("cuInit")(0) != 0 || function<int(int*)>("cuDeviceGetCount")(&count) != 0 ||
         count == 0) {
@@ -48,12 +45,19 @@ class Driver {
       absent(std::string(name_) + " has compute capability " + std::to_string(major) + "." + std::to_string(minor) +
              ", and the kernels need " + std::to_string(kMajorNeeded) + ".0");
     }
+    // There is code of 8.x and 9.0; for a later GPU the driver compiles PTX, which it has to be as new as.
+    if (major > 9 || (major == 9 && minor > 0)) require_version(version, kToolkit);
   }
 
   const char* name() const { return name_; }
   std::size_t memory() const { return memory_; }
 
  private:
+  static void require_version(int version, int needed) {
+    if (version >= needed) return;
+    absent("the NVIDIA driver is too old: it speaks CUDA " + show_version(version) + ", and this build needs " +
+           show_version(needed));
+  }
   static std::string show_version(int version) {
     return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
   }
@@ -86,7 +90,7 @@ const Plugin& open_library(const std::string& path) {
   }
   const auto get = reinterpret_cast<decltype(&cria_cuda_plugin)>(dlsym(library, "cria_cuda_plugin"));
   const Plugin* plugin = get == nullptr ? nullptr : get();
-  if (plugin == nullptr || plugin->version != kPluginVersion || plugin->size != sizeof(Plugin)) {
+  if (plugin == nullptr || plugin->version != kPluginVersion || plugin->size != kPluginSize) {
     absent(path + " is of another version of cria");
   }
   return *plugin;

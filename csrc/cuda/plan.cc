@@ -22,18 +22,19 @@ std::size_t capacity_for(std::size_t count) {
   return count == 0 ? 0 : std::bit_ceil(count);
 }
 
-AttentionTiles::AttentionTiles(const Batch& batch, std::size_t whole_queries, std::size_t split_queries,
-                               std::size_t growth) {
+AttentionTiles::AttentionTiles(const Batch& batch, std::size_t per_whole, std::size_t per_split, std::size_t growth) {
   for (std::size_t i = 0; i < batch.sequences.size(); ++i) {
     const Sequence& s = batch.sequences[i];
     const std::size_t keys = s.past + s.count + growth;
-    const bool apart = s.count <= split_queries && keys > kKeySplit;
-    const std::size_t queries = apart ? split_queries : whole_queries;
+    const bool apart = s.count <= per_split && keys > kKeySplit;
+    const std::size_t queries = apart ? per_split : per_whole;
     if (apart && s.count > 0) splits = std::max(splits, ceil_div(keys, kKeySplit));
     for (std::size_t query = 0; query < s.count; query += queries) {
+      const std::size_t end = std::min(s.count, query + queries);
       (apart ? split : whole)
-          .push_back({static_cast<std::int32_t>(i), static_cast<std::int32_t>(query),
-                      static_cast<std::int32_t>(std::min(s.count, query + queries))});
+          .push_back({static_cast<std::int32_t>(i), static_cast<std::int32_t>(query), static_cast<std::int32_t>(end),
+                      static_cast<std::int32_t>(split_queries)});
+      if (apart) split_queries += end - query;
     }
   }
 }
@@ -41,7 +42,8 @@ AttentionTiles::AttentionTiles(const Batch& batch, std::size_t whole_queries, st
 BatchPlan::BatchPlan(const Batch& batch, const AttentionTiles& tiles) : batch_(batch), tiles_(tiles) {
   capacities_ = {
       capacity_for(batch.size),         capacity_for(batch.outputs.size()), capacity_for(batch.sequences.size()),
-      capacity_for(tiles.whole.size()), capacity_for(tiles.split.size()),   capacity_for(tiles.splits)};
+      capacity_for(tiles.whole.size()), capacity_for(tiles.split.size()),   capacity_for(tiles.splits),
+      capacity_for(tiles.split_queries)};
   std::size_t words = kCounts;
   const auto place = [&](std::size_t count) {
     const std::size_t at = words;

@@ -19,7 +19,8 @@ namespace cria::cuda {
 // How many of each there is room for: powers of two, and multiples of 256 above that.
 struct Capacities {
   std::size_t tokens = 0, outputs = 0, sequences = 0, whole_tiles = 0, split_tiles = 0;
-  std::size_t splits = 0;  // of a split tile
+  std::size_t splits = 0;         // of a split tile
+  std::size_t split_queries = 0;  // of all split tiles
 
   auto operator<=>(const Capacities&) const = default;
 };
@@ -30,11 +31,13 @@ std::size_t capacity_for(std::size_t count);
 // and whose keys are more than one split, has its splits computed apart.
 struct AttentionTiles {
   AttentionTiles() = default;
-  // Each sequence may grow by `growth` tokens before the tiles are cut anew.
-  AttentionTiles(const Batch& batch, std::size_t whole_queries, std::size_t split_queries, std::size_t growth = 0);
+  // Tiles of at most so many queries, whole and split. Each sequence may grow by `growth` tokens before they are cut
+  // anew.
+  AttentionTiles(const Batch& batch, std::size_t per_whole, std::size_t per_split, std::size_t growth = 0);
 
   std::vector<AttentionTile> whole, split;
-  std::size_t splits = 0;  // the most of any split tile
+  std::size_t splits = 0;         // the most of any split tile
+  std::size_t split_queries = 0;  // of all split tiles
 };
 
 class BatchPlan {

@@ -29,6 +29,7 @@ Matrix::Matrix(DevicePtr device, cria_type type, std::size_t rows, std::size_t c
   const std::lock_guard turn(device_->turn);
   device_->clear(quants_.data(), quants_.bytes());
   device_->clear(scales_.data(), scales_.bytes());
+  device_->synchronize();
 }
 
 // Packs rows [row, row + count) on the host, in slices of whole tiles, and copies them over. A tile that the rows fill
@@ -124,6 +125,7 @@ Vector::Vector(DevicePtr device, cria_type type, std::size_t size)
     : Tensor(Layout::kVector, type, 1, size), device_(device), memory_(device, checked_product({size, sizeof(float)})) {
   const std::lock_guard turn(device_->turn);
   device_->clear(memory_.data(), memory_.bytes());
+  device_->synchronize();
 }
 
 void Vector::pack(std::size_t, std::size_t, const std::uint8_t* source) {

@@ -9,6 +9,9 @@
 
 namespace cria::cuda {
 
+// Of a batch, as it lies on the device: 64 sequences of 128 blocks, and more.
+constexpr std::size_t kLeastBatch = 64 << 10;
+
 Workspace::Workspace(const DevicePtr& device, const Program& program)
     : device(device),
       values(program.values().size()),
@@ -28,9 +31,8 @@ Workspace::Workspace(const DevicePtr& device, const Program& program)
 
 void Workspace::reserve(const Program& program, const BatchPlan& plan, std::size_t partial_floats) {
   const Capacities& room = plan.capacities();
-  bool moved = false;
   const auto reserve = [&](auto& memory, std::initializer_list<std::size_t> factors) {
-    moved |= memory.reserve(device, checked_product(factors));
+    grow(memory, checked_product(factors));
   };
   for (std::size_t i = 0; i < values.size(); ++i) {
     const Value& value = program.values()[i];
@@ -45,14 +47,15 @@ void Workspace::reserve(const Program& program, const BatchPlan& plan, std::size
     reserve(cosines[i], {room.tokens, pairs, sizeof(float)});
     reserve(sines[i], {room.tokens, pairs, sizeof(float)});
   }
-  reserve(batch, {plan.bytes()});
-  if (moved) graphs.clear();
+  // Block tables grow by a block every 16 tokens, and each growth costs all graphs.
+  const std::size_t words = std::max(plan.bytes(), kLeastBatch);
+  grow(batch, batch.doubled(words));
+  host_batch.reserve(device, host_batch.doubled(words));
 }
 
 void Workspace::reserve_decode(std::size_t rows, std::size_t kept, std::size_t parts, std::size_t steps) {
-  bool moved = false;
   const auto reserve = [&](auto& memory, std::initializer_list<std::size_t> factors) {
-    moved |= memory.reserve(device, checked_product(factors));
+    grow(memory, checked_product(factors));
   };
   reserve(sampling, {rows, sizeof(Sampling)});
   reserve(partial_candidates, {rows, parts, kept, sizeof(Candidate)});
@@ -60,7 +63,6 @@ void Workspace::reserve_decode(std::size_t rows, std::size_t kept, std::size_t p
   reserve(sampled, {rows, sizeof(std::int32_t)});
   reserve(step, {sizeof(std::int32_t)});
   reserve(history, {steps, rows, sizeof(std::int32_t)});
-  if (moved) graphs.clear();
   host_sampling.reserve(device, checked_product({rows, sizeof(Sampling)}));
 }
 

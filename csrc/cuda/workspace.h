@@ -1,6 +1,7 @@
 // What a program keeps on the device from run to run: its values, and the graphs that were captured over them.
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <vector>
 
@@ -14,12 +15,14 @@ namespace cria::cuda {
 template <class Buffer>
 class Growing {
  public:
-  // Whether it moved.
-  bool reserve(const DevicePtr& device, std::size_t bytes) {
-    if (buffer_.bytes() >= bytes) return false;
+  bool holds(std::size_t bytes) const { return buffer_.bytes() >= bytes; }
+  // At least twice of what it had, for what grows by a little again and again.
+  std::size_t doubled(std::size_t bytes) const { return holds(bytes) ? bytes : std::max(bytes, 2 * buffer_.bytes()); }
+
+  void reserve(const DevicePtr& device, std::size_t bytes) {
+    if (holds(bytes)) return;
     buffer_ = Buffer();
     buffer_ = Buffer(device, bytes);
-    return true;
   }
   template <class T>
   T* data() const {
@@ -51,26 +54,43 @@ class Graphs {
   Graphs& operator=(const Graphs&) = delete;
 
   // The graph of that key, captured the second time that it is asked for: a batch of capacities that never come again
-  // would not earn back what capturing costs. `enqueue` puts the work on the stream. Returns null at the first time.
+  // would not earn back what capturing costs. `enqueue` puts the work on the stream. Returns null where there is none:
+  // the first time, and where the device has no memory for it.
   template <class Enqueue>
   Graph find_or_capture(const GraphKey& key, const Enqueue& enqueue) {
-    if (const auto known = graphs_.find(key); known != graphs_.end()) return known->second;
-    if (seen_[key]++ == 0) return nullptr;
-    if (graphs_.size() >= kMostGraphs) clear();
-    const Graph graph = capture(enqueue);
-    graphs_[key] = graph;
-    return graph;
+    Known& known = known_[key];
+    if (known.graph != nullptr || known.refused || known.asked++ == 0) return known.graph;
+    if (captured_ >= kMostGraphs) {
+      clear();
+      return nullptr;
+    }
+    try {
+      known.graph = capture(enqueue);
+      ++captured_;
+    } catch (const Error& error) {
+      if (error.status() != CRIA_ERROR_MEMORY) throw;
+      known.refused = true;
+    }
+    return known.graph;
   }
 
   void clear() {
-    for (const auto& [key, graph] : graphs_) device_->plugin.destroy_graph(graph);
-    graphs_.clear();
-    seen_.clear();
+    for (const auto& [key, known] : known_) {
+      if (known.graph != nullptr) device_->plugin.destroy_graph(known.graph);
+    }
+    known_.clear();
+    captured_ = 0;
   }
 
  private:
   // Decode steps of every power of two of sequences and splits are some 50.
   static constexpr std::size_t kMostGraphs = 128;
+
+  struct Known {
+    int asked = 0;
+    bool refused = false;
+    Graph graph = nullptr;
+  };
 
   template <class Enqueue>
   Graph capture(const Enqueue& enqueue) {
@@ -88,16 +108,23 @@ class Graphs {
   }
 
   DevicePtr device_;
-  std::map<GraphKey, Graph> graphs_;
-  std::map<GraphKey, int> seen_;
+  std::map<GraphKey, Known> known_;
+  std::size_t captured_ = 0;
 };
 
 struct Workspace {
   Workspace(const DevicePtr& device, const Program& program);
 
-  // Makes room for a batch, of which attention leaves so many floats of partials. Graphs captured before are gone where
-  // anything moved.
+  // Makes room for a batch, of which attention leaves so many floats of partials. Before anything moves, the graphs
+  // that were captured over it are gone.
   void reserve(const Program& program, const BatchPlan& plan, std::size_t partial_floats);
+
+  template <class Buffer>
+  void grow(Growing<Buffer>& memory, std::size_t bytes) {
+    if (memory.holds(bytes)) return;
+    graphs.clear();
+    memory.reserve(device, bytes);
+  }
 
   DevicePtr device;
   std::vector<Growing<DeviceMemory>> values;  // of each value of the program

@@ -99,21 +99,22 @@ class Case {
   // they were, all ones. `split`: by attention and attention_merge.
   std::vector<float> actual(bool split, std::int32_t queries) {
     std::vector<AttentionTile> tiles;
-    std::int32_t splits = 0;
+    std::int32_t splits = 0, partial_rows = 0;
     for (std::size_t s = 0; s < shape_.lengths.size(); ++s) {
       const Lengths& length = shape_.lengths[s];
       for (std::int32_t first = 0; first < length.fresh; first += queries) {
-        tiles.push_back({static_cast<std::int32_t>(s), first, std::min(first + queries, length.fresh)});
+        tiles.push_back({static_cast<std::int32_t>(s), first, std::min(first + queries, length.fresh), partial_rows});
+        partial_rows += tiles.back().end_query - first;
       }
       splits = std::max(splits, (length.past + length.fresh + kKeySplit - 1) / kKeySplit);
     }
     const auto count = static_cast<int>(tiles.size());
-    tiles.resize(tiles.size() + 2, {-1, -1, -1});  // of the capacity, and not of the batch
+    tiles.resize(tiles.size() + 2, {-1, -1, -1, -1});  // of the capacity, and not of the batch
     if (!split) splits = 0;
     const DeviceArray<AttentionTile> device_tiles(checks_, tiles);
     const DeviceRows rows(checks_, count, static_cast<int>(tiles.size()));
     const DeviceArray<float> partials(
-        checks_, static_cast<std::size_t>(splits) * batch_.rows().capacity * heads() * (2 + shape_.head_dim));
+        checks_, static_cast<std::size_t>(splits) * partial_rows * heads() * (2 + shape_.head_dim));
     const DeviceArray<float> out(checks_, q_.size());
     const Attention op = {device_q_.data(),
                           static_cast<std::int64_t>(width()),
@@ -125,7 +126,7 @@ class Case {
                           scale(),
                           splits,
                           partials.data(),
-                          batch_.rows(),
+                          partial_rows,
                           out.data()};
     checks_.require(checks_.plugin.attention(op, checks_.stream), "attention");
     if (split) checks_.require(checks_.plugin.attention_merge(op, checks_.stream), "attention_merge");

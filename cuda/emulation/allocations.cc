@@ -53,7 +53,7 @@ static cudaError_t allocate(Allocations& where, void** memory, std::size_t bytes
   const std::lock_guard lock(context().mutex);
   *memory = nullptr;
   if (broken()) return broken();
-  if (context().captures) return note(cudaErrorStreamCaptureUnsupported);
+  if (capture_forbids()) return note(cudaErrorStreamCaptureUnsupported);
   if (bytes == 0) return cudaSuccess;
   if (bytes > kDeviceMemory - where.bytes) return note(cudaErrorMemoryAllocation);
   try {
@@ -69,7 +69,7 @@ static cudaError_t allocate(Allocations& where, void** memory, std::size_t bytes
 
 static cudaError_t release(Allocations& where, void* memory) {
   const std::lock_guard lock(context().mutex);
-  if (context().captures) return note(cudaErrorStreamCaptureUnsupported);
+  if (capture_forbids()) return note(cudaErrorStreamCaptureUnsupported);
   if (!memory) return broken();
   run_all_streams();
   const auto found = where.by_address.find(static_cast<unsigned char*>(memory));

@@ -129,6 +129,7 @@ cudaError_t cudaDeviceReset() {
   forget_streams();
   forget_allocations();
   c.captures = 0;
+  for (auto& [thread, count] : c.captures_of) count = 0;
   forget_error();
   return cudaSuccess;
 }

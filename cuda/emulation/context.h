@@ -2,8 +2,10 @@
 #pragma once
 
 #include <atomic>
+#include <map>
 #include <mutex>
 #include <string>
+#include <thread>
 
 #include "errors.h"
 
@@ -14,14 +16,22 @@ struct Context {
   std::atomic<cudaError_t> sticky{cudaSuccess}, last{cudaSuccess};
   std::string report;
   bool quiet;
-  int major = 9, minor = 0;  // of an H100, so that every kernel may be chosen
-  int captures = 0;          // streams under capture that forbid calls which wait (any mode but relaxed)
+  int major = 9, minor = 0;                    // of an H100, so that every kernel may be chosen
+  int captures = 0;                            // streams under capture that forbid all threads calls which wait
+  std::map<std::thread::id, int> captures_of;  // those that forbid them the thread that began the capture
 };
 
 Context& context();
 
 /// What every call returns at once where it is not success: nothing works on a context that a kernel has broken.
 inline cudaError_t broken() { return context().sticky; }
+
+/// Whether a capture forbids the calling thread what waits.
+inline bool capture_forbids() {
+  const auto& of = context().captures_of;
+  const auto own = of.find(std::this_thread::get_id());
+  return context().captures > 0 || (own != of.end() && own->second > 0);
+}
 
 /// Keeps an error for cudaGetLastError, and returns it.
 cudaError_t note(cudaError_t error);

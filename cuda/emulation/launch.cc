@@ -40,7 +40,7 @@ static cudaError_t run(const Launch& launch) {
 
 // Whether CRIA_EMULATION_FAULT asks for kernels of these operands to fail, so that whoever launches them can be tested.
 static bool fault_wanted(const char* operands) {
-  const char* wanted = std::getenv("CRIA_EMULATION_FAULT");
+  static const char* wanted = std::getenv("CRIA_EMULATION_FAULT");
   return wanted != nullptr && *wanted != '\0' && std::strstr(operands, wanted) != nullptr;
 }
 

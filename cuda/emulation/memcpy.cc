@@ -41,7 +41,7 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
 
 cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
   const std::lock_guard lock(context().mutex);
-  if (context().captures) return note(cudaErrorStreamCaptureUnsupported);
+  if (capture_forbids()) return note(cudaErrorStreamCaptureUnsupported);
   const cudaError_t error = cudaMemcpyAsync(to, from, bytes, kind, nullptr);
   return error ? error : run_stream(nullptr);
 }

@@ -11,7 +11,7 @@ using cria::cuda::emulation::Work;
 
 struct CUgraph_st {
   std::vector<Work> work;
-  bool strict;  // counted in context().captures
+  int* counted;  // in the context, among those that forbid calls which wait; null for a relaxed capture
 };
 
 struct CUgraphExec_st {
@@ -122,7 +122,7 @@ void forget_streams() {
 // A call that waits, or looks, while a capture forbids it.
 static cudaError_t refused(const CUstream_st& stream) {
   if (broken()) return broken();
-  return stream.capture || context().captures ? note(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
+  return stream.capture || capture_forbids() ? note(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
 }
 
 // Polling lets one piece of work run: else who polls would wait forever.
@@ -257,9 +257,11 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mo
   const std::lock_guard lock(context().mutex);
   if (broken()) return broken();
   if (!stream || stream->capture) return note(cudaErrorStreamCaptureUnsupported);
-  const bool strict = mode != cudaStreamCaptureModeRelaxed;
-  stream->capture = new CUgraph_st{{}, strict};
-  context().captures += strict;
+  int* counted = mode == cudaStreamCaptureModeRelaxed  ? nullptr
+                 : mode == cudaStreamCaptureModeGlobal ? &context().captures
+                                                       : &context().captures_of[std::this_thread::get_id()];
+  stream->capture = new CUgraph_st{{}, counted};
+  if (counted) ++*counted;
   return cudaSuccess;
 }
 
@@ -268,7 +270,8 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   *graph = nullptr;
   if (!stream || !stream->capture) return note(cudaErrorStreamCaptureInvalidated);
   *graph = stream->capture;
-  context().captures -= (*graph)->strict;
+  if ((*graph)->counted) --*(*graph)->counted;
+  (*graph)->counted = nullptr;
   for (CUstream_st* joined : streams().others) {
     if (joined->capture == *graph) joined->capture = nullptr;
   }

@@ -118,7 +118,7 @@ void time_attention(Kernels& kernels, const ModelShape& model, int sequences, in
   std::vector<AttentionTile> cut;
   for (int sequence = 0; sequence < sequences; ++sequence) {
     for (int query = 0; query < fresh; query += queries) {
-      cut.push_back({sequence, query, std::min(query + queries, fresh)});
+      cut.push_back({sequence, query, std::min(query + queries, fresh), sequence * fresh + query});
     }
   }
   const DeviceArray<AttentionTile> tiles(checks, cut);
@@ -151,7 +151,7 @@ void time_attention(Kernels& kernels, const ModelShape& model, int sequences, in
                      .scale = 1.0f / std::sqrt(static_cast<float>(head_dim)),
                      .splits = splits,
                      .partials = partials.at<float>(),
-                     .tokens = batch.rows(),
+                     .partial_rows = tokens,
                      .out = out.at<float>(),
                  };
                  checks.require(checks.plugin.attention(attention, checks.stream), "attention");
