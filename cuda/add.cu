@@ -6,6 +6,8 @@ namespace cria::cuda {
 namespace {
 
 __global__ void __launch_bounds__(kFourThreads) add_kernel(Add op) {
+  grid_dependency_launch();
+  grid_dependency_wait();
   const int row = blockIdx.x, column = four_column();
   if (row >= *op.rows.count) return;
   const float4 x = load_four(row_of(op.x, row, op.dim), column, op.dim);
@@ -16,7 +18,7 @@ __global__ void __launch_bounds__(kFourThreads) add_kernel(Add op) {
 }  // namespace
 
 Status add(const Add& op, Stream stream) {
-  return launch(add_kernel, four_grid(op.rows.capacity, op.dim), kFourThreads, 0, stream, op);
+  return launch(add_kernel, four_grid(op.rows.capacity, op.dim), kFourThreads, 0, stream, op, Overlap::kYes);
 }
 
 }  // namespace cria::cuda

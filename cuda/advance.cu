@@ -8,6 +8,8 @@ namespace {
 constexpr int kThreads = 256;
 
 __global__ void __launch_bounds__(kThreads) advance_kernel(Advance op) {
+  grid_dependency_launch();
+  grid_dependency_wait();
   const int rows = *op.rows.count, step = *op.step;
   for (int row = threadIdx.x; row < rows; row += kThreads) {
     const std::int32_t token = op.sampled[row];
@@ -22,6 +24,8 @@ __global__ void __launch_bounds__(kThreads) advance_kernel(Advance op) {
 
 }  // namespace
 
-Status advance(const Advance& op, Stream stream) { return launch(advance_kernel, dim3(1), kThreads, 0, stream, op); }
+Status advance(const Advance& op, Stream stream) {
+  return launch(advance_kernel, dim3(1), kThreads, 0, stream, op, Overlap::kYes);
+}
 
 }  // namespace cria::cuda

@@ -11,6 +11,8 @@ constexpr int kMergeWarps = 4;
 
 // A warp a row of out. Bound by launch: at 8k keys it reads 16 partials of 520 bytes a head.
 __global__ void __launch_bounds__(32 * kMergeWarps) attention_merge_kernel(Attention op) {
+  grid_dependency_launch();
+  grid_dependency_wait();
   const int tile = blockIdx.x;
   if (tile >= *op.tile_rows.count) return;
   const int row = blockIdx.z * kMergeWarps + threadIdx.x / 32;
@@ -41,7 +43,8 @@ dim3 grid_of(const Attention& op, int rows) {
 
 template <class S>
 Status launch_shape(const Attention& op, Stream stream) {
-  return launch(attention_mma_kernel<S>, grid_of(op, S::kRows), S::kThreads, sizeof(AttentionShared<S>), stream, op);
+  return launch(attention_mma_kernel<S>, grid_of(op, S::kRows), S::kThreads, sizeof(AttentionShared<S>), stream, op,
+                Overlap::kYes);
 }
 
 // Whole, of 256 dimensions: 32 rows a block, whose tiles fill an SM's shared memory.
@@ -61,7 +64,8 @@ int attention_queries(int group, bool split) { return attention_group_queries(gr
 
 Status attention(const Attention& op, Stream stream) {
   if (op.cache.k.type == CRIA_TYPE_F32 || op.cache.v.type == CRIA_TYPE_F32) {
-    return launch(attention_f32_kernel, grid_of(op, kF32Warps), 32 * kF32Warps, /*shared=*/0, stream, op);
+    return launch(attention_f32_kernel, grid_of(op, kF32Warps), 32 * kF32Warps, /*shared=*/0, stream, op,
+                  Overlap::kYes);
   }
   if (op.cache.head_dim <= 64) return launch_dim<64>(op, stream);
   if (op.cache.head_dim <= 128) return launch_dim<128>(op, stream);
@@ -70,7 +74,7 @@ Status attention(const Attention& op, Stream stream) {
 
 Status attention_merge(const Attention& op, Stream stream) {
   const dim3 grid(op.tile_rows.capacity, op.cache.kv_heads, ceil_div(most_rows(op), kMergeWarps));
-  return launch(attention_merge_kernel, grid, 32 * kMergeWarps, /*shared=*/0, stream, op);
+  return launch(attention_merge_kernel, grid, 32 * kMergeWarps, /*shared=*/0, stream, op, Overlap::kYes);
 }
 
 }  // namespace cria::cuda

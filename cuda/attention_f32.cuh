@@ -96,6 +96,8 @@ __device__ inline RowSoftmax attend_split(const AttentionRows& rows, const float
 
 // Blocks of threads as attention_mma_kernel's, of kF32Warps rows.
 __global__ void __launch_bounds__(32 * kF32Warps, 4) attention_f32_kernel(Attention op) {
+  grid_dependency_launch();
+  grid_dependency_wait();
   const int tile = blockIdx.x;
   if (tile >= *op.tile_rows.count) return;
   const AttentionRows rows(op, tile, blockIdx.y % op.cache.kv_heads);

@@ -408,6 +408,8 @@ __device__ inline KeyRange key_range(const Attention& op) {
 
 template <class S>
 __global__ void __launch_bounds__(S::kThreads, S::kBlocks) attention_mma_kernel(Attention op) {
+  grid_dependency_launch();
+  grid_dependency_wait();
   const KeyRange range = key_range<S>(op);
   if (range.first_tile >= range.end_tile) return;
 

@@ -67,6 +67,8 @@ __device__ float bf16_float(std::uint16_t bits) { return __uint_as_float(static_
 
 template <class Type>
 __global__ void __launch_bounds__(kThreads) embed_kernel(Embed op) {
+  grid_dependency_launch();
+  grid_dependency_wait();
   if (static_cast<int>(blockIdx.x) >= *op.rows.count) return;
   const Weights& table = op.table;
   const int index = blockIdx.y * kThreads + threadIdx.x, half = index / 4, t = index % 4;
@@ -82,6 +84,8 @@ __global__ void __launch_bounds__(kThreads) embed_kernel(Embed op) {
 }
 
 __global__ void __launch_bounds__(kFourThreads) embed_rows_kernel(Embed op) {
+  grid_dependency_launch();
+  grid_dependency_wait();
   const int row = blockIdx.x, column = four_column();
   if (row >= *op.rows.count) return;
   const auto* table = reinterpret_cast<const float*>(op.table.quants);
@@ -93,7 +97,7 @@ template <class Type>
 Status embed_words(const Embed& op, Stream stream) {
   const int words = (op.table.cols + Type::kHalf - 1) / Type::kHalf * 4;
   const dim3 grid(op.rows.capacity, (words + kThreads - 1) / kThreads);
-  return launch(embed_kernel<Type>, grid, kThreads, 0, stream, op);
+  return launch(embed_kernel<Type>, grid, kThreads, 0, stream, op, Overlap::kYes);
 }
 
 }  // namespace
@@ -109,7 +113,8 @@ Status embed(const Embed& op, Stream stream) {
     case CRIA_TYPE_BF16:
       return embed_words<Halves<bf16_float>>(op, stream);
     default:
-      return launch(embed_rows_kernel, four_grid(op.rows.capacity, op.table.cols), kFourThreads, 0, stream, op);
+      return launch(embed_rows_kernel, four_grid(op.rows.capacity, op.table.cols), kFourThreads, 0, stream, op,
+                    Overlap::kYes);
   }
 }
 

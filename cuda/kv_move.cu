@@ -88,6 +88,8 @@ __device__ void write_turned(const Head& head, const KvMove& op, const Row& row,
 }
 
 __global__ void __launch_bounds__(kThreads, 4) kv_move_kernel(KvMove op) {
+  grid_dependency_launch();
+  grid_dependency_wait();
   Shared& shared = shared_memory<Shared>();
   const int warp = threadIdx.x / 32;
   Row &k = shared.k[warp], &v = shared.v[warp];
@@ -114,7 +116,7 @@ __global__ void __launch_bounds__(kThreads, 4) kv_move_kernel(KvMove op) {
 Status kv_move(const KvMove& op, Stream stream) {
   if (op.count == 0) return 0;
   const dim3 grid(op.cache.kv_heads, op.layers);
-  return launch(kv_move_kernel, grid, kThreads, sizeof(Shared), stream, op);
+  return launch(kv_move_kernel, grid, kThreads, sizeof(Shared), stream, op, Overlap::kYes);
 }
 
 }  // namespace cria::cuda

@@ -1,9 +1,31 @@
-// How a kernel is started: every kernel takes one trivially copyable struct, by value.
+// How a kernel is started: every kernel takes one trivially copyable struct, by value, and overlaps with the one before
+// it in its stream where the GPU can (programmatic dependent launch, from sm_90 on), so that the microsecond or so in
+// which blocks are placed and begin hides behind that one's work.
+//
+//     kernel n        launch() wait() ─ work ──────────────┐ all its blocks have ended, its writes are seen
+//     kernel n + 1           └─> weights, launch() wait() ─┴─ work ──────────────┐
+//     kernel n + 2                            └─> weights, launch() wait() ──────┴─ work
+//
+// grid_dependency_launch(): where all blocks of a grid have called it or ended, those of the next one may begin. It
+// promises nothing of memory, so it comes first, or after loads that are to be issued before the next kernel's. Whoever
+// begins early takes no place that an earlier grid needs, for all of that one's blocks have theirs by then.
+//
+// grid_dependency_wait(): the grid before this one has ended, all of it. Every thread of every block calls it, before
+// it returns or touches what any kernel writes, the counts of rows included. Then the grids before that one have ended
+// too: each ended only after its own threads had waited for the one before. So behind its wait a kernel is where it
+// would be without any overlap, whichever earlier kernel wrote what it reads or still read what it writes over (the
+// quantised rows, which many ops use in turn). Before its wait it may read what no kernel writes: its operands and the
+// weights.
+//
+// Only kernels overlap: to a copy, a memset, an event or a graph, captured or launched, the stream's order is full, in
+// both directions. A captured launch has a programmatic edge to the kernel before it in its graph; the first one of a
+// graph has none, and waits for nothing.
 #pragma once
 
 #include <type_traits>
 
 #include "cuda.cuh"
+#include "ptx.cuh"
 #include "stream.h"
 
 #ifdef __CUDACC__
@@ -13,8 +35,8 @@
 
 namespace cria::cuda {
 
-/// Whether a kernel may begin while the one before it in its stream still runs (programmatic dependent launch, sm_90).
-/// It must then call grid_dependency_wait() before it reads or writes what that one writes or reads.
+/// Whether a kernel may begin while the one before it in its stream still runs: only one whose every thread calls
+/// grid_dependency_wait().
 enum class Overlap { kNo, kYes };
 
 #ifdef __CUDACC__
@@ -31,6 +53,18 @@ inline cudaError_t allow_shared(const void* kernel, std::size_t shared) {
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
   if (error == cudaSuccess) most = shared;
   return error;
+}
+
+/// Whether the code that runs has grid_dependency_wait(): `kernel` tells for all, which are compiled for the same GPUs.
+/// A GPU's own version does not: one newer than all of those runs what was compiled for 8.0, where the wait is nothing.
+/// Of CUDA before 12.3, whose graphs have no programmatic edges, nothing is asked.
+inline bool waits_for_grid(const void* kernel) {
+  static const bool waits = [kernel] {
+    cudaFuncAttributes attributes{};
+    return CUDART_VERSION >= 12030 && cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess &&
+           attributes.ptxVersion >= 90;
+  }();
+  return waits;
 }
 #endif
 
@@ -54,7 +88,7 @@ Status launch(void (*kernel)(Operands), dim3 grid, int threads, std::size_t shar
   config.dynamicSmemBytes = shared;
   config.stream = stream;
   config.attrs = &attribute;
-  config.numAttrs = overlap == Overlap::kYes ? 1 : 0;
+  config.numAttrs = overlap == Overlap::kYes && waits_for_grid(reinterpret_cast<const void*>(kernel)) ? 1 : 0;
   return cudaLaunchKernelEx(&config, kernel, operands);
 #else
   return emulation::launch_kernel(reinterpret_cast<const void*>(kernel), __PRETTY_FUNCTION__, grid, threads, shared,

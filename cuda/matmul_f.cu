@@ -78,13 +78,23 @@ struct NarrowSlot {
 
 template <class Element, int kEights>
 __global__ void __launch_bounds__(kSliceThreads, 1) matmul_f_narrow(MatmulF op) {
-  const int count = *op.rows.count, slice = warp_number(), pair = blockIdx.x;
-  const int first = blockIdx.y * kEights * 8;
-  if (first >= count) return;
   const FragmentLane at;
+  const int slice = warp_number(), pair = blockIdx.x, first = blockIdx.y * kEights * 8;
   const std::uint8_t* fragments[2];
 #pragma unroll
   for (int tile = 0; tile < 2; ++tile) fragments[tile] = tile_fragments(op, pair, tile) + at.lane * 16;
+  const auto load_weights = [&](int step, NarrowSlot<kEights>& slot) {
+#pragma unroll
+    for (int tile = 0; tile < 2; ++tile) slot.weights[tile] = load_stream_16(fragments[tile] + step * kFragmentBytes);
+  };
+  NarrowSlot<kEights> ring[kEights == 1 ? 6 : 4];
+  const int n = matmul_steps(op.weights), begin = slice_begin(slice, n), end = slice_begin(slice + 1, n);
+  load_first(ring, begin, end, load_weights);
+
+  grid_dependency_launch();
+  grid_dependency_wait();
+  const int count = *op.rows.count;
+  if (first >= count) return;
   // In place of a token past the end stands the last; what comes of it is dropped.
   const float* x[kEights];
 #pragma unroll
@@ -92,11 +102,7 @@ __global__ void __launch_bounds__(kSliceThreads, 1) matmul_f_narrow(MatmulF op) 
     const int token = first + 8 * e + at.g;
     x[e] = op.x + static_cast<std::int64_t>(token < count ? token : count - 1) * op.weights.cols;
   }
-  float sums[2][kEights][4] = {};
-
-  const auto load = [&](int step, NarrowSlot<kEights>& slot) {
-#pragma unroll
-    for (int tile = 0; tile < 2; ++tile) slot.weights[tile] = load_stream_16(fragments[tile] + step * kFragmentBytes);
+  const auto load_x = [&](int step, NarrowSlot<kEights>& slot) {
 #pragma unroll
     for (int e = 0; e < kEights; ++e) {
 #pragma unroll
@@ -106,7 +112,13 @@ __global__ void __launch_bounds__(kSliceThreads, 1) matmul_f_narrow(MatmulF op) 
       }
     }
   };
+  load_first(ring, begin, end, load_x);
+  const auto load = [&](int step, NarrowSlot<kEights>& slot) {
+    load_weights(step, slot);
+    load_x(step, slot);
+  };
 
+  float sums[2][kEights][4] = {};
   const auto use = [&](const NarrowSlot<kEights>& slot) {
 #pragma unroll
     for (int e = 0; e < kEights; ++e) {
@@ -120,9 +132,7 @@ __global__ void __launch_bounds__(kSliceThreads, 1) matmul_f_narrow(MatmulF op) 
     }
   };
 
-  const int n = matmul_steps(op.weights);
-  constexpr int kAhead = kEights == 1 ? 6 : 4;
-  load_ahead<kAhead, NarrowSlot<kEights>>(slice_begin(slice, n), slice_begin(slice + 1, n), load, use);
+  load_ahead(ring, begin, end, load, use);
 
   auto& shared = shared_memory<PairSums<kSlices, kEights * 8>>();
   put_sums<kSlices, kEights>(shared, slice, at, sums);
@@ -278,6 +288,8 @@ __device__ __forceinline__ void finish_gemm(const MatmulF& op, const GemmSums& s
 
 template <class Element>
 __global__ void __launch_bounds__(kGemmThreads, 2) matmul_f_gemm(MatmulF op) {
+  grid_dependency_launch();
+  grid_dependency_wait();
   const int count = *op.rows.count;
   const int first_pair = blockIdx.x * kGemmPairs, first_token = blockIdx.y * kGemmTokens;
   if (first_token >= count) return;
@@ -375,6 +387,8 @@ struct F32Columns {
 };
 
 __global__ void __launch_bounds__(kF32Threads) matmul_f32(MatmulF op) {
+  grid_dependency_launch();
+  grid_dependency_wait();
   const int count = *op.rows.count, pair = blockIdx.x, first = blockIdx.y * kF32Tokens;
   if (first >= count) return;
   const int row = threadIdx.x % 32, token = threadIdx.x / 32 * 2, cols = op.weights.cols;
@@ -405,22 +419,24 @@ unsigned groups(int rows, int of) { return (rows + of - 1) / of; }
 
 Status matmul_f32_rows(const MatmulF& op, Stream stream) {
   const dim3 grid(tile_pairs(op.weights, op.out.finish), groups(op.rows.capacity, kF32Tokens));
-  return launch(matmul_f32, grid, kF32Threads, sizeof(F32Layout), stream, op);
+  return launch(matmul_f32, grid, kF32Threads, sizeof(F32Layout), stream, op, Overlap::kYes);
 }
 
 template <class Element>
 Status matmul_halves(const MatmulF& op, Stream stream) {
   const unsigned pairs = tile_pairs(op.weights, op.out.finish), capacity = op.rows.capacity;
   if (capacity <= 8) {
-    return launch(matmul_f_narrow<Element, 1>, dim3(pairs), kSliceThreads, sizeof(PairSums<kSlices, 8>), stream, op);
+    return launch(matmul_f_narrow<Element, 1>, dim3(pairs), kSliceThreads, sizeof(PairSums<kSlices, 8>), stream, op,
+                  Overlap::kYes);
   }
   // The GEMM copies 16 bytes of x at a time; rows that do not consist of them go through the narrow kernel 16 by 16.
   if (capacity <= 16 || op.weights.cols % 4 != 0) {
     const dim3 grid(pairs, groups(capacity, 16));
-    return launch(matmul_f_narrow<Element, 2>, grid, kSliceThreads, sizeof(PairSums<kSlices, 16>), stream, op);
+    return launch(matmul_f_narrow<Element, 2>, grid, kSliceThreads, sizeof(PairSums<kSlices, 16>), stream, op,
+                  Overlap::kYes);
   }
   const dim3 grid(groups(pairs, kGemmPairs), groups(capacity, kGemmTokens));
-  return launch(matmul_f_gemm<Element>, grid, kGemmThreads, sizeof(GemmLayout), stream, op);
+  return launch(matmul_f_gemm<Element>, grid, kGemmThreads, sizeof(GemmLayout), stream, op, Overlap::kYes);
 }
 
 }  // namespace

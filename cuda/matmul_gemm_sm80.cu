@@ -167,6 +167,8 @@ __device__ __forceinline__ void finish_sums(const MatmulQ& op, int first_token, 
 
 template <class Format, int kTokens>
 __global__ void __launch_bounds__(kThreads<kTokens>, 256 / kThreads<kTokens>) matmul_q_mma(const MatmulQ op) {
+  grid_dependency_launch();
+  grid_dependency_wait();
   const int count = *op.rows.count, first_token = blockIdx.x * kTokens;
   if (first_token >= count) return;
   auto& stages = shared_memory<Layout<Format, kTokens>>().stages;
@@ -204,7 +206,8 @@ template <class Format, int kTokens>
 Status run(const MatmulQ& op, Stream stream) {
   // Blocks that share weights follow one another: the tokens of all stay in L2, the weights need not.
   const dim3 grid(gemm_token_blocks(op, kTokens), gemm_row_blocks(op));
-  return launch(matmul_q_mma<Format, kTokens>, grid, kThreads<kTokens>, sizeof(Layout<Format, kTokens>), stream, op);
+  return launch(matmul_q_mma<Format, kTokens>, grid, kThreads<kTokens>, sizeof(Layout<Format, kTokens>), stream, op,
+                Overlap::kYes);
 }
 
 }  // namespace

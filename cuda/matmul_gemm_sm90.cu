@@ -305,8 +305,6 @@ __device__ __forceinline__ void consume(const MatmulQ& op, Layout<Format>& share
 
 template <class Format>
 __global__ void __launch_bounds__(kThreads, 1) matmul_q_wgmma(const MatmulQ op) {
-  const int count = *op.rows.count, first_token = blockIdx.x * kTokens;
-  if (first_token >= count) return;
   auto& shared = shared_memory<Layout<Format>>();
   if (threadIdx.x == 0) {
     for (int i = 0; i < kStages; ++i) {
@@ -317,6 +315,10 @@ __global__ void __launch_bounds__(kThreads, 1) matmul_q_wgmma(const MatmulQ op) 
     mbarrier_init(&shared.up_there, kGroup);
     fence_mbarrier_init();
   }
+  grid_dependency_launch();
+  grid_dependency_wait();
+  const int count = *op.rows.count, first_token = blockIdx.x * kTokens;
+  if (first_token >= count) return;
   __syncthreads();
   if (threadIdx.x < kGroup) {
     setmaxnreg_dec<kProducerRegisters>();
@@ -330,7 +332,7 @@ __global__ void __launch_bounds__(kThreads, 1) matmul_q_wgmma(const MatmulQ op) 
 template <class Format>
 Status run(const MatmulQ& op, Stream stream) {
   const dim3 grid(gemm_token_blocks(op, kTokens), gemm_row_blocks(op));
-  return launch(matmul_q_wgmma<Format>, grid, kThreads, sizeof(Layout<Format>), stream, op);
+  return launch(matmul_q_wgmma<Format>, grid, kThreads, sizeof(Layout<Format>), stream, op, Overlap::kYes);
 }
 
 }  // namespace

@@ -16,6 +16,8 @@ constexpr int kThreads = 256;
 constexpr int kThreadBlocks = kThreads / 8;  // quant blocks that a block of threads takes
 
 __global__ void __launch_bounds__(kThreads) quantize_kernel(Quantize op) {
+  grid_dependency_launch();
+  grid_dependency_wait();
   const unsigned rows = *op.rows.count, total = rows * (quant_columns(op.dim) / kQuantBlock);
   const unsigned first = blockIdx.x * kThreadBlocks;
   if (first >= total) return;
@@ -32,7 +34,7 @@ __global__ void __launch_bounds__(kThreads) quantize_kernel(Quantize op) {
 Status quantize(const Quantize& op, Stream stream) {
   const std::size_t blocks = superblocks(op.dim) * (kSuperblock / kQuantBlock) * op.rows.capacity;
   const dim3 grid(static_cast<unsigned>((blocks + kThreadBlocks - 1) / kThreadBlocks));
-  return launch(quantize_kernel, grid, kThreads, 0, stream, op);
+  return launch(quantize_kernel, grid, kThreads, 0, stream, op, Overlap::kYes);
 }
 
 }  // namespace cria::cuda

@@ -42,7 +42,9 @@ __device__ float4 normalised(float4 x, float scale, float4 weight) {
 
 __global__ void __launch_bounds__(kFourThreads) rmsnorm_kernel(RmsNorm op) {
   int column = four_column();
-  float4 weight = load_four(op.weight, column, op.dim);  // the same for every row: it need not wait for the count
+  float4 weight = load_four(op.weight, column, op.dim);  // the same for every row, and no kernel's result
+  grid_dependency_launch();
+  grid_dependency_wait();
   const int row = blockIdx.x;
   if (row >= *op.rows.count) return;
   const float* x = row_of(op.x, row, op.dim);
@@ -78,7 +80,7 @@ unsigned row_parts(const RmsNorm& op) {
 
 Status rmsnorm(const RmsNorm& op, Stream stream) {
   const dim3 grid(op.rows.capacity, row_parts(op));
-  return launch(rmsnorm_kernel, grid, kFourThreads, sizeof(Shared), stream, op);
+  return launch(rmsnorm_kernel, grid, kFourThreads, sizeof(Shared), stream, op, Overlap::kYes);
 }
 
 }  // namespace cria::cuda

@@ -16,6 +16,8 @@ constexpr int kThreads = 256;  // 8 heads
 constexpr int kWarps = kThreads / 32;
 
 __global__ void __launch_bounds__(kThreads) rope_angles_kernel(RopeAngles op) {
+  grid_dependency_launch();
+  grid_dependency_wait();
   const int row = blockIdx.x;
   if (row >= *op.rows.count) return;
   const int i = blockIdx.y * kThreads + threadIdx.x;
@@ -51,6 +53,8 @@ __device__ void write_head(const Rope& op, int row, const KvSide& side, int kv_h
 }
 
 __global__ void __launch_bounds__(kThreads) rope_kernel(Rope op) {
+  grid_dependency_launch();
+  grid_dependency_wait();
   const int row = blockIdx.x;
   if (row >= *op.rows.count) return;
   const int kv_heads = op.cache.kv_heads, all_heads = op.heads + 2 * kv_heads;
@@ -76,12 +80,12 @@ unsigned blocks_of(int count, int each) { return static_cast<unsigned>((count + 
 
 Status rope_angles(const RopeAngles& op, Stream stream) {
   const dim3 grid(op.rows.capacity, blocks_of(op.pairs, kThreads));
-  return launch(rope_angles_kernel, grid, kThreads, /*shared=*/0, stream, op);
+  return launch(rope_angles_kernel, grid, kThreads, /*shared=*/0, stream, op, Overlap::kYes);
 }
 
 Status rope(const Rope& op, Stream stream) {
   const dim3 grid(op.rows.capacity, blocks_of(op.heads + 2 * op.cache.kv_heads, kWarps));
-  return launch(rope_kernel, grid, kThreads, /*shared=*/0, stream, op);
+  return launch(rope_kernel, grid, kThreads, /*shared=*/0, stream, op, Overlap::kYes);
 }
 
 }  // namespace cria::cuda

@@ -61,6 +61,8 @@ __device__ int draw(const Candidate* candidates, int k, const Sampling& how, std
 }
 
 __global__ void __launch_bounds__(kLanes) sample_kernel(Sample op) {
+  grid_dependency_launch();
+  grid_dependency_wait();
   const int row = blockIdx.x;
   if (row >= *op.rows.count) return;
   const Candidate* candidates = row_of(op.candidates, row, op.k);
@@ -76,7 +78,7 @@ __global__ void __launch_bounds__(kLanes) sample_kernel(Sample op) {
 }  // namespace
 
 Status sample(const Sample& op, Stream stream) {
-  return launch(sample_kernel, dim3(op.rows.capacity), kLanes, sizeof(Shared), stream, op);
+  return launch(sample_kernel, dim3(op.rows.capacity), kLanes, sizeof(Shared), stream, op, Overlap::kYes);
 }
 
 }  // namespace cria::cuda

@@ -9,6 +9,8 @@ namespace cria::cuda {
 namespace {
 
 __global__ void __launch_bounds__(kFourThreads) swiglu_kernel(SwiGlu op) {
+  grid_dependency_launch();
+  grid_dependency_wait();
   const int row = blockIdx.x, column = four_column();
   if (row >= *op.rows.count) return;
   const float* gates = row_of(op.gate_up, row, 2 * op.dim);
@@ -21,7 +23,7 @@ __global__ void __launch_bounds__(kFourThreads) swiglu_kernel(SwiGlu op) {
 }  // namespace
 
 Status swiglu(const SwiGlu& op, Stream stream) {
-  return launch(swiglu_kernel, four_grid(op.rows.capacity, op.dim), kFourThreads, 0, stream, op);
+  return launch(swiglu_kernel, four_grid(op.rows.capacity, op.dim), kFourThreads, 0, stream, op, Overlap::kYes);
 }
 
 }  // namespace cria::cuda

@@ -121,6 +121,8 @@ struct Operands {
 };
 
 __global__ void __launch_bounds__(kThreads) top_k_parts_kernel(Operands operands) {
+  grid_dependency_launch();
+  grid_dependency_wait();
   const TopK& op = operands.op;
   const int row = blockIdx.x, part = blockIdx.y, parts = operands.parts;
   if (row >= *op.rows.count) return;
@@ -131,6 +133,8 @@ __global__ void __launch_bounds__(kThreads) top_k_parts_kernel(Operands operands
 }
 
 __global__ void __launch_bounds__(kThreads) top_k_merge_kernel(Operands operands) {
+  grid_dependency_launch();
+  grid_dependency_wait();
   const TopK& op = operands.op;
   const int row = blockIdx.x, candidates = operands.parts * op.k;
   if (row >= *op.rows.count) return;
@@ -144,9 +148,9 @@ __global__ void __launch_bounds__(kThreads) top_k_merge_kernel(Operands operands
 Status top_k(const TopK& op, Stream stream) {
   const Operands operands = {op, top_k_parts(op.vocabulary)};
   const dim3 grid(op.rows.capacity, operands.parts);
-  const Status status = launch(top_k_parts_kernel, grid, kThreads, sizeof(Shared), stream, operands);
+  const Status status = launch(top_k_parts_kernel, grid, kThreads, sizeof(Shared), stream, operands, Overlap::kYes);
   if (status != 0 || operands.parts == 1) return status;
-  return launch(top_k_merge_kernel, dim3(op.rows.capacity), kThreads, sizeof(Shared), stream, operands);
+  return launch(top_k_merge_kernel, dim3(op.rows.capacity), kThreads, sizeof(Shared), stream, operands, Overlap::kYes);
 }
 
 }  // namespace cria::cuda
