@@ -17,6 +17,7 @@
 #pragma once
 
 #include "kv.h"
+#include "quant_rows.h"
 #include "rows.h"
 #include "stream.h"
 
@@ -45,7 +46,15 @@ struct Attention {
   float* partials;   // [split][partial_rows][head][2 + head_dim]
   int partial_rows;  // at least the queries of all split tiles
   float* out;        // [tokens][heads * head_dim]
+  // Not null: attention_merge also quantises the rows of `out` that it writes, by quantize.h's formula. The shape is
+  // one that merge_quantizes().
+  QuantRows quants;
 };
+
+// A warp of attention_merge has a row of one head: whole blocks of 32 columns, and none that fill a row up.
+constexpr bool merge_quantizes(std::size_t heads, std::size_t head_dim) {
+  return head_dim % kQuantBlock == 0 && heads * head_dim % kSuperblock == 0;
+}
 
 // The queries of a tile at most, for `group` query heads to a kv head: `split` or whole.
 int attention_queries(int group, bool split);

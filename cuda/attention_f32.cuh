@@ -44,9 +44,11 @@ struct RowSoftmax {
 #pragma unroll
     for (int i = 0; i < kLaneColumns; ++i) o[i] = merged.merge(o[i], split.o[i]);
   }
-  __device__ void write(float* out, int head_dim) const {
+  // Divides by l, and writes the row.
+  __device__ void write(float* out, int head_dim) {
     const float scale = 1.0f / l;
-    each_column(head_dim, [&](int i, int column) { out[column] = o[i] * scale; });
+    for (float& x : o) x *= scale;
+    each_column(head_dim, [&](int i, int column) { out[column] = o[i]; });
   }
 };
 

@@ -186,10 +186,15 @@ class Run {
     for (std::size_t i = 0; i < ops.size(); ++i) {
       if (cancelled(cancel)) return false;
       const auto* norm = std::get_if<RmsNormOp>(&ops[i]);
+      const auto* attention = std::get_if<AttentionOp>(&ops[i]);
       const auto* quantize = i + 1 < ops.size() ? std::get_if<QuantizeOp>(&ops[i + 1]) : nullptr;
       if (norm != nullptr && quantize != nullptr && quantize->x == norm->out) {
         enqueue_norm(*norm, read_as_floats(program_, i + 1, norm->out) ? data(norm->out) : nullptr,
                      quantised(norm->out));
+        ++i;
+      } else if (attention != nullptr && quantize != nullptr && quantize->x == attention->out &&
+                 merge_quantizes_all(*attention)) {
+        enqueue_attention(*attention, quantised(attention->out));
         ++i;
       } else {
         std::visit([this](const auto& op) { enqueue(op); }, ops[i]);
@@ -253,7 +258,13 @@ class Run {
              static_cast<int>(program_.angles()[op.angles].rotary_dim), op.halves},
         "rope");
   }
-  void enqueue(const AttentionOp& op) {
+  // Whether every row passes through attention_merge, and it can quantise them.
+  bool merge_quantizes_all(const AttentionOp& op) const {
+    return plan_.capacities().whole_tiles == 0 && merge_quantizes(op.heads, program_.cache().head_dim);
+  }
+
+  void enqueue(const AttentionOp& op) { enqueue_attention(op, {}); }
+  void enqueue_attention(const AttentionOp& op, const QuantRows& quants) {
     Attention attention{.q = data(op.qkv),
                         .q_stride = static_cast<std::int64_t>(width(op.qkv)),
                         .cache = cache_.layer(op.layer),
@@ -265,7 +276,8 @@ class Run {
                         .splits = 0,
                         .partials = workspace_->partials.data<float>(),
                         .partial_rows = static_cast<int>(plan_.capacities().split_queries),
-                        .out = data(op.out)};
+                        .out = data(op.out),
+                        .quants = quants};
     if (plan_.capacities().whole_tiles > 0) device_.launch(device_.plugin.attention, attention, "attention");
     if (plan_.capacities().split_tiles == 0) return;
     attention.tiles = plan_.split_tiles(base_);

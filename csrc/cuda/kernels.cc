@@ -260,7 +260,8 @@ void CudaBackend::attention(const Batch& batch, std::size_t heads, const cria_kv
                .splits = 0,
                .partials = partials.data(),
                .partial_rows = static_cast<int>(plan.capacities().split_queries),
-               .out = out_there.data()};
+               .out = out_there.data(),
+               .quants = {}};
   if (!tiles.whole.empty()) device_->launch(plugin.attention, op, "attention");
   if (!tiles.split.empty()) {
     op.tiles = plan.split_tiles(there.base());

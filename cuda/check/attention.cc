@@ -6,6 +6,7 @@
 
 #include "batch.h"
 #include "cache.h"
+#include "quants.h"
 
 namespace cria::cuda::check {
 namespace {
@@ -96,7 +97,7 @@ class Case {
   }
 
   // The kernel's, of tiles of at most `queries` queries, of all rows of the capacity: those without a token stay as
-  // they were, all ones. `split`: by attention and attention_merge.
+  // they were, all ones. `split`: by attention and attention_merge, which quantises where it can.
   std::vector<float> actual(bool split, std::int32_t queries) {
     std::vector<AttentionTile> tiles;
     std::int32_t splits = 0, partial_rows = 0;
@@ -116,6 +117,9 @@ class Case {
     const DeviceArray<float> partials(
         checks_, static_cast<std::size_t>(splits) * partial_rows * heads() * (2 + shape_.head_dim));
     const DeviceArray<float> out(checks_, q_.size());
+    const RowShape row_shape = {batch_.tokens, batch_.rows().capacity, static_cast<int>(width())};
+    const bool quantizes = split && merge_quantizes(heads(), shape_.head_dim);
+    const DeviceQuants quants(checks_, row_shape);
     const Attention op = {device_q_.data(),
                           static_cast<std::int64_t>(width()),
                           cache_.device_layer(),
@@ -127,9 +131,13 @@ class Case {
                           splits,
                           partials.data(),
                           partial_rows,
-                          out.data()};
+                          out.data(),
+                          quantizes ? quants : QuantRows{}};
     checks_.require(checks_.plugin.attention(op, checks_.stream), "attention");
     if (split) checks_.require(checks_.plugin.attention_merge(op, checks_.stream), "attention_merge");
+    if (quantizes) {
+      same_quants(checks_, "attention_merge", name(), quantized_by_cpu(row_shape, out.read()), quants.read());
+    }
     return out.read();
   }
   std::vector<float> actual(bool split) {

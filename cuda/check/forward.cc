@@ -1,5 +1,5 @@
 // A whole forward pass, recorded and run through cria.h on the GPU and on the CPU: a prompt, then decode steps of one,
-// three and eight sequences, which follow the CPU's tokens on both.
+// three and eight sequences, which follow the CPU's tokens on both; and decode steps past a split of attention's keys.
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>
@@ -13,6 +13,7 @@ namespace {
 
 constexpr int kSequences = 8;
 constexpr std::size_t kContext = 64;  // tokens of a sequence at most
+constexpr int kPastSplit = kKeySplit + 8;
 constexpr int kSteps = 3;  // of decoding at each batch: the first is captured as a graph, the others replayed
 
 // What logits may differ by, over the largest. Whatever an attention does to the last bits of its sums, the int8 that a
@@ -41,11 +42,11 @@ Best best_of(std::span<const float> logits) {
 // Both devices on their way through the same text.
 class Comparison {
  public:
-  Comparison(Checks& checks, cria_device_kind device, const ModelShape& shape)
+  Comparison(Checks& checks, cria_device_kind device, const ModelShape& shape, std::size_t context)
       : checks_(checks),
         shape_(shape),
-        expected_(CRIA_DEVICE_CPU, shape, kSequences, kContext),
-        actual_(device, shape, kSequences, kContext) {}
+        expected_(CRIA_DEVICE_CPU, shape, kSequences, context),
+        actual_(device, shape, kSequences, context) {}
 
   void run() {
     step("prefill of 40", {{0, prompt(40)}}, Outputs::kAll);
@@ -56,6 +57,14 @@ class Comparison {
     decode("decode of 3", 3);
     decode("decode of 8", kSequences);
     decode_on_device();
+  }
+
+  // With all sequences past the split attention's merge quantises, with some of them it does not.
+  void run_past_split() {
+    step("prefill past a split", {{0, prompt(kPastSplit)}}, Outputs::kLast);
+    decode("decode of 1 past a split", 1);
+    step("prefill of 5", {{1, prompt(5)}}, Outputs::kLast);
+    decode("decode of 2, of which 1 past a split", 2);
   }
 
  private:
@@ -142,10 +151,16 @@ ModelShape cut_to_memory(ModelShape shape, cria_device_kind device) {
 }  // namespace
 
 void check_forward(Checks& checks, cria_device_kind device) {
-  if (!checks.real_shapes) return Comparison(checks, device, kModelTiny).run();
+  if (!checks.real_shapes) {
+    Comparison(checks, device, kModelTiny, kContext).run();
+    Comparison(checks, device, kModelTiny, kPastSplit + kContext).run_past_split();
+    return;
+  }
   ModelShape cut70b = kModel70b;
   cut70b.layers = kLayers70b;
-  for (const ModelShape& shape : {kModel7b, cut70b}) Comparison(checks, device, cut_to_memory(shape, device)).run();
+  for (const ModelShape& shape : {kModel7b, cut70b}) {
+    Comparison(checks, device, cut_to_memory(shape, device), kContext).run();
+  }
 }
 
 }  // namespace cria::cuda::check

@@ -153,6 +153,7 @@ void time_attention(Kernels& kernels, const ModelShape& model, int sequences, in
                      .partials = partials.at<float>(),
                      .partial_rows = tokens,
                      .out = out.at<float>(),
+                     .quants = {},
                  };
                  checks.require(checks.plugin.attention(attention, checks.stream), "attention");
                  if (split) checks.require(checks.plugin.attention_merge(attention, checks.stream), "attention_merge");
