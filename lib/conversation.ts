@@ -7,7 +7,7 @@ import { optionsOf } from "./options.js";
 import { promptTokens, type Speaker } from "./prompt.js";
 import type { Sequence } from "./sequence.js";
 import type { Tokenizer } from "./text/tokenizer.js";
-import { tokensOf } from "./tokens.js";
+import { joined, tokensOf } from "./tokens.js";
 import type { Window } from "./window.js";
 
 /** `echo` scores a whole text: `model.logprobs(conversation.tokens)`. */
@@ -224,11 +224,4 @@ function givenTokens(
   if (length + decoder.end().length === given.length) return { tokens: Int32Array.from(tokens), same: tokens.length };
   const rest = tokenizer.encode(given.slice(told), { continuation: continuation || same > 0 });
   return { tokens: joined(Int32Array.from(tokens.slice(0, same)), rest), same };
-}
-
-function joined(first: Int32Array, second: Int32Array): Int32Array {
-  const all = new Int32Array(first.length + second.length);
-  all.set(first);
-  all.set(second, first.length);
-  return all;
 }

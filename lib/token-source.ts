@@ -1,4 +1,5 @@
 import type { Choice, Chooser } from "./chooser.js";
+import type { Priority } from "./scheduler.js";
 import type { ForwardOptions, Sequence } from "./sequence.js";
 import type { SpeculationStatistics } from "./speculation/speculative-source.js";
 import type { Window } from "./window.js";
@@ -13,6 +14,14 @@ export interface TokenSource {
   /** Of a source that speculates. */
   readonly speculation?: SpeculationStatistics;
   dispose(): void;
+}
+
+/** What bounds the tokens that a source chooses, and stops it. */
+export interface SourceLimits {
+  readonly contextLength: number;
+  readonly maxTokens: number;
+  readonly signal: AbortSignal | undefined;
+  readonly priority?: Priority;
 }
 
 /** Reads a token, and chooses the next. */

@@ -21,3 +21,11 @@ function copyOf(name: string, tokens: Int32Array): Int32Array<ArrayBuffer> {
     throw wrongArgument(`${name}: must have its memory, which was transferred to another`);
   }
 }
+
+/** A new array of the one's tokens and then the other's. */
+export function joined(first: Int32Array, second: Int32Array): Int32Array {
+  const all = new Int32Array(first.length + second.length);
+  all.set(first);
+  all.set(second, first.length);
+  return all;
+}

@@ -2,9 +2,8 @@ import { performance } from "node:perf_hooks";
 
 import type { Choice, Chooser } from "../chooser.js";
 import { aborted, type CriaError } from "../errors.js";
-import type { Priority } from "../scheduler.js";
 import type { Sequence } from "../sequence.js";
-import type { TokenSource } from "../token-source.js";
+import type { SourceLimits, TokenSource } from "../token-source.js";
 import type { Pace } from "./pace.js";
 import type { Proposal, Proposer } from "./proposer.js";
 
@@ -18,14 +17,6 @@ export interface SpeculationStatistics {
   steps: number;
   /** How often speculation was turned off for a while, since it did not pay. */
   off: number;
-}
-
-/** What bounds the tokens that a source chooses, and stops it. */
-export interface SourceLimits {
-  readonly contextLength: number;
-  readonly maxTokens: number;
-  readonly signal: AbortSignal | undefined;
-  readonly priority?: Priority;
 }
 
 /**
