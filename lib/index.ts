@@ -26,7 +26,7 @@ export type { LogitBias } from "./sampling/bias.js";
 export { type Distribution, Sampler, type SamplerOptions } from "./sampling/sampler.js";
 export type { Scheduler } from "./scheduler.js";
 export type { ChoiceOptions, ChoiceScore, Scores, ScoringRule } from "./score.js";
-export type { ForwardOptions, RemoveOptions, Sequence, Wanted } from "./sequence.js";
+export type { DrawOptions, ForwardOptions, RemoveOptions, Sequence, Wanted } from "./sequence.js";
 export type { SpeculateOptions } from "./speculation/options.js";
 export type { SpeculationStatistics } from "./speculation/speculative-source.js";
 export type { TokenDecoder } from "./text/decoder.js";

@@ -25,6 +25,9 @@ export interface ForwardOptions {
   onProgress?: ((read: number, total: number) => void) | undefined;
 }
 
+/** How tokens are read that are drawn on the way. */
+export type DrawOptions = Pick<ForwardOptions, "signal" | "priority" | "wait">;
+
 /** How a range is removed. */
 export interface RemoveOptions extends Pick<ForwardOptions, "signal" | "priority"> {
   /** Keep as many blocks as there are, for tokens to come. Default: false, which gives those back that are free then. */
@@ -89,19 +92,13 @@ export class Sequence {
    */
   async forward(tokens: Int32Array, wanted: Wanted, options: ForwardOptions = {}): Promise<Float32Array> {
     if (!["all", "last", "none"].includes(wanted)) throw outOfRange("wanted", "all, last or none", wanted);
-    const { contextLength, config, scheduler } = this.#runtime;
+    const { config, scheduler } = this.#runtime;
     const reading = readingOf(options);
     const added = tokensOf("tokens", tokens, config.vocab);
     this.#require("must have read the tokens before first");
     const known = this.#length;
     integer("tokens.length", added.length, 1);
-    const left = contextLength - known;
-    if (added.length > left) {
-      throw new CriaError(
-        "ERR_CRIA_CONTEXT",
-        `tokens: must be at most ${left}, what is left of the context's ${contextLength}, not ${added.length}`,
-      );
-    }
+    this.#fitting("tokens", added.length);
 
     const target = known + added.length;
     this.#append(added, target);
@@ -112,6 +109,39 @@ export class Sequence {
         // What was read before stays known where the cache lost it: it is read again when it is needed.
         this.#length = Math.max(known, Math.min(target, this.#kv.length));
       }
+    });
+  }
+
+  /**
+   * Reads a token, and tells which ones come after it where the likeliest is taken each time, of equally likely ones the
+   * lowest: what reading them one by one with {@link forward} gives. Where nobody reads anything else beside it the device
+   * goes from one token to the next by itself, which on a GPU saves the way to JavaScript and back.
+   *
+   * A logit that is no number is the least likely of all.
+   *
+   * @param most how many tokens may come
+   * @returns at least one token, at most 16, fewer where others read beside it; the sequence then holds `token`, and all of
+   *   them but the last
+   * @throws TypeError or RangeError where `token` is no token, `most` is below 1, or for a wrong option
+   * @throws CriaError ERR_CRIA_CONTEXT where so many tokens would exceed the context; and as {@link forward}, the sequence
+   *   then holding what it held
+   */
+  async decode(token: number, most: number, options: DrawOptions = {}): Promise<Int32Array> {
+    const { config, scheduler } = this.#runtime;
+    const reading = readingOf(optionsOf("decode", options, ["signal", "priority", "wait"]));
+    integer("token", token, 0, config.vocab - 1);
+    integer("most", most, 1);
+    this.#require("must have read the tokens before first");
+    const known = this.#length;
+    this.#fitting("most", most);
+
+    this.#append(Int32Array.of(token), known + 1);
+    return await this.#alone(async () => {
+      const drawn = await scheduler.draw(this, this.#tokens.subarray(0, known + 1), most, reading);
+      this.#length = known + 1;
+      this.#append(drawn.subarray(0, -1), known + drawn.length);
+      this.#length = known + drawn.length;
+      return drawn;
     });
   }
 
@@ -260,6 +290,17 @@ export class Sequence {
   #require(idle: string): void {
     if (this.#disposed) throw new CriaError("ERR_CRIA_DISPOSED", "sequence: was disposed");
     if (this.#busy) throw new CriaError("ERR_CRIA_STATE", `sequence: ${idle}`);
+  }
+
+  /** Refuses more tokens than the context has room for. */
+  #fitting(name: string, count: number): void {
+    const { contextLength } = this.#runtime;
+    const left = contextLength - this.#length;
+    if (count <= left) return;
+    throw new CriaError(
+      "ERR_CRIA_CONTEXT",
+      `${name}: must be at most ${left}, what is left of the context's ${contextLength}, not ${count}`,
+    );
   }
 
   /** Puts `tokens` after those that were read, `target` then being all. They count as read when they are. */
