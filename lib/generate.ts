@@ -1,5 +1,6 @@
 import { performance } from "node:perf_hooks";
 
+import { BurstSource } from "./burst-source.js";
 import { Chooser } from "./chooser.js";
 import { CriaError, outOfRange } from "./errors.js";
 import { checkBias, type GenerateOptions, type GenerationPlan, planOf } from "./generate-options.js";
@@ -176,11 +177,18 @@ export class Generation implements AsyncIterable<string> {
 
   #tokenSource({ sequence, before }: Opened, chooser: Chooser): TokenSource {
     const { speculation, maxTokens, signal, priority } = this.#plan;
-    if (speculation === undefined) return new PlainSource(sequence, chooser, { signal, priority }, this.#window);
+    const { runtime } = this.#speaker;
+    if (speculation === undefined) {
+      // On a CPU the way through JavaScript is short beside a step, and who joins would wait for the others' burst.
+      const bursts = chooser.greedy && this.#window === undefined && runtime.device.info.kind !== "cpu";
+      return bursts
+        ? new BurstSource(sequence, runtime, { maxTokens, signal, priority })
+        : new PlainSource(sequence, chooser, { signal, priority }, this.#window);
+    }
     const { draft, tokens, adaptive } = speculation;
     const proposer =
       draft === undefined ? new PromptLookup() : new DraftModel(draft, this.#sampler, { signal, priority });
-    const { contextLength } = this.#speaker.runtime;
+    const { contextLength } = runtime;
     const guessing = { proposer, pace: new Pace(tokens, adaptive) };
     return new SpeculativeSource(sequence, before, chooser, guessing, { contextLength, maxTokens, signal, priority });
   }

@@ -93,6 +93,13 @@ export class Sampler implements Required<SamplerOptions> {
     this.#penalties = new Penalties(this);
   }
 
+  /** Whether it takes the token with the largest logit, whatever it has accepted, where none is banned. */
+  get greedy(): boolean {
+    const unbiased = this.logitBias.size === 0 && this.typicalP === 1;
+    const unpenalised = this.repeatPenalty === 1 && this.presencePenalty === 0 && this.frequencyPenalty === 0;
+    return (this.temperature === 0 || this.topK === 1) && unbiased && unpenalised;
+  }
+
   /**
    * Counts a token as generated, for the penalties.
    *
