@@ -17,9 +17,9 @@
 // quantised rows, which many ops use in turn). Before its wait it may read what no kernel writes: its operands and the
 // weights.
 //
-// Only kernels overlap: a copy, a memset or a graph that is launched waits for all before it, and what follows waits for
-// all of that. A captured launch has a programmatic edge to the kernel before it in its graph; the first of a graph has
-// none, and its wait is over at once.
+// Only kernels overlap: a copy, a memset or a graph that is launched waits for all before it, and what follows waits
+// for all of that. A captured launch has a programmatic edge to the kernel before it in its graph; the first of a graph
+// has none, and its wait is over at once.
 #pragma once
 
 #include <type_traits>

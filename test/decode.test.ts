@@ -176,6 +176,20 @@ describe("tokens drawn in a burst", () => {
     expect(decodes).toEqual([]);
   });
 
+  test.each<[string, number[], number]>([
+    ["equal ones", [1, 5, 5, 2], 1],
+    ["zeros of either sign", [-0, 0], 0],
+    ["what is no number", [Number.NaN, -3, Number.NaN, -2], 3],
+    ["nothing but what is no number", [Number.NaN, Number.NaN], 0],
+  ])("are in a step with others what the device would draw of %s", async (_, logits, token) => {
+    const model = await load();
+    const sequence = await opened(model, 1);
+    const row = new Float32Array(model.config.vocab).fill(Number.NaN);
+    row.set(logits);
+    vi.spyOn(native, "programRun").mockResolvedValue(row);
+    expect([...(await sequence.decode(301, 1))]).toEqual([token]);
+  });
+
   test("are not hindered by who waits for room", async () => {
     const model = await load({ contextLength: 128, cacheSize: { tokens: 64 } });
     const expected = await plain(model, 1, 301, 16, 33);
