@@ -1,4 +1,4 @@
-import type { Choice } from "./chooser.js";
+import type { Choice, Chooser } from "./chooser.js";
 import { aborted, CriaError } from "./errors.js";
 import type { Runtime } from "./runtime.js";
 import type { Sequence } from "./sequence.js";
@@ -13,6 +13,7 @@ import type { SourceLimits, TokenSource } from "./token-source.js";
 export class BurstSource implements TokenSource {
   readonly #sequence: Sequence;
   readonly #runtime: Runtime;
+  readonly #chooser: Pick<Chooser, "choose">;
   readonly #limits: Omit<SourceLimits, "contextLength">;
   /** Drawn, and not given out yet. */
   #ready: Int32Array = new Int32Array(0);
@@ -23,10 +24,17 @@ export class BurstSource implements TokenSource {
   /**
    * @param sequence has read the prompt, after which a token was chosen; whoever made it disposes of it
    * @param runtime the sequence's
+   * @param chooser a greedy one
    */
-  constructor(sequence: Sequence, runtime: Runtime, limits: Omit<SourceLimits, "contextLength">) {
+  constructor(
+    sequence: Sequence,
+    runtime: Runtime,
+    chooser: Pick<Chooser, "choose">,
+    limits: Omit<SourceLimits, "contextLength">,
+  ) {
     this.#sequence = sequence;
     this.#runtime = runtime;
+    this.#chooser = chooser;
     this.#limits = limits;
     this.#held = sequence.length;
     this.#left = limits.maxTokens - 1;
@@ -37,14 +45,29 @@ export class BurstSource implements TokenSource {
     if (this.#ready.length === 0) this.#ready = await this.#draw(last);
     else this.#runtime.scheduler.keepPlace(this.#sequence);
     const token = this.#ready[0]!;
+    if (token === 0) return this.#chooseAgain(last);
     this.#ready = this.#ready.subarray(1);
-    this.#held += 1;
-    this.#left -= 1;
+    this.#count();
     return { token, score: undefined };
   }
 
   dispose(): void {
     if (!this.#sequence.disposed) this.#sequence.truncate(this.#held);
+  }
+
+  /** Token 0 is what the device draws of logits that are no numbers, too: the chooser tells which it is. */
+  async #chooseAgain(last: number): Promise<Choice> {
+    const { signal, priority } = this.#limits;
+    this.#ready = new Int32Array(0);
+    this.#sequence.truncate(this.#held);
+    const logits = await this.#sequence.forward(Int32Array.of(last), "last", { signal, priority });
+    this.#count();
+    return this.#chooser.choose(logits);
+  }
+
+  #count(): void {
+    this.#held += 1;
+    this.#left -= 1;
   }
 
   /** What was drawn already is not given out where reading would be refused. */

@@ -182,7 +182,7 @@ export class Generation implements AsyncIterable<string> {
       // On a CPU the way through JavaScript is short beside a step, and who joins would wait for the others' burst.
       const bursts = chooser.greedy && this.#window === undefined && runtime.device.info.kind !== "cpu";
       return bursts
-        ? new BurstSource(sequence, runtime, { maxTokens, signal, priority })
+        ? new BurstSource(sequence, runtime, chooser, { maxTokens, signal, priority })
         : new PlainSource(sequence, chooser, { signal, priority }, this.#window);
     }
     const { draft, tokens, adaptive } = speculation;

@@ -117,7 +117,7 @@ export class Sequence {
    * lowest: what reading them one by one with {@link forward} gives. Where nobody reads anything else beside it the device
    * goes from one token to the next by itself, which on a GPU saves the way to JavaScript and back.
    *
-   * A logit that is no number is the least likely of all.
+   * A logit that is no number is the least likely of all; where none is one, token 0 comes.
    *
    * @param most how many tokens may come
    * @returns at least one token, at most 16, fewer where others read beside it; the sequence then holds `token`, and all of

@@ -277,6 +277,21 @@ describe.runIf(found.available)("a greedy text on a GPU", () => {
     expect(decodes.length).toBeGreaterThan(4);
   });
 
+  test("fails as token by token where logits are no numbers, which the device draws token 0 of", async () => {
+    const model = await loadHere({ contextLength: 64 }); // whose cache will not hold what it seems to
+    const expected = await made(model, "Once upon a time", { ...plainly, maxTokens: 20 });
+    const drawn = vi.spyOn(native, "programDecode").mockImplementation(async (...call) => new Int32Array(call[5]));
+    expect(await made(model, "Once upon a time", { ...greedy, maxTokens: 20 })).toEqual(expected);
+    expect(drawn).toHaveBeenCalledTimes(18);
+
+    const run = vi.spyOn(native, "programRun");
+    const text = model.generate("Once upon a time", { ...greedy, maxTokens: 20 })[Symbol.asyncIterator]();
+    await text.next();
+    run.mockResolvedValue(new Float32Array(model.config.vocab).fill(Number.NaN));
+    await expect(text.next()).rejects.toMatchObject({ code: "ERR_CRIA_INTERNAL" });
+    expect(allFree(model)).toBe(true);
+  });
+
   test("is each of several of one prompt", async () => {
     const options = { maxTokens: 12, n: 3 };
     const expected = await model.sample("Once upon a time", { ...plainly, ...options }).finish();
