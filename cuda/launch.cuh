@@ -57,12 +57,14 @@ inline cudaError_t allow_shared(const void* kernel, std::size_t shared) {
 
 /// Whether the code that runs has grid_dependency_wait(): `kernel` tells for all, which are compiled for the same GPUs.
 /// A GPU's own version does not: one newer than all of those runs what was compiled for 8.0, where the wait is nothing.
-/// Of CUDA before 12.3, whose graphs have no programmatic edges, nothing is asked.
+/// Of a toolkit or a driver before CUDA 12.3, whose graphs have no programmatic edges, nothing is asked.
 inline bool waits_for_grid(const void* kernel) {
   static const bool waits = [kernel] {
+    constexpr int kEdges = 12030;  // CUDA 12.3
+    int driver = 0;
     cudaFuncAttributes attributes{};
-    return CUDART_VERSION >= 12030 && cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess &&
-           attributes.ptxVersion >= 90;
+    return CUDART_VERSION >= kEdges && cudaDriverGetVersion(&driver) == cudaSuccess && driver >= kEdges &&
+           cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess && attributes.ptxVersion >= 90;
   }();
   return waits;
 }

@@ -1,9 +1,10 @@
 // Rotary position embedding and the write of k and v to the cache (rope.h).
 //
-// A warp takes a head of a row: of q in pairs, in place; of k and v in groups of 32 dimensions, a lane each, which is
-// what a scale of q8_0 spans. So a store of f16 fills 64 bytes, two sectors, and nothing is staged.
+// A warp takes a head of a row. Heads of q and k it turns in pairs, in place; those of k and v it then writes in groups
+// of 32 dimensions, a lane each, which is what a scale of q8_0 spans. So a store of f16 fills 64 bytes, two sectors,
+// and nothing is staged.
 //
-// Bound by launch at a few rows, by memory in a prompt: it reads qkv once, and writes q back and the cache.
+// Bound by launch at a few rows, by memory in a prompt: it reads qkv once, and writes q and k back and the cache.
 #include "kv.cuh"
 #include "launch.cuh"
 #include "rope.h"
@@ -28,7 +29,7 @@ __global__ void __launch_bounds__(kThreads) rope_angles_kernel(RopeAngles op) {
   op.sine[at] = static_cast<float>(sin(angle));
 }
 
-__device__ void turn_query(const RopePairs& pairs, float* head, const float* cosine, const float* sine) {
+__device__ void turn_head(const RopePairs& pairs, float* head, const float* cosine, const float* sine) {
   for (int i = threadIdx.x % 32; i < pairs.rotary_dim / 2; i += 32) {
     float &a = head[pairs.first(i)], &b = head[pairs.second(i)];
     const float2 turned = rope_turn(a, b, cosine[i], sine[i]);
@@ -37,9 +38,8 @@ __device__ void turn_query(const RopePairs& pairs, float* head, const float* cos
   }
 }
 
-// Turns `head` as far as `pairs` go and writes it to the row's slot in `side`.
-__device__ void write_head(const Rope& op, int row, const KvSide& side, int kv_head_index, const RopePairs& pairs,
-                           const float* head, const float* cosine, const float* sine) {
+// Writes `head` to the row's slot in `side`.
+__device__ void write_head(const Rope& op, int row, const KvSide& side, int kv_head_index, const float* head) {
   const BatchSequence sequence = op.batch.sequences[op.batch.sequence_of[row]];
   const int index = sequence.past + row - sequence.first;
   const int block_index = op.batch.blocks[sequence.table + index / kKvBlock];
@@ -47,8 +47,7 @@ __device__ void write_head(const Rope& op, int row, const KvSide& side, int kv_h
   const KvPlace place = {side.type, kv_head(op.cache, side, block_index, kv_head_index), head_dim, index % kKvBlock};
   for (int first = 0; first < head_dim; first += kKvGroup) {
     const int d = first + threadIdx.x % 32;
-    const float x = d < head_dim ? rope_turned(pairs, d, cosine, sine, [&](int i) { return head[i]; }) : 0.0f;
-    place.write(first, head_dim, x);
+    place.write(first, head_dim, d < head_dim ? head[d] : 0.0f);
   }
 }
 
@@ -64,13 +63,14 @@ __global__ void __launch_bounds__(kThreads) rope_kernel(Rope op) {
   float* head = op.qkv + (static_cast<std::int64_t>(row) * all_heads + h) * op.cache.head_dim;
   const std::int64_t angles = static_cast<std::int64_t>(row) * (op.rotary_dim / 2);
   const float *cosine = op.cosine + angles, *sine = op.sine + angles;
-  const RopePairs pairs = {op.rotary_dim, op.halves}, none = {0, false};
-  if (h < op.heads) {
-    turn_query(pairs, head, cosine, sine);
-  } else if (h < op.heads + kv_heads) {
-    write_head(op, row, op.cache.k, h - op.heads, pairs, head, cosine, sine);
-  } else {
-    write_head(op, row, op.cache.v, h - op.heads - kv_heads, none, head, cosine, sine);
+  const int k_head = h - op.heads, v_head = k_head - kv_heads;
+  if (v_head < 0) turn_head({op.rotary_dim, op.halves}, head, cosine, sine);
+  // A lane writes what others have turned.
+  __syncwarp();
+  if (v_head >= 0) {
+    write_head(op, row, op.cache.v, v_head, head);
+  } else if (k_head >= 0) {
+    write_head(op, row, op.cache.k, k_head, head);
   }
 }
 

@@ -19,7 +19,7 @@ struct RopeAngles {
 };
 
 struct Rope {
-  float* qkv;  // [rows][(heads + 2 kv_heads) head_dim]; q is turned in place
+  float* qkv;  // [rows][(heads + 2 kv_heads) head_dim]; q and k are turned in place
   const float* cosine;
   const float* sine;
   DeviceBatch batch;

@@ -41,11 +41,12 @@ const checksOf = { advance: ["sample"], top_k: ["sample"] };
 /** Longer than the slowest check takes on a busy machine. */
 const mostSeconds = 300;
 
-const { values: options, positionals } = parseArgs({ options: { json: { type: "string" } }, allowPositionals: true });
+const { options, positionals } = parsed();
 const scratch = mkdtempSync(join(tmpdir(), "cria-cuda-mutants-"));
 try {
   const built = build(join(root, "build/mutants"));
   const mutants = findMutants().filter(({ place }) => positionals.every((text) => place.includes(text)));
+  if (mutants.length === 0) fail(`no line of the kernels that synchronises holds ${positionals.join(" and ")}`);
   const left = [...mutants];
   const results = [];
   const worker = async (number) => {
@@ -173,4 +174,18 @@ function reportOf(results) {
     survived,
     results: results.map(({ place, statement, caught, order, by }) => ({ place, statement, caught, order, by })),
   };
+}
+
+function parsed() {
+  try {
+    const { values, positionals } = parseArgs({ options: { json: { type: "string" } }, allowPositionals: true });
+    return { options: values, positionals };
+  } catch (error) {
+    return fail(`${error.message}\nusage: scripts/cuda-mutants.mjs [--json FILE] [TEXT]`);
+  }
+}
+
+function fail(message) {
+  console.error(`cuda-mutants: ${message}`);
+  process.exit(2);
 }

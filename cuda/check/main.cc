@@ -46,6 +46,8 @@ constexpr Op kOps[] = {
     {"forward", [](Checks& checks) { check_forward(checks, kDevice); }},
 };
 
+enum Exit { kFailed = 1, kUsageError = 2, kNoGpu = 3 };
+
 constexpr const char* kUsage =
     "usage: %s [--only OP] [--awkward | --real] [--order forward|reverse|random] [--no-timings] [--json FILE]\n"
     "       %s --list | --help\n"
@@ -58,7 +60,7 @@ constexpr const char* kUsage =
     "  --json FILE   writes what was found, as cria's benchmark does\n"
     "  --list        the ops' names\n"
     "\n"
-    "The exit code is 1 where a check failed, 2 where the arguments were not these.\n";
+    "The exit code is 1 where a check failed, 2 where the arguments were not these, 3 where there is no GPU.\n";
 
 struct Options {
   std::string only, json;
@@ -67,7 +69,7 @@ struct Options {
 
 [[noreturn]] void usage(const char* program) {
   std::fprintf(stderr, kUsage, program, program);
-  std::exit(2);
+  std::exit(kUsageError);
 }
 
 bool is_op(std::string_view name) {
@@ -137,24 +139,46 @@ void run_checks(const Plugin& plugin, const Options& options, std::vector<Result
   }
 }
 
+#ifdef CRIA_CHECK_GPU
+// What ends the timings early ends no more than them.
+bool timed(const Plugin& plugin, Report& report) {
+  try {
+    measure(plugin, report);
+    return true;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "the timings ended early: %s\n", error.what());
+    return false;
+  }
+}
+#else
+bool timed(const Plugin&, Report&) { return true; }
+#endif
+
 int run(const Options& options, int count, char** arguments) {
-  const Plugin& plugin = *cria_cuda_plugin();
   Report report;
   report.command = command_line(count, arguments);
+  // Before minutes of a GPU's time: with the reason in words where there is none, and a file that can be written.
+  cria_device_info info{};
+  info.struct_size = sizeof(info);
+  cria_device_describe(kDevice, &info);
+  if (!info.available) {
+    std::fprintf(stderr, "no GPU: %s\n", info.reason);
+    return kNoGpu;
+  }
+  if (!options.json.empty() && !write_json(report, options.json)) {
+    std::fprintf(stderr, "--json: %s cannot be written\n", options.json.c_str());
+    return kUsageError;
+  }
+  const Plugin& plugin = *cria_cuda_plugin();
   if (const Status status = plugin.open(&report.device); status != 0) {
     std::fprintf(stderr, "no GPU: %s\n", plugin.describe(status));
-    return 1;
+    return kNoGpu;
   }
   run_checks(plugin, options, report.checks);
-#ifdef CRIA_CHECK_GPU
-  if (options.timings) measure(plugin, report);
-#endif
+  const bool whole = !options.timings || timed(plugin, report);
   print_summary(report);
-  if (!options.json.empty() && !write_json(report, options.json)) {
-    std::fprintf(stderr, "%s could not be written\n", options.json.c_str());
-    return 1;
-  }
-  return all_passed(report) ? 0 : 1;
+  if (!options.json.empty()) write_json(report, options.json);
+  return whole && all_passed(report) ? 0 : kFailed;
 }
 
 }  // namespace
@@ -171,6 +195,6 @@ int main(int count, char** arguments) {
     return run(options, count, arguments);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());
-    return 1;
+    return kFailed;
   }
 }

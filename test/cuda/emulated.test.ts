@@ -38,12 +38,17 @@ describe.runIf(found.available)("a model on the emulated GPU", () => {
     expect(text.trimStart()).toBe(readFileSync(greedy, "utf8").trimStart());
   });
 
-  test.each(["f32", "q8_0", "q4_0"])("tells the CPU's story: cria-tiny in %s", { timeout: 60_000 }, async (type) => {
-    const path = dataFile("cria-tiny", `cria-tiny-${type}.gguf`);
-    using cpu = await loadModel(path, { ...quiet, ...onCpu });
-    using gpu = await loadModel(path, { ...quiet, ...emulated });
-    expect(await textOf(gpu, "Once upon a time", 40)).toBe(await textOf(cpu, "Once upon a time", 40));
-  });
+  test.for(["f32", "q8_0", "q4_0"])(
+    "tells the CPU's story: cria-tiny in %s",
+    { timeout: 60_000 },
+    async (type, context) => {
+      const path = dataFile("cria-tiny", `cria-tiny-${type}.gguf`);
+      needFiles(context, path);
+      using cpu = await loadModel(path, { ...quiet, ...onCpu });
+      using gpu = await loadModel(path, { ...quiet, ...emulated });
+      expect(await textOf(gpu, "Once upon a time", 40)).toBe(await textOf(cpu, "Once upon a time", 40));
+    },
+  );
 });
 
 describe.runIf(found.available)("the cache on the emulated GPU", { timeout: 60_000 }, () => {
