@@ -22,7 +22,8 @@ const kinds: readonly DeviceKind[] = ["cpu", "cuda", "cuda-emulated"];
 
 export interface DeviceOptions {
   /**
-   * "auto" is the GPU where there is one that can be used, else the CPU; `info` says which. Asking for one that is absent
+   * "auto" is the GPU where there is one that can be used and neither `isa` nor `threads` is given, else the CPU; `info`
+   * says which. Asking for one that is absent
    * is an error, never a silent fall back. "cuda-emulated" runs the GPU's kernels on the CPU, slowly: for tests.
    */
   device?: "auto" | DeviceKind;

@@ -19,7 +19,10 @@ import { type WeightType, weightBytes, weightFormats } from "./weights/source.js
 
 export type { CacheType, DeviceKind, Isa, WeightType };
 
-/** How a kernel runs; no bit of its results depends on it. */
+/**
+ * How a kernel runs. No bit of its results depends on the instruction set or the threads; a GPU's differ from a CPU's in
+ * products with f16 and bf16 weights, sums over slices of columns, RMSNorm and attention, as its headers in `cuda/` say.
+ */
 export interface Execution {
   /** Arrays travel to a GPU and back with each call, which is for trying its kernels, not for speed. Default: "cpu". */
   device?: DeviceKind;

@@ -86,7 +86,8 @@ const Plugin& open_library(const std::string& path) {
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
   if (library == nullptr) {
     const char* cause = dlerror();
-    absent("the CUDA plugin could not be loaded: " + std::string(cause == nullptr ? path : cause));
+    absent("the CUDA plugin could not be loaded (in a clone \"npm run build:cuda\" builds it): " +
+           std::string(cause == nullptr ? path : cause));
   }
   const auto get = reinterpret_cast<decltype(&cria_cuda_plugin)>(dlsym(library, "cria_cuda_plugin"));
   const Plugin* plugin = get == nullptr ? nullptr : get();
