@@ -21,8 +21,11 @@ bool refused(Status status) {
 }  // namespace
 
 Device::Device(cria_device_kind kind) : kind(kind), plugin(load_plugin(kind)) {
-  check(plugin.open(&facts), "opening the GPU");
-  check(plugin.create_stream(&stream), "a stream");
+  Status status = plugin.open(&facts);
+  if (status == 0) status = plugin.create_stream(&stream);
+  if (status == 0) return;
+  throw Error(status == kOutOfMemory ? CRIA_ERROR_MEMORY : CRIA_ERROR_DEVICE,
+              std::string("device: the GPU could not be opened: ") + plugin.describe(status));
 }
 
 Device::~Device() {
