@@ -23,13 +23,16 @@ bool refused(Status status) {
 Device::Device(cria_device_kind kind) : kind(kind), plugin(load_plugin(kind)) {
   Status status = plugin.open(&facts);
   if (status == 0) status = plugin.create_stream(&stream);
+  if (status == 0) status = plugin.create_stream(&capture_stream);
   if (status == 0) return;
+  if (stream != nullptr) plugin.destroy_stream(stream);
   throw Error(status == kOutOfMemory ? CRIA_ERROR_MEMORY : CRIA_ERROR_DEVICE,
               std::string("device: the GPU could not be opened: ") + plugin.describe(status));
 }
 
 Device::~Device() {
-  if (stream != nullptr) plugin.destroy_stream(stream);
+  plugin.destroy_stream(capture_stream);
+  plugin.destroy_stream(stream);
 }
 
 void Device::check(Status status, const char* what) {

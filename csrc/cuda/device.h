@@ -29,11 +29,12 @@ class Device {
   const cria_device_kind kind;
   const Plugin& plugin;
   DeviceFacts facts{};
-  Stream stream = nullptr;
+  Stream stream = nullptr;          // the order of all work
+  Stream capture_stream = nullptr;  // where graphs are captured: others may wait for `stream` meanwhile
 
   std::recursive_mutex turn;
 
-  // Throws CRIA_ERROR_MEMORY or, for good, CRIA_ERROR_DEVICE.
+  // Throws CRIA_ERROR_MEMORY, or CRIA_ERROR_DEVICE: for good where the call was not refused.
   void check(Status status, const char* what);
 
   // Work on the stream, which nothing waits for but synchronize().
@@ -56,8 +57,9 @@ class Device {
   }
   // The same, others having their turn meanwhile. `turn` is the only one that the thread holds.
   void synchronize(Turn& turn) {
+    const Stream waited = stream;
     turn.unlock();
-    const Status status = plugin.synchronize(stream);
+    const Status status = plugin.synchronize(waited);
     turn.lock();
     require_healthy();
     check(status, "a kernel");

@@ -88,13 +88,13 @@ class Run {
     const std::size_t partials =
         checked_product({room.splits, room.split_queries, attention_heads(program), 2 + program.cache().head_dim});
     workspace_->reserve(program, plan_, partials);
-    workspace_->host_result.reserve(device, result_bytes());
     base_ = workspace_->batch.data<std::int32_t>();
   }
 
   // Everything from the batch to the result. While it waits, others have their turn.
   void operator()(Turn& turn, const Cancel* cancel, float* result) {
     if (cancelled(cancel)) return;
+    workspace_->host_result.reserve(workspace_->device, result_bytes());
     upload();
     const bool whole = enqueue_graph(0, [this] { enqueue(nullptr); }) || enqueue(cancel);
     auto* out = workspace_->host_result.data<float>();

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <algorithm>
+#include <exception>
 #include <map>
+#include <utility>
 #include <vector>
 
 #include "../core/program.h"
@@ -60,7 +62,7 @@ class Graphs {
   Graph find_or_capture(const GraphKey& key, const Enqueue& enqueue) {
     Known& known = known_[key];
     if (known.graph != nullptr || known.refused || known.asked++ == 0) return known.graph;
-    if (captured_ >= kMostGraphs) {
+    if (captured_ >= kMostGraphs || known_.size() > kMostKeys) {
       clear();
       return nullptr;
     }
@@ -85,6 +87,8 @@ class Graphs {
  private:
   // Decode steps of every power of two of sequences and splits are some 50.
   static constexpr std::size_t kMostGraphs = 128;
+  // Of batches that came once, too, so that what is remembered of them does not grow for ever.
+  static constexpr std::size_t kMostKeys = 4096;
 
   struct Known {
     int asked = 0;
@@ -92,18 +96,25 @@ class Graphs {
     Graph graph = nullptr;
   };
 
+  // Who puts work on the device's stream puts it on the other one meanwhile.
   template <class Enqueue>
   Graph capture(const Enqueue& enqueue) {
-    device_->check(device_->plugin.begin_capture(device_->stream), "beginning a capture");
-    Graph graph = nullptr;
+    device_->check(device_->plugin.begin_capture(device_->capture_stream), "beginning a capture");
+    std::swap(device_->stream, device_->capture_stream);
+    std::exception_ptr failure;
     try {
       enqueue();
     } catch (...) {
-      device_->plugin.end_capture(device_->stream, &graph);
-      if (graph != nullptr) device_->plugin.destroy_graph(graph);
-      throw;
+      failure = std::current_exception();
     }
-    device_->check(device_->plugin.end_capture(device_->stream, &graph), "capturing a graph");
+    std::swap(device_->stream, device_->capture_stream);
+    Graph graph = nullptr;
+    const Status status = device_->plugin.end_capture(device_->capture_stream, &graph);
+    if (failure) {
+      if (graph != nullptr) device_->plugin.destroy_graph(graph);
+      std::rethrow_exception(failure);
+    }
+    device_->check(status, "capturing a graph");
     return graph;
   }
 
