@@ -85,6 +85,15 @@ export function matrixMap(
   file: FileHandle,
   offset: number,
 ): Promise<TensorHandle>;
+/** The same in memory of its own. */
+export function matrixRead(
+  device: DeviceHandle,
+  type: WeightType,
+  rows: number,
+  cols: number,
+  file: FileHandle,
+  offset: number,
+): Promise<TensorHandle>;
 export function matrixLayout(kind: DeviceKind): number;
 export function matrixBytes(kind: DeviceKind, type: WeightType, rows: number, cols: number): number;
 export function vectorCreate(device: DeviceHandle, type: WeightType, size: number): TensorHandle;

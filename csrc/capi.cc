@@ -5,6 +5,7 @@
 #include <new>
 #include <string>
 
+#include "core/abi.h"
 #include "core/backend.h"
 #include "core/checked.h"
 #include "core/error.h"
@@ -41,6 +42,7 @@ struct cria_cancel {
 namespace {
 
 using cria::Error;
+using cria::read_struct;
 using cria::require;
 using cria::require_pointer;
 
@@ -67,13 +69,6 @@ cria_status guarded(const Body& body) noexcept {
     last_error.clear();  // there was no memory for the sentence
   }
   return status;
-}
-
-template <class Struct>
-void require_struct(const Struct* s, const char* name) {
-  require_pointer(s, name);
-  require(s->struct_size >= sizeof(Struct), (std::string(name) + ".struct_size").c_str(),
-          "at least " + std::to_string(sizeof(Struct)), s->struct_size);
 }
 
 const cria::Tensor& matrix_of(const cria_tensor* tensor, const char* name) {
@@ -126,20 +121,21 @@ void check_cache(const auto& cache, const std::string& name) {
           "a multiple of 8, at most 256", cache.head_dim);
 }
 
-cria::CacheShape shape_of(const cria_cache_options* options) {
-  require_struct(options, "options");
-  check_cache(*options, "options");
-  require(options->layers > 0 && options->layers <= INT32_MAX, "options.layers", "from 1 to 2^31 - 1", options->layers);
-  return {options->key_type, options->value_type, options->layers, options->kv_heads, options->head_dim};
+cria::CacheShape shape_of(const cria_cache_options& options) {
+  check_cache(options, "options");
+  require(options.layers > 0 && options.layers <= INT32_MAX, "options.layers", "from 1 to 2^31 - 1", options.layers);
+  return {options.key_type, options.value_type, options.layers, options.kv_heads, options.head_dim};
 }
 
-void check_layer(const cria_kv_layer* cache) {
-  require_struct(cache, "cache");
-  check_cache(*cache, "cache");
-  require(cache->blocks <= INT32_MAX, "cache.blocks", "below 2^31", cache->blocks);
-  if (cache->blocks == 0) return;
-  require_pointer(cache->k, "cache.k");
-  require_pointer(cache->v, "cache.v");
+cria_kv_layer checked_layer(const cria_kv_layer* cache) {
+  const cria_kv_layer layer = read_struct(cache, "cache");
+  check_cache(layer, "cache");
+  require(layer.blocks <= INT32_MAX, "cache.blocks", "below 2^31", layer.blocks);
+  if (layer.blocks > 0) {
+    require_pointer(layer.k, "cache.k");
+    require_pointer(layer.v, "cache.v");
+  }
+  return layer;
 }
 
 // Arrays of `count` elements: null only where there are none.
@@ -191,24 +187,24 @@ const char* cria_last_error(void) { return last_error.c_str(); }
 cria_status cria_device_describe(cria_device_kind kind, cria_device_info* info) {
   return guarded([&] {
     require_kind(kind);
-    require_struct(info, "info");
-    *info = kind == CRIA_DEVICE_CPU ? cria::cpu::describe() : cria::cuda::describe(kind);
+    cria::require_struct(info, "info");
+    cria::write_struct(kind == CRIA_DEVICE_CPU ? cria::cpu::describe() : cria::cuda::describe(kind), info);
   });
 }
 
 cria_status cria_device_open(const cria_device_options* options, cria_device** device) {
   return guarded([&] {
-    require_struct(options, "options");
+    const cria_device_options asked = read_struct(options, "options");
     require_pointer(device, "device");
-    *device = new cria_device{cria::open_backend(*options)};
+    *device = new cria_device{cria::open_backend(asked)};
   });
 }
 
 cria_status cria_device_get_info(const cria_device* device, cria_device_info* info) {
   return guarded([&] {
     require_pointer(device, "device");
-    require_struct(info, "info");
-    *info = device->backend->info();
+    cria::require_struct(info, "info");
+    cria::write_struct(device->backend->info(), info);
   });
 }
 
@@ -253,6 +249,17 @@ cria_status cria_matrix_map(cria_device* device, cria_type type, size_t rows, si
     require_pointer(tensor, "tensor");
     check_matrix(type, rows, cols);
     *tensor = new cria_tensor{device->backend, device->backend->map_matrix(type, rows, cols, file->file, offset)};
+  });
+}
+
+cria_status cria_matrix_read(cria_device* device, cria_type type, size_t rows, size_t cols, cria_file* file,
+                             uint64_t offset, cria_tensor** tensor) {
+  return guarded([&] {
+    require_pointer(device, "device");
+    require_pointer(file, "file");
+    require_pointer(tensor, "tensor");
+    check_matrix(type, rows, cols);
+    *tensor = new cria_tensor{device->backend, device->backend->read_matrix(type, rows, cols, file->file, offset)};
   });
 }
 
@@ -351,10 +358,10 @@ cria_status cria_cache_create(cria_device* device, const cria_cache_options* opt
   return guarded([&] {
     require_pointer(device, "device");
     require_pointer(cache, "cache");
-    const cria::CacheShape shape = shape_of(options);
-    require(options->blocks > 0 && options->blocks <= INT32_MAX, "options.blocks", "from 1 to 2^31 - 1",
-            options->blocks);
-    *cache = new cria_cache{device->backend, device->backend->cache(shape, options->blocks)};
+    const cria_cache_options asked = read_struct(options, "options");
+    const cria::CacheShape shape = shape_of(asked);
+    require(asked.blocks > 0 && asked.blocks <= INT32_MAX, "options.blocks", "from 1 to 2^31 - 1", asked.blocks);
+    *cache = new cria_cache{device->backend, device->backend->cache(shape, asked.blocks)};
   });
 }
 
@@ -384,7 +391,8 @@ cria_status cria_cache_move(cria_cache* cache, size_t count, const int32_t* from
                             const cria_rope_options* rope) {
   return guarded([&] {
     require_pointer(cache, "cache");
-    cache->backend->move_slots(*cache->cache, cria::check_move(*cache->cache, count, from, to, shift, rope));
+    const cria_rope_options turned = shift == 0 ? cria_rope_options{} : read_struct(rope, "rope");
+    cache->backend->move_slots(*cache->cache, cria::check_move(*cache->cache, count, from, to, shift, &turned));
   });
 }
 
@@ -394,7 +402,7 @@ cria_status cria_program_create(cria_device* device, const cria_cache_options* c
   return guarded([&] {
     require_pointer(device, "device");
     require_pointer(program, "program");
-    *program = new cria_program{device->backend, cria::Program(shape_of(cache))};
+    *program = new cria_program{device->backend, cria::Program(shape_of(read_struct(cache, "options")))};
   });
 }
 
@@ -446,8 +454,8 @@ cria_status cria_program_matmul_swiglu(cria_program* program, cria_value x, cons
 
 cria_status cria_program_rope(cria_program* program, cria_value qkv, size_t layer, const cria_rope_options* options) {
   return guarded([&] {
-    require_pointer(options, "options");
-    recording(program)->program.rope(qkv, layer, *options);
+    const cria_rope_options how = read_struct(options, "options");
+    recording(program)->program.rope(qkv, layer, how);
   });
 }
 
@@ -488,8 +496,9 @@ cria_status cria_program_run(cria_program* program, cria_cache* cache, const cri
                              float* result, size_t result_count) {
   return guarded([&] {
     const cria::Program& recorded = runnable(program, cache);
-    const cria::Batch checked = cria::check_batch(
-        batch, cache->cache->blocks, {.vocabulary = recorded.vocabulary(), .positions = true, .writes = true});
+    const cria::Batch checked =
+        cria::check_batch(read_struct(batch, "batch"), cache->cache->blocks,
+                          {.vocabulary = recorded.vocabulary(), .positions = true, .writes = true});
     const std::size_t width = recorded.values()[static_cast<std::size_t>(recorded.result())].width;
     const std::size_t expected = cria::checked_product({checked.outputs.size(), width});
     require(result_count == expected, "result_count", std::to_string(expected) + ", outputs by width", result_count);
@@ -507,21 +516,20 @@ cria_status cria_program_decode(cria_program* program, cria_cache* cache, const 
     const std::size_t width = recorded.values()[static_cast<std::size_t>(recorded.result())].width;
     require(vocabulary > 0 && width <= vocabulary, "program", "one whose result is no wider than its vocabulary",
             width);
-    const cria::DecodeBatch checked = cria::check_decode(batch, cache->cache->blocks, vocabulary, steps);
+    const cria::DecodeBatch checked =
+        cria::check_decode(read_struct(batch, "batch"), cache->cache->blocks, vocabulary, steps);
     const std::size_t most = std::min<std::size_t>(width, CRIA_MAX_CANDIDATES);
     require(candidates > 0 && candidates <= most, "candidates", "from 1 to " + std::to_string(most), candidates);
     const std::size_t sequences = checked.batch.size;
     cria::checked_product({sequences, steps, sizeof(int32_t)});
-    require_array(sampling, sequences, "sampling");
+    const std::vector<cria_sampling> how = cria::read_structs(sampling, sequences, "sampling");
     require_array(tokens, sequences, "tokens");
-    for (std::size_t i = 0; i < sequences; ++i) {
-      require_struct(&sampling[i], "sampling");
-      const float temperature = sampling[i].temperature, top_p = sampling[i].top_p;
+    for (const auto& [size, temperature, top_p, seed] : how) {
       require(std::isfinite(temperature) && temperature >= 0, "sampling.temperature", "at least 0", temperature);
       require(top_p > 0 && top_p <= 1, "sampling.top_p", "above 0, at most 1", top_p);
     }
     if (sequences == 0) return;
-    program->backend->decode(recorded, *cache->cache, checked.batch, {{sampling, sequences}, candidates, steps},
+    program->backend->decode(recorded, *cache->cache, checked.batch, {how, candidates, steps},
                              cancel == nullptr ? nullptr : &cancel->triggered, tokens);
     if (cancel != nullptr && cancel->triggered) throw Error(CRIA_ERROR_ABORTED, "the decode was cancelled");
   });
@@ -590,13 +598,14 @@ cria_status cria_rope(cria_device* device, const cria_batch* batch, const cria_r
                       const cria_kv_layer* cache, float* qkv) {
   return guarded([&] {
     require_pointer(device, "device");
-    check_layer(cache);
-    cria::check_rope(options, cache->kv_heads, cache->head_dim);
-    const cria::Batch checked =
-        cria::check_batch(batch, cache->blocks, {.vocabulary = 0, .positions = true, .writes = true});
-    cria::checked_product({checked.size, options->heads + 2 * cache->kv_heads, cache->head_dim, sizeof(float)});
+    const cria_kv_layer layer = checked_layer(cache);
+    const cria_rope_options how = read_struct(options, "options");
+    cria::check_rope(how, layer.kv_heads, layer.head_dim);
+    const cria::Batch checked = cria::check_batch(read_struct(batch, "batch"), layer.blocks,
+                                                  {.vocabulary = 0, .positions = true, .writes = true});
+    cria::checked_product({checked.size, how.heads + 2 * layer.kv_heads, layer.head_dim, sizeof(float)});
     require_array(qkv, checked.size, "qkv");
-    device->backend->rope(checked, *options, *cache, qkv);
+    device->backend->rope(checked, how, layer, qkv);
   });
 }
 
@@ -604,16 +613,16 @@ cria_status cria_attention(cria_device* device, const cria_batch* batch, size_t 
                            const float* q, size_t q_stride, float* out) {
   return guarded([&] {
     require_pointer(device, "device");
-    check_layer(cache);
-    cria::check_heads(heads, cache->kv_heads);
-    const std::size_t width = heads * cache->head_dim;
+    const cria_kv_layer layer = checked_layer(cache);
+    cria::check_heads(heads, layer.kv_heads);
+    const std::size_t width = heads * layer.head_dim;
     require(q_stride >= width, "q_stride", "at least " + std::to_string(width) + ", heads by head_dim", q_stride);
-    const cria::Batch checked =
-        cria::check_batch(batch, cache->blocks, {.vocabulary = 0, .positions = false, .writes = false});
+    const cria::Batch checked = cria::check_batch(read_struct(batch, "batch"), layer.blocks,
+                                                  {.vocabulary = 0, .positions = false, .writes = false});
     cria::checked_product({checked.size, q_stride, sizeof(float)});
     require_array(q, checked.size, "q");
     require_array(out, checked.size, "out");
-    device->backend->attention(checked, heads, *cache, q, q_stride, out);
+    device->backend->attention(checked, heads, layer, q, q_stride, out);
   });
 }
 

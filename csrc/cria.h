@@ -1,17 +1,27 @@
 /* The C interface of cria: all that another language imports, and all that the Node.js addon calls.
  *
  * Conventions
- *   - Every function returns a cria_status; CRIA_OK is 0. After any other, cria_last_error() has one sentence that
- * names the argument, what it was and what was expected. A failed call has changed nothing unless it says so.
+ *   - Functions return a cria_status unless they cannot fail; CRIA_OK is 0. After any other, cria_last_error() has one
+ *     sentence that names the argument, what it was and what was expected. A failed call has changed nothing, and set
+ *     no output, unless it says so. Any may fail with CRIA_ERROR_ARGUMENT, CRIA_ERROR_MEMORY or CRIA_ERROR_INTERNAL,
+ *     and what works on a GPU with CRIA_ERROR_DEVICE; other errors are named where they can come.
  *   - Handles are opaque, reference-counted inside and freed by their cria_*_free function, which takes null. A program
- *     keeps its tensors, a tensor its device: handles may be freed in any order.
+ *     keeps its tensors, a tensor its device: handles may be freed in any order. What a handle holds is given back when
+ *     it and all that keeps it are freed.
  *   - Sizes are size_t and count elements unless named `bytes`. Arrays are row-major, without padding, and no two
- *     arguments may overlap unless a function says so. Token ids, positions and blocks are int32_t.
- *   - Structs begin with struct_size, which the caller sets to sizeof the struct that it was compiled with.
+ *     arguments may overlap unless a function says so; an array of no elements may be null. Token ids, positions and
+ *     blocks are int32_t. Arrays are the caller's, and are not looked at after the call.
  *   - Any function may be called from any thread. Calls on one handle may overlap, except that a handle must not be
  *     freed while a call uses it, that a tensor must not be packed while it is read, and that a program is recorded and
- *     finished by one thread, before it runs. Runs and kernels share one pool of threads, so they take turns.
+ *     finished by one thread, before it runs. Runs that overlap must not write to blocks of a cache that others of them
+ *     use. Runs and kernels share one pool of threads, so they take turns, and may be waited for.
  *   - No C++ type and no exception crosses this interface.
+ *
+ * Version 1 is frozen: what is written here keeps its meaning, its layout and its values in every later library of
+ * version 1. There may then be more functions, more values of an enum, and more fields at the end of a struct, where 0
+ * means what the lack of the field meant. Structs begin with struct_size, which the caller sets to the sizeof that it
+ * was compiled with: an older caller's missing fields count as 0, and a newer caller's unknown fields must be 0
+ * (CRIA_ERROR_UNSUPPORTED where one is not).
  */
 #ifndef CRIA_H_
 #define CRIA_H_
@@ -35,9 +45,9 @@ extern "C" {
 
 /* ---- Version and errors ------------------------------------------------------------------------------------------ */
 
-#define CRIA_ABI_VERSION 0 /* 0: not frozen yet */
+#define CRIA_ABI_VERSION 1
 
-/* The CRIA_ABI_VERSION that the library was built with. */
+/* The CRIA_ABI_VERSION that the library was built with. One of another version than the caller's must not be used. */
 CRIA_API uint32_t cria_abi_version(void);
 
 typedef int32_t cria_status;
@@ -81,7 +91,8 @@ typedef struct cria_device_info {
   uint64_t available_bytes; /* of those, what can be taken without swapping */
 } cria_device_info;
 
-/* What a device of `kind` would be, opened with nothing asked for. */
+/* What a device of `kind` would be, opened with nothing asked for. One that is not there is no error, but described as
+ * not available. The caller sets info->struct_size. */
 CRIA_API cria_status cria_device_describe(cria_device_kind kind, cria_device_info* info);
 
 typedef struct cria_device cria_device;
@@ -93,7 +104,9 @@ typedef struct cria_device_options {
                        down where that is lower, and at least 1 */
 } cria_device_options;
 
+/* CRIA_ERROR_UNSUPPORTED where there is no such device, or the processor has not that instruction set. */
 CRIA_API cria_status cria_device_open(const cria_device_options* options, cria_device** device);
+/* What a device is, as it was opened; available_bytes are those of the moment. The caller sets info->struct_size. */
 CRIA_API cria_status cria_device_get_info(const cria_device* device, cria_device_info* info);
 CRIA_API void cria_device_free(cria_device* device);
 
@@ -121,7 +134,8 @@ CRIA_API cria_status cria_measure_limit(cria_device* device, cria_limit limit, u
 typedef int32_t cria_type;
 enum { CRIA_TYPE_F32 = 0, CRIA_TYPE_F16 = 1, CRIA_TYPE_Q4_0 = 2, CRIA_TYPE_Q8_0 = 8, CRIA_TYPE_BF16 = 30 };
 
-/* Open for as long as it is used; matrices that are mapped keep what they need of it. */
+/* A file that weights are read from, opened for reading: a regular one (CRIA_ERROR_FILE otherwise, and where it cannot
+ * be opened). It may be freed once the matrices that are mapped from it are there. `path` is as open(2) takes it. */
 typedef struct cria_file cria_file;
 CRIA_API cria_status cria_file_open(const char* path, cria_file** file);
 CRIA_API void cria_file_free(cria_file* file);
@@ -129,32 +143,39 @@ CRIA_API void cria_file_free(cria_file* file);
 typedef struct cria_tensor cria_tensor;
 
 /* A matrix of `rows` x `cols` zeros, each at least 1, packed for products with its rows. In the quantised types `cols`
- * is a multiple of 32. */
+ * is a multiple of 32 (CRIA_ERROR_ARGUMENT). */
 CRIA_API cria_status cria_matrix_create(cria_device* device, cria_type type, size_t rows, size_t cols,
                                         cria_tensor** tensor);
 
 /* The same matrix over a file that holds it packed, at `offset`, a multiple of 64: mapped, shared and read-only. Its
  * pages are brought in, on all threads, before the call returns, where the system can (Linux 5.14); nothing can be
- * packed into it. Whether the file was packed in this layout, the caller must know (cria_matrix_layout). Should the
- * file be cut afterwards, its use ends the process with SIGBUS. */
+ * packed into it. Whether the file was packed in this layout, the caller must know (cria_matrix_layout).
+ * CRIA_ERROR_FILE where the file does not hold it or cannot be read, CRIA_ERROR_UNSUPPORTED on a GPU. Should the file
+ * be cut afterwards, or its disk fail, the use of the matrix ends the process with SIGBUS. */
 CRIA_API cria_status cria_matrix_map(cria_device* device, cria_type type, size_t rows, size_t cols, cria_file* file,
                                      uint64_t offset, cria_tensor** tensor);
 
-/* The version of the layout in which a device of `kind` packs matrices. Bytes packed in one are noise in another. */
+/* The same, from any `offset`, read into memory of its own: what becomes of the file afterwards does not matter. It
+ * takes that memory, and the time of a copy. */
+CRIA_API cria_status cria_matrix_read(cria_device* device, cria_type type, size_t rows, size_t cols, cria_file* file,
+                                      uint64_t offset, cria_tensor** tensor);
+
+/* The version of the layout in which a device of `kind` packs matrices. Bytes packed in one are noise in another.
+ * CRIA_ERROR_UNSUPPORTED for a GPU, whose layout is not one for files. */
 CRIA_API cria_status cria_matrix_layout(cria_device_kind kind, uint32_t* version);
 
-/* The bytes that a packed matrix takes there, before there is one. */
+/* The bytes that a packed matrix takes on a device of `kind`, before there is one. */
 CRIA_API cria_status cria_matrix_bytes(cria_device_kind kind, cria_type type, size_t rows, size_t cols, size_t* bytes);
 
-/* A vector of `size` zeros, at least 1, held as f32. It is packed from f32, f16 or bf16, by `type`. */
+/* A vector of `size` zeros, at least 1, held as f32. It is packed from CRIA_TYPE_F32, _F16 or _BF16, by `type`. */
 CRIA_API cria_status cria_vector_create(cria_device* device, cria_type type, size_t size, cria_tensor** tensor);
 
 /* Packs `rows` rows, laid out as GGUF lays them, at row `row` (a vector is one row). `bytes` is the size of `data`, and
  * must be theirs. */
 CRIA_API cria_status cria_tensor_pack(cria_tensor* tensor, size_t row, size_t rows, const void* data, size_t bytes);
 
-/* The same, read from `offset` in a file, on all threads, without mapping it. After CRIA_ERROR_FILE some of the rows
- * may have been packed. */
+/* The same, read from `offset` in a file, on all threads, without mapping it. CRIA_ERROR_FILE where the file has them
+ * not or cannot be read; some of the rows may have been packed then. */
 CRIA_API cria_status cria_tensor_pack_file(cria_tensor* tensor, size_t row, size_t rows, cria_file* file,
                                            uint64_t offset);
 
@@ -168,7 +189,7 @@ CRIA_API cria_status cria_tensor_packed(const cria_tensor* tensor, size_t offset
 /* Random weights of about that standard deviation, the same for the same seed: something to measure speed with. */
 CRIA_API cria_status cria_tensor_fill_random(cria_tensor* tensor, uint64_t seed, float deviation);
 
-/* The shape of a tensor (a vector is one row), and the memory that it takes. 0 for null. */
+/* The shape of a tensor (a vector is one row), and the bytes of memory that it takes. 0 for null. */
 CRIA_API size_t cria_tensor_rows(const cria_tensor* tensor);
 CRIA_API size_t cria_tensor_cols(const cria_tensor* tensor);
 CRIA_API size_t cria_tensor_bytes(const cria_tensor* tensor);
@@ -187,8 +208,10 @@ typedef struct cria_cache_options {
   size_t blocks;                     /* of 16 tokens, in each layer */
 } cria_cache_options;
 
-/* Reserves the cache's address space; its pages are taken as they are first written. */
+/* A cache of zeros. On the CPU address space is reserved, and pages are taken as they are first written; on a GPU all
+ * of the memory is taken. */
 CRIA_API cria_status cria_cache_create(cria_device* device, const cria_cache_options* options, cria_cache** cache);
+/* The bytes of memory that it takes when all of it was written. 0 for null. */
 CRIA_API size_t cria_cache_bytes(const cria_cache* cache);
 CRIA_API void cria_cache_free(cria_cache* cache);
 
@@ -212,7 +235,7 @@ CRIA_API size_t cria_cache_block_bytes(const cria_cache* cache);
  * every device. Places that no run has written hold whatever was there before. */
 CRIA_API cria_status cria_cache_read(cria_cache* cache, size_t count, const int32_t* blocks, void* data, size_t bytes);
 
-/* The inverse of cria_cache_read. No block may be named twice. */
+/* The inverse of cria_cache_read. No block may be named twice. Any bytes are taken: NaN among them stay NaN. */
 CRIA_API cria_status cria_cache_write(cria_cache* cache, size_t count, const int32_t* blocks, const void* data,
                                       size_t bytes);
 
@@ -258,7 +281,8 @@ CRIA_API void cria_program_free(cria_program* program);
 typedef int32_t cria_rows;
 enum { CRIA_ROWS_TOKENS = 0, CRIA_ROWS_OUTPUTS = 1 };
 
-/* A new value of `width` floats a row. Ops run in the order of recording and may write a value again and again. */
+/* A new value of `width` floats a row, at least 1. Ops run in the order of recording and may write a value again and
+ * again. Nothing can be recorded after cria_program_finish (CRIA_ERROR_ARGUMENT, here and of every op). */
 CRIA_API cria_status cria_program_value(cria_program* program, cria_rows rows, size_t width, cria_value* value);
 
 /* The ops. Each checks the widths of its values against its tensors; operands of one op have the same rows. */
@@ -293,18 +317,20 @@ CRIA_API cria_status cria_program_add(cria_program* program, cria_value x, cria_
  */
 CRIA_API cria_status cria_program_select(cria_program* program, cria_value x, cria_value out);
 
-/* Names the result, a value with a row for each output. Nothing can be recorded after it. */
+/* Names the result, a value with a row for each output. The program can be run then, any number of times and by any
+ * number of threads. */
 CRIA_API cria_status cria_program_finish(cria_program* program, cria_value result);
 
-/* Set from any thread, at any time, to stop the runs that were given it. */
+/* Triggered from any thread, at any time, it stops the runs that were given it, now and later. Null is ignored. */
 typedef struct cria_cancel cria_cancel;
 CRIA_API cria_status cria_cancel_create(cria_cancel** cancel);
 CRIA_API void cria_cancel_trigger(cria_cancel* cancel);
 CRIA_API void cria_cancel_free(cria_cancel* cancel);
 
 /* Runs a finished program over a batch, on the calling thread and the device's pool. `result` is [output_count][width
- * of the result], `result_count` its floats. `cancel` may be null; it is looked at between the slices of an op,
- * on a GPU before the run begins. */
+ * of the result], `result_count` its floats. `cache` is of the program's shape, and on a GPU of the same device.
+ * `cancel` may be null; it is looked at between the slices of an op, on a GPU before the run begins: after
+ * CRIA_ERROR_ABORTED `result`, and what the new tokens have in the cache, are undefined. */
 CRIA_API cria_status cria_program_run(cria_program* program, cria_cache* cache, const cria_batch* batch,
                                       cria_cancel* cancel, float* result, size_t result_count);
 
@@ -328,8 +354,11 @@ CRIA_API cria_status cria_program_decode(cria_program* program, cria_cache* cach
                                          uint32_t candidates, const cria_sampling* sampling, size_t steps,
                                          cria_cancel* cancel, int32_t* tokens);
 
-/* ---- Single kernels
- * -------------------------------------------------------------------------------------------------- */
+/* ---- Single kernels ------------------------------------------------------------------------------------------------
+ *
+ * On arrays of the caller's, on the calling thread and the device's pool. They return when `out` is written. On a GPU
+ * the arrays travel there and back.
+ */
 
 /* out[r] = x[r] / sqrt(mean(x[r]^2) + eps) * weight (Zhang and Sennrich 2019). x, out [rows][dim], weight [dim]; dim at
  * least 1, eps above 0. out may be x. */
@@ -342,7 +371,7 @@ CRIA_API cria_status cria_rmsnorm(cria_device* device, size_t rows, size_t dim, 
 CRIA_API cria_status cria_quantize(cria_device* device, size_t rows, size_t dim, const float* x, int8_t* quants,
                                    float* scales, int32_t* sums);
 
-/* out[t] = table[tokens[t]]; out [count][cols of table]. */
+/* out[t] = table[tokens[t]]; tokens [count] each below the rows of table, out [count][cols of table]. */
 CRIA_API cria_status cria_embed(cria_device* device, const cria_tensor* table, size_t count, const int32_t* tokens,
                                 float* out);
 

@@ -74,6 +74,7 @@ const sound: Record<Exclude<Name, "kind">, () => unknown[]> = {
   matrixCreate: () => [openDevice(), "f32", 2, 3],
   fileOpen: () => [packageFile("package.json")],
   matrixMap: () => [openDevice(), "f32", 1, 3, openFile(), 64],
+  matrixRead: () => [openDevice(), "f32", 1, 3, openFile(), 5],
   matrixLayout: () => ["cpu"],
   matrixBytes: () => ["cpu", "f32", 2, 3],
   vectorCreate: () => [openDevice(), "f32", 3],

@@ -19,7 +19,9 @@ Napi::Value file_open(const Napi::CallbackInfo& info) {
   return make_handle(info.Env(), file);
 }
 
-struct MapMatrix {
+// A matrix out of a file that holds it packed, by cria_matrix_map or cria_matrix_read.
+template <auto kLoad>
+struct LoadMatrix {
   std::shared_ptr<cria_device> device;
   cria_type type;
   std::size_t rows, cols;
@@ -28,18 +30,22 @@ struct MapMatrix {
   std::shared_ptr<cria_tensor> tensor;
 
   cria_status run() {
-    cria_tensor* mapped = nullptr;
-    const cria_status status = cria_matrix_map(device.get(), type, rows, cols, file.get(), offset, &mapped);
-    tensor.reset(mapped, cria_tensor_free);
+    cria_tensor* loaded = nullptr;
+    const cria_status status = kLoad(device.get(), type, rows, cols, file.get(), offset, &loaded);
+    tensor.reset(loaded, cria_tensor_free);
     return status;
   }
-  // The garbage collector is told of no memory: a file's pages are the system's to take back, and a handle freed early
-  // would gain none. (Told of them, it collected once for each 64 MiB, and loading took three times as long.)
-  Napi::Value result(Napi::Env env) const { return make_handle(env, tensor); }
+  // Of what is mapped the garbage collector is told nothing: a file's pages are the system's to take back, and a handle
+  // freed early would gain none. (Told of them, it collected once for each 64 MiB, and loading took three times as
+  // long.)
+  Napi::Value result(Napi::Env env) const {
+    return make_handle(env, tensor, kLoad == cria_matrix_map ? 0 : cria_tensor_bytes(tensor.get()));
+  }
 };
 
-Napi::Value matrix_map(const Napi::CallbackInfo& info) {
-  return Work<MapMatrix>::start(
+template <auto kLoad>
+Napi::Value load_matrix(const Napi::CallbackInfo& info) {
+  return Work<LoadMatrix<kLoad>>::start(
       info.Env(),
       {get_handle<cria_device>(info[0], "device"), get_named(info[1], "type", kWeightTypes), get_size(info[2], "rows"),
        get_size(info[3], "cols"), get_handle<cria_file>(info[4], "file"), get_size(info[5], "offset"), nullptr});
@@ -134,7 +140,8 @@ Napi::Value tensor_size(const Napi::CallbackInfo& info) {
 void export_tensor(Napi::Env env, Napi::Object exports) {
   export_function<matrix_create>(env, exports, "matrixCreate");
   export_function<file_open>(env, exports, "fileOpen");
-  export_function<matrix_map>(env, exports, "matrixMap");
+  export_function<load_matrix<cria_matrix_map>>(env, exports, "matrixMap");
+  export_function<load_matrix<cria_matrix_read>>(env, exports, "matrixRead");
   export_function<matrix_layout>(env, exports, "matrixLayout");
   export_function<matrix_bytes>(env, exports, "matrixBytes");
   export_function<vector_create>(env, exports, "vectorCreate");

@@ -35,6 +35,9 @@ class Backend {
   // it.
   virtual std::shared_ptr<Tensor> map_matrix(cria_type type, std::size_t rows, std::size_t cols, const File& file,
                                              std::uint64_t offset) = 0;
+  // The same, read into memory of its own.
+  virtual std::shared_ptr<Tensor> read_matrix(cria_type type, std::size_t rows, std::size_t cols, const File& file,
+                                              std::uint64_t offset) = 0;
   virtual std::shared_ptr<Tensor> vector(cria_type type, std::size_t size) = 0;
   virtual std::shared_ptr<Cache> cache(const CacheShape& shape, std::size_t blocks) = 0;
 

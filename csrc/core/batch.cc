@@ -31,48 +31,41 @@ void check_written_once(const std::vector<Sequence>& sequences, std::span<const 
   }
 }
 
-void require_struct_size(const cria_batch* batch) {
-  require_pointer(batch, "batch");
-  require(batch->struct_size >= sizeof(cria_batch), "batch.struct_size",
-          "at least " + std::to_string(sizeof(cria_batch)), batch->struct_size);
-}
-
 }  // namespace
 
-Batch check_batch(const cria_batch* batch, std::size_t cache_blocks, const BatchNeeds& needs) {
-  require_struct_size(batch);
-  require(batch->token_count <= INT32_MAX, "batch.token_count", "below 2^31", batch->token_count);
-  require(batch->output_count <= INT32_MAX, "batch.output_count", "below 2^31", batch->output_count);
-  require(batch->block_count <= INT32_MAX, "batch.block_count", "below 2^31", batch->block_count);
+Batch check_batch(const cria_batch& batch, std::size_t cache_blocks, const BatchNeeds& needs) {
+  require(batch.token_count <= INT32_MAX, "batch.token_count", "below 2^31", batch.token_count);
+  require(batch.output_count <= INT32_MAX, "batch.output_count", "below 2^31", batch.output_count);
+  require(batch.block_count <= INT32_MAX, "batch.block_count", "below 2^31", batch.block_count);
 
-  Batch checked{.size = batch->token_count};
+  Batch checked{.size = batch.token_count};
   if (needs.vocabulary > 0) {
-    checked.tokens = checked_array(batch->tokens, batch->token_count, "batch.tokens");
+    checked.tokens = checked_array(batch.tokens, batch.token_count, "batch.tokens");
     check_range(checked.tokens, needs.vocabulary, "batch.tokens");
   }
   if (needs.positions) {
-    checked.positions = checked_array(batch->positions, batch->token_count, "batch.positions");
+    checked.positions = checked_array(batch.positions, batch.token_count, "batch.positions");
     check_range(checked.positions, std::size_t{INT32_MAX} + 1, "batch.positions");
   }
-  checked.outputs = checked_array(batch->outputs, batch->output_count, "batch.outputs");
-  check_range(checked.outputs, batch->token_count, "batch.outputs");
+  checked.outputs = checked_array(batch.outputs, batch.output_count, "batch.outputs");
+  check_range(checked.outputs, batch.token_count, "batch.outputs");
 
-  const auto lengths = checked_array(batch->lengths, batch->sequence_count, "batch.lengths");
-  const auto pasts = checked_array(batch->pasts, batch->sequence_count, "batch.pasts");
-  const auto block_counts = checked_array(batch->block_counts, batch->sequence_count, "batch.block_counts");
-  const auto blocks = checked_array(batch->blocks, batch->block_count, "batch.blocks");
+  const auto lengths = checked_array(batch.lengths, batch.sequence_count, "batch.lengths");
+  const auto pasts = checked_array(batch.pasts, batch.sequence_count, "batch.pasts");
+  const auto block_counts = checked_array(batch.block_counts, batch.sequence_count, "batch.block_counts");
+  const auto blocks = checked_array(batch.blocks, batch.block_count, "batch.blocks");
   check_range(blocks, cache_blocks, "batch.blocks");
 
   std::size_t first = 0, table = 0;
-  checked.sequences.reserve(batch->sequence_count);
-  for (std::size_t s = 0; s < batch->sequence_count; ++s) {
+  checked.sequences.reserve(batch.sequence_count);
+  for (std::size_t s = 0; s < batch.sequence_count; ++s) {
     require(lengths[s] >= 0, "batch.lengths", "at least 0", lengths[s]);
     require(pasts[s] >= 0, "batch.pasts", "at least 0", pasts[s]);
     require(block_counts[s] >= 0, "batch.block_counts", "at least 0", block_counts[s]);
     const std::size_t count = static_cast<std::size_t>(lengths[s]), past = static_cast<std::size_t>(pasts[s]);
     const std::size_t named = static_cast<std::size_t>(block_counts[s]);
-    require(count <= batch->token_count - first, "batch.lengths", "token_count in sum", first + count);
-    require(named <= batch->block_count - table, "batch.block_counts", "block_count in sum", table + named);
+    require(count <= batch.token_count - first, "batch.lengths", "token_count in sum", first + count);
+    require(named <= batch.block_count - table, "batch.block_counts", "block_count in sum", table + named);
     const std::size_t needed = (past + count + CRIA_KV_BLOCK - 1) / CRIA_KV_BLOCK;
     require(named >= needed, "batch.block_counts",
             "at least " + std::to_string(needed) + " for the tokens of sequence " + std::to_string(s), named);
@@ -80,19 +73,18 @@ Batch check_batch(const cria_batch* batch, std::size_t cache_blocks, const Batch
     first += count;
     table += named;
   }
-  require(first == batch->token_count, "batch.lengths", "token_count in sum", first);
-  require(table == batch->block_count, "batch.block_counts", "block_count in sum", table);
+  require(first == batch.token_count, "batch.lengths", "token_count in sum", first);
+  require(table == batch.block_count, "batch.block_counts", "block_count in sum", table);
   if (needs.writes) check_written_once(checked.sequences, blocks);
   return checked;
 }
 
-DecodeBatch check_decode(const cria_batch* batch, std::size_t cache_blocks, std::size_t vocabulary, std::size_t steps) {
+DecodeBatch check_decode(const cria_batch& batch, std::size_t cache_blocks, std::size_t vocabulary, std::size_t steps) {
   require(steps > 0 && steps <= INT32_MAX, "steps", "from 1 to 2^31 - 1", steps);
-  require_struct_size(batch);
-  cria_batch without_outputs = *batch;
+  cria_batch without_outputs = batch;
   without_outputs.output_count = 0;
   DecodeBatch checked{
-      check_batch(&without_outputs, cache_blocks, {.vocabulary = vocabulary, .positions = true, .writes = false}), {}};
+      check_batch(without_outputs, cache_blocks, {.vocabulary = vocabulary, .positions = true, .writes = false}), {}};
   Batch& decode = checked.batch;
   require(decode.size == decode.sequences.size(), "batch.token_count", "one for each sequence", decode.size);
   std::vector<Sequence> ended;  // as they are after the last step
@@ -108,7 +100,7 @@ DecodeBatch check_decode(const cria_batch* batch, std::size_t cache_blocks, std:
     ended.push_back(s);
     checked.outputs.push_back(static_cast<std::int32_t>(i));
   }
-  check_written_once(ended, checked_array(batch->blocks, batch->block_count, "batch.blocks"));
+  check_written_once(ended, checked_array(batch.blocks, batch.block_count, "batch.blocks"));
   decode.outputs = checked.outputs;
   return checked;
 }

@@ -33,13 +33,13 @@ struct BatchNeeds {
 };
 
 // Throws CRIA_ERROR_ARGUMENT. The batch points into the caller's arrays.
-Batch check_batch(const cria_batch* batch, std::size_t cache_blocks, const BatchNeeds& needs);
+Batch check_batch(const cria_batch& batch, std::size_t cache_blocks, const BatchNeeds& needs);
 
 // The batch of a decode of so many steps (cria_program_decode), each sequence's one token being its output.
 struct DecodeBatch {
   Batch batch;
   std::vector<std::int32_t> outputs;  // that batch.outputs is a view of
 };
-DecodeBatch check_decode(const cria_batch* batch, std::size_t cache_blocks, std::size_t vocabulary, std::size_t steps);
+DecodeBatch check_decode(const cria_batch& batch, std::size_t cache_blocks, std::size_t vocabulary, std::size_t steps);
 
 }  // namespace cria

@@ -54,7 +54,7 @@ CacheMove check_move(const Cache& cache, std::size_t count, const std::int32_t* 
                      std::int32_t shift, const cria_rope_options* rope) {
   const CacheMove move{checked_slots(cache, count, from, "from"), checked_slots(cache, count, to, "to"), shift,
                        shift == 0 ? nullptr : rope};
-  if (shift != 0) check_rotation(rope, cache.shape.head_dim, "rope");
+  if (shift != 0) check_rotation(*rope, cache.shape.head_dim, "rope");
   check_order(move.from, move.to);
   return move;
 }

@@ -38,7 +38,8 @@ struct CacheMove {
   const cria_rope_options* rope;           // null where shift is 0
 };
 
-// Throws CRIA_ERROR_ARGUMENT where they are not such slots, or `rope` does not fit the cache.
+// Throws CRIA_ERROR_ARGUMENT where they are not such slots, or `rope`, which is there where `shift` is not 0, does not
+// fit the cache.
 CacheMove check_move(const Cache& cache, std::size_t count, const std::int32_t* from, const std::int32_t* to,
                      std::int32_t shift, const cria_rope_options* rope);
 

@@ -49,6 +49,8 @@ class File {
   File& operator=(const File&) = delete;
 
   const std::string& path() const { return path_; }
+  // Its size when it was opened.
+  std::size_t bytes() const { return bytes_; }
 
   // Fills `out` with the `bytes` at `offset`; throws CRIA_ERROR_FILE where the file does not have them.
   void read(std::uint64_t offset, void* out, std::size_t bytes) const;

@@ -15,22 +15,19 @@ void check_heads(std::size_t heads, std::size_t kv_heads) {
           "a multiple of kv_heads " + std::to_string(kv_heads) + ", below 2^31", heads);
 }
 
-void check_rotation(const cria_rope_options* options, std::size_t head_dim, const std::string& name) {
-  require_pointer(options, name.c_str());
+void check_rotation(const cria_rope_options& options, std::size_t head_dim, const std::string& name) {
   const auto check = [&](bool ok, const char* field, const std::string& expected, auto actual) {
     require(ok, (name + "." + field).c_str(), expected, actual);
   };
-  check(options->struct_size >= sizeof(cria_rope_options), "struct_size",
-        "at least " + std::to_string(sizeof(cria_rope_options)), options->struct_size);
-  check(options->rotary_dim >= 2 && options->rotary_dim % 2 == 0 && options->rotary_dim <= head_dim, "rotary_dim",
-        "even, from 2 to head_dim " + std::to_string(head_dim), options->rotary_dim);
-  check(std::isfinite(options->theta) && options->theta > 0, "theta", "above 0", options->theta);
-  check(std::isfinite(options->scale) && options->scale > 0, "scale", "above 0", options->scale);
+  check(options.rotary_dim >= 2 && options.rotary_dim % 2 == 0 && options.rotary_dim <= head_dim, "rotary_dim",
+        "even, from 2 to head_dim " + std::to_string(head_dim), options.rotary_dim);
+  check(std::isfinite(options.theta) && options.theta > 0, "theta", "above 0", options.theta);
+  check(std::isfinite(options.scale) && options.scale > 0, "scale", "above 0", options.scale);
 }
 
-void check_rope(const cria_rope_options* options, std::size_t kv_heads, std::size_t head_dim) {
+void check_rope(const cria_rope_options& options, std::size_t kv_heads, std::size_t head_dim) {
   check_rotation(options, head_dim, "options");
-  check_heads(options->heads, kv_heads);
+  check_heads(options.heads, kv_heads);
 }
 
 const Value& Program::checked(cria_value value, const char* name) const {
@@ -139,7 +136,7 @@ void Program::matmul_swiglu(cria_value x, TensorPtr weight, cria_value out) {
 
 void Program::rope(cria_value qkv, std::size_t layer, const cria_rope_options& options) {
   require_recording();
-  check_rope(&options, cache_.kv_heads, cache_.head_dim);
+  check_rope(options, cache_.kv_heads, cache_.head_dim);
   check_layer(layer);
   check_width(qkv, (options.heads + 2 * cache_.kv_heads) * cache_.head_dim, "qkv");
   require(checked(qkv, "qkv").rows == CRIA_ROWS_TOKENS, "qkv", "a value with a row for each token", qkv);

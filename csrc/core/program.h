@@ -102,9 +102,9 @@ class Program {
 void check_heads(std::size_t heads, std::size_t kv_heads);
 
 // Throws CRIA_ERROR_ARGUMENT, naming the options `name`, where they do not say how a head of that size is turned.
-void check_rotation(const cria_rope_options* options, std::size_t head_dim, const std::string& name);
+void check_rotation(const cria_rope_options& options, std::size_t head_dim, const std::string& name);
 
 // Throws CRIA_ERROR_ARGUMENT where RoPE's options do not fit a cache of that shape.
-void check_rope(const cria_rope_options* options, std::size_t kv_heads, std::size_t head_dim);
+void check_rope(const cria_rope_options& options, std::size_t kv_heads, std::size_t head_dim);
 
 }  // namespace cria

@@ -70,6 +70,13 @@ std::shared_ptr<Tensor> CpuBackend::map_matrix(cria_type type, std::size_t rows,
   return std::make_shared<Matrix>(type, rows, cols, threads_, file, offset);
 }
 
+std::shared_ptr<Tensor> CpuBackend::read_matrix(cria_type type, std::size_t rows, std::size_t cols, const File& file,
+                                                std::uint64_t offset) {
+  auto matrix = std::make_shared<Matrix>(type, rows, cols, threads_);
+  matrix->read(file, offset);
+  return matrix;
+}
+
 std::shared_ptr<Tensor> CpuBackend::vector(cria_type type, std::size_t size) {
   return std::make_shared<Vector>(type, size);
 }

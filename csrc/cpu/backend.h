@@ -20,6 +20,8 @@ class CpuBackend final : public Backend {
   std::shared_ptr<Tensor> matrix(cria_type type, std::size_t rows, std::size_t cols) override;
   std::shared_ptr<Tensor> map_matrix(cria_type type, std::size_t rows, std::size_t cols, const File& file,
                                      std::uint64_t offset) override;
+  std::shared_ptr<Tensor> read_matrix(cria_type type, std::size_t rows, std::size_t cols, const File& file,
+                                      std::uint64_t offset) override;
   std::shared_ptr<Tensor> vector(cria_type type, std::size_t size) override;
   std::shared_ptr<Cache> cache(const CacheShape& shape, std::size_t blocks) override;
   void run(const Program& program, Cache& cache, const Batch& batch, const Cancel* cancel, float* result) override;

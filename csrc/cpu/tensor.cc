@@ -1,7 +1,6 @@
 #include "tensor.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
 #include <exception>
 #include <mutex>
@@ -19,18 +18,40 @@ namespace {
 // is long enough that a read's system call costs nothing beside its copy.
 constexpr std::size_t kSliceBytes = 256 << 10;
 
-// What a thread brings in of a mapped file at a time: the largest page that it may be mapped in.
-constexpr std::size_t kPopulateBytes = 2 << 20;
+// What a thread brings in of a file of packed bytes at a time: the largest page that it may be mapped in.
+constexpr std::size_t kPieceBytes = 2 << 20;
 
-// Brings [offset, offset + bytes) in on all threads; false where the file does not give them.
-bool populate(const Mapping& mapping, std::size_t offset, std::size_t bytes, unsigned threads) {
-  std::atomic<bool> whole{true};
-  const std::size_t pieces = bytes / kPopulateBytes + (bytes % kPopulateBytes != 0);
-  Pool::instance().parallel_for(pieces, 1, threads, [&](std::size_t from, std::size_t to) {
-    const std::size_t begin = from * kPopulateBytes, end = std::min(to * kPopulateBytes, bytes);
-    if (!mapping.populate(offset + begin, end - begin)) whole = false;
+// Pool::parallel_for of a function that may throw: when all is done, one of its exceptions is thrown here.
+template <class Function>
+void parallel_for(std::size_t units, std::size_t grain, unsigned threads, const Function& function) {
+  std::mutex lock;
+  std::exception_ptr failure;
+  Pool::instance().parallel_for(units, grain, threads, [&](std::size_t begin, std::size_t end) {
+    try {
+      function(begin, end);
+    } catch (...) {
+      const std::lock_guard guard(lock);
+      failure = std::current_exception();
+    }
   });
-  return whole;
+  if (failure) std::rethrow_exception(failure);
+}
+
+// function(begin, size) for pieces of `bytes` bytes, on all threads.
+template <class Function>
+void each_piece(std::size_t bytes, unsigned threads, const Function& function) {
+  const std::size_t pieces = bytes / kPieceBytes + (bytes % kPieceBytes != 0);
+  parallel_for(pieces, 1, threads, [&](std::size_t from, std::size_t to) {
+    const std::size_t begin = from * kPieceBytes, end = std::min(to * kPieceBytes, bytes);
+    function(begin, end - begin);
+  });
+}
+
+// Throws CRIA_ERROR_FILE where the file had not as many bytes at `offset` when it was opened.
+void require_bytes(const File& file, std::uint64_t offset, std::size_t bytes) {
+  if (bytes <= file.bytes() && offset <= file.bytes() - bytes) return;
+  throw Error(CRIA_ERROR_FILE, file.path() + ": must hold " + std::to_string(bytes) + " bytes at " +
+                                   std::to_string(offset) + ", but ends at " + std::to_string(file.bytes()));
 }
 
 }  // namespace
@@ -49,14 +70,18 @@ Matrix::Matrix(cria_type type, std::size_t rows, std::size_t cols, unsigned thre
       bytes_(packed_bytes(type, rows, cols)),
       threads_(threads) {
   require(offset % kLine == 0, "offset", "a multiple of " + std::to_string(kLine), offset);
-  if (bytes_ > mapping_->bytes() || offset > mapping_->bytes() - bytes_) {
-    throw Error(CRIA_ERROR_FILE, file.path() + ": must hold " + std::to_string(bytes_) + " bytes at " +
-                                     std::to_string(offset) + ", but ends at " + std::to_string(mapping_->bytes()));
-  }
+  require_bytes(file, offset, bytes_);
   data_ = mapping_->data() + offset;
-  if (!populate(*mapping_, offset, bytes_, threads_)) {
+  each_piece(bytes_, threads_, [&](std::size_t begin, std::size_t size) {
+    if (mapping_->populate(offset + begin, size)) return;
     throw Error(CRIA_ERROR_FILE, file.path() + ": cannot be read, or was cut while it was mapped");
-  }
+  });
+}
+
+void Matrix::read(const File& file, std::uint64_t offset) {
+  require_bytes(file, offset, bytes_);
+  each_piece(bytes_, threads_,
+             [&](std::size_t begin, std::size_t size) { file.read(offset + begin, memory_.data() + begin, size); });
 }
 
 // Packs rows [row, row + count) in slices of whole panels, on all threads. fetch(first, rows, buffer) returns the bytes
@@ -66,23 +91,14 @@ void Matrix::pack_slices(std::size_t row, std::size_t count, const Fetch& fetch)
   const std::size_t slice = std::max<std::size_t>(1, kSliceBytes / (row_bytes(type, cols) * kPanelRows));
   const std::size_t begin = row / kPanelRows, end = panel_count(row + count);
 
-  std::mutex lock;
-  std::exception_ptr failure;
-  const auto pack_panels = [&](std::size_t from, std::size_t to) {
-    try {
-      std::vector<std::uint8_t> buffer;
-      for (std::size_t panel = begin + from; panel < begin + to; panel += slice) {
-        const std::size_t first = std::max(row, panel * kPanelRows);
-        const std::size_t last = std::min(row + count, std::min(panel + slice, begin + to) * kPanelRows);
-        pack_rows(type, memory_.data(), cols, first, last - first, fetch(first - row, last - first, buffer));
-      }
-    } catch (...) {
-      const std::lock_guard guard(lock);
-      failure = std::current_exception();
+  parallel_for(end - begin, slice, threads_, [&](std::size_t from, std::size_t to) {
+    std::vector<std::uint8_t> buffer;
+    for (std::size_t panel = begin + from; panel < begin + to; panel += slice) {
+      const std::size_t first = std::max(row, panel * kPanelRows);
+      const std::size_t last = std::min(row + count, std::min(panel + slice, begin + to) * kPanelRows);
+      pack_rows(type, memory_.data(), cols, first, last - first, fetch(first - row, last - first, buffer));
     }
-  };
-  Pool::instance().parallel_for(end - begin, slice, threads_, pack_panels);
-  if (failure) std::rethrow_exception(failure);
+  });
 }
 
 void Matrix::pack(std::size_t row, std::size_t count, const std::uint8_t* source) {

@@ -16,6 +16,9 @@ class Matrix final : public Tensor {
   // file is too short, CRIA_ERROR_ARGUMENT where `offset` is not a cache line's.
   Matrix(cria_type type, std::size_t rows, std::size_t cols, unsigned threads, const File& file, std::uint64_t offset);
 
+  // The same, read into the memory of this matrix, which is no file's.
+  void read(const File& file, std::uint64_t offset);
+
   void pack(std::size_t row, std::size_t count, const std::uint8_t* source) override;
   void pack_file(std::size_t row, std::size_t count, const File& file, std::uint64_t offset) override;
   void unpack(std::size_t row, std::size_t count, std::uint8_t* out) const override;

@@ -51,6 +51,11 @@ std::shared_ptr<Tensor> CudaBackend::map_matrix(cria_type, std::size_t, std::siz
   throw Error(CRIA_ERROR_UNSUPPORTED, "device: must be the CPU, whose layout packed files are in, not a GPU");
 }
 
+std::shared_ptr<Tensor> CudaBackend::read_matrix(cria_type type, std::size_t rows, std::size_t cols, const File& file,
+                                                 std::uint64_t offset) {
+  return map_matrix(type, rows, cols, file, offset);
+}
+
 std::shared_ptr<Tensor> CudaBackend::vector(cria_type type, std::size_t size) {
   return std::make_shared<Vector>(device_, type, size);
 }
