@@ -12,6 +12,7 @@ import { chunkTokens } from "./scheduler.js";
 import { readModel } from "./weights/model-file.js";
 import { type PackedTensor, planPacked } from "./weights/packed.js";
 import type { LlamaConfig, ModelIndex, Vocabulary } from "./weights/source.js";
+import type { LoadOptions } from "./weights/store.js";
 
 /**
  * What a model takes of a device's memory, in bytes, with one text at a time: a step then gives the logits of one token.
@@ -48,6 +49,8 @@ export type Weighed = Pick<ModelIndex, "config" | "tensors"> & {
   readonly packed?: unknown;
 };
 
+type Mapping = Pick<LoadOptions, "mmap">;
+
 /**
  * What JavaScript's heap grows by for each piece of a vocabulary. Of 32,000 pieces it was 420 bytes after loading, and
  * 780 after the first text, for which the tokenizer makes its tables (Node 20).
@@ -62,11 +65,12 @@ const pieceBytes = 600;
  */
 export async function estimateMemory(
   path: string,
-  options: DeviceOptions & RuntimeOptions = {},
+  options: DeviceOptions & RuntimeOptions & Mapping = {},
 ): Promise<MemoryEstimate> {
   if (typeof path !== "string") throw wrongType("path", "a string", path);
-  const known = optionsOf("estimateMemory", options, [...deviceOptions, ...runtimeOptions]);
+  const known = optionsOf("estimateMemory", options, [...deviceOptions, ...runtimeOptions, "mmap"]);
   checkRuntimeOptions(known);
+  optionalFlag("mmap", known.mmap);
   const index = await readModel(path);
   using device = new Device(known);
   return await memoryOf(index, known, device.info);
@@ -82,14 +86,14 @@ export function checkRuntimeOptions({ cache, contextLength, preempt }: RuntimeOp
 /** The memory of a model on a device. @throws TypeError or RangeError for a wrong `cacheSize` */
 export async function memoryOf(
   model: Weighed,
-  options: RuntimeOptions,
+  options: RuntimeOptions & Mapping,
   { availableBytes: available }: DeviceInfo,
 ): Promise<MemoryEstimate> {
   const { config, tensors } = model;
-  const { cache: types, contextLength = config.contextLength, cacheSize } = options;
+  const { cache: types, contextLength = config.contextLength, cacheSize, mmap = true } = options;
   const plan = await planPacked(config, tensors);
   const weights = bytesOf(plan);
-  const mapped = model.packed === undefined ? 0 : bytesOf(plan.filter(({ kind }) => kind === "matrix"));
+  const mapped = model.packed === undefined || !mmap ? 0 : bytesOf(plan.filter(({ kind }) => kind === "matrix"));
   const activations = activationBytes(config, plan, Math.min(chunkTokens, contextLength));
   const shape = llamaCache(config, cacheTypesOf(types));
   const vocabulary = (model.vocabulary?.pieces.length ?? 0) * pieceBytes;
@@ -138,7 +142,7 @@ export async function checkMemory(
   name: string,
   model: Weighed,
   { info }: Device,
-  options: RuntimeOptions,
+  options: RuntimeOptions & Mapping,
 ): Promise<MemoryEstimate> {
   const estimate = await memoryOf(model, options, info);
   if (estimate.fits) return estimate;

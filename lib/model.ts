@@ -12,7 +12,7 @@ import { loadLlama, weightBytesPerToken } from "./llama.js";
 import { type ScoredToken, type ScoreOptions, scoreText } from "./logprobs.js";
 import { checkMemory, checkRuntimeOptions } from "./memory.js";
 import { PromptOpening } from "./opening.js";
-import { optionalFunction, optionalSignal, optionsOf } from "./options.js";
+import { optionalFlag, optionalFunction, optionalSignal, optionsOf } from "./options.js";
 import { Runtime, type RuntimeOptions, runtimeOptions } from "./runtime.js";
 import { type SampleOptions, Samples } from "./samples.js";
 import { type ChoiceOptions, type Scores, scoreChoices } from "./score.js";
@@ -30,6 +30,7 @@ export interface ModelOptions extends DeviceOptions, RuntimeOptions, LoadOptions
 const modelOptions = [
   ...deviceOptions,
   ...runtimeOptions,
+  "mmap",
   "onProgress",
   "onWarning",
   "signal",
@@ -294,7 +295,7 @@ export async function loadIndexed(
   const device = new Device(deviceFor(index, options));
   let store: WeightStore | undefined;
   try {
-    using source = sourceOf(index);
+    using source = sourceOf(index, options);
     store = new WeightStore(device, source, options);
     const { cacheTokens } = await checkMemory(index.path, index, device, options);
     const weights = await loadLlama(index.config, store);
@@ -321,9 +322,10 @@ function deviceFor(index: ModelFile, options: ModelOptions): ModelOptions {
 
 function checkOptions(
   { path, config }: ModelIndex,
-  { onProgress, onWarning = warn, signal, ...options }: ModelOptions,
+  { mmap, onProgress, onWarning = warn, signal, ...options }: ModelOptions,
 ): void {
   checkRuntimeOptions(options);
+  optionalFlag("mmap", mmap);
   const { contextLength } = options;
   optionalFunction("onWarning", onWarning);
   optionalFunction("onProgress", onProgress);

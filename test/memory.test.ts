@@ -123,6 +123,7 @@ describe("the estimate", () => {
     expect(rest.total).toBe(gguf.total);
     const vectors = weights - mapped;
     expect(vectors).toBe(9 * 96 * 4); // two norms a layer and the last, of 96 f32
+    expect(await estimateMemory(packed, { mmap: false })).toMatchObject({ weights, mapped: 0, total: gguf.total });
   });
 
   test("a share is of what weights and activations leave", async () => {

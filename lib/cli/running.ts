@@ -15,6 +15,7 @@ export const runningOptions = {
     value: "4096|2GiB|50%",
     help: "what the cache holds: tokens, memory, or a share of the memory that is free; one context by default",
   },
+  "no-mmap": { help: "reads the matrices of a packed file instead of mapping them" },
 } as const;
 
 /**
@@ -45,6 +46,7 @@ function optionsOf(args: Arguments<keyof typeof runningOptions>): ModelOptions {
     threads: args.integer("threads"),
     isa: args.text("isa") as Isa | undefined,
     device: args.text("device") as DeviceKind | "auto" | undefined,
+    mmap: args.flag("no-mmap") ? false : undefined,
     ...cacheOptions(args),
   });
 }

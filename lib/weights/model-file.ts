@@ -4,7 +4,7 @@ import { type LlamaGguf, readLlama, readLlamaVocabulary } from "./llama-gguf.js"
 import { readFrom } from "./open.js";
 import { magic, type PackedModel, packedSource, readPacked } from "./packed.js";
 import type { Vocabulary } from "./source.js";
-import { fileSource, type WeightSource } from "./store.js";
+import { fileSource, type LoadOptions, type WeightSource } from "./store.js";
 
 /** A model's index, with where its weights stand: one by one in GGUF files, or in the kernels' layout. */
 export type ModelFile = LlamaGguf | PackedModel;
@@ -27,9 +27,9 @@ export async function readVocabulary(path: string): Promise<Vocabulary> {
   return (await isPacked(path)) ? (await readPacked(path)).vocabulary : readLlamaVocabulary(path);
 }
 
-/** The weights of a model. To be disposed when they were loaded. */
-export function sourceOf(model: ModelFile): WeightSource & Disposable {
-  if ("packed" in model) return packedSource(model);
+/** The weights of a model; `mmap` as in {@link LoadOptions}. To be disposed when they were loaded. */
+export function sourceOf(model: ModelFile, { mmap = true }: Pick<LoadOptions, "mmap"> = {}): WeightSource & Disposable {
+  if ("packed" in model) return packedSource(model, mmap);
   return { ...fileSource(model.tensors), [Symbol.dispose]: () => undefined };
 }
 

@@ -1,6 +1,6 @@
 /**
  * A model in the kernels' own layout, as `cria pack` writes it: matrices stand as csrc/cpu/panel.h has them, stacked as
- * the forward pass wants them, and are mapped and not packed. All numbers are little-endian.
+ * the forward pass wants them, and are mapped or read, not packed. All numbers are little-endian.
  *
  *         0  "CRIAPACK"
  *         8  u32  0x01020304, for a file of the other byte order
@@ -343,10 +343,11 @@ function checkPlan(path: string, packed: readonly PlacedTensor[], plan: readonly
   // No more than the plan has: each of its names stands once, and nowhere else.
 }
 
-/** Weights in the kernels' layout. Matrices are mapped; vectors, which are small, are read. */
-export function packedSource({ path, tensors, packed }: PackedModel): WeightSource & Disposable {
+/** Weights in the kernels' layout. Matrices are mapped, or read; vectors, which are small, are read. */
+export function packedSource({ path, tensors, packed }: PackedModel, mmap: boolean): WeightSource & Disposable {
   const byName = new Map(packed.flatMap((tensor) => tensor.names.map((name) => [name, tensor] as const)));
   const file = native.fileOpen(path);
+  const load = mmap ? native.matrixMap : native.matrixRead;
   const orNaming = async <T>(name: string, work: Promise<T>): Promise<T> => {
     try {
       return await work;
@@ -358,9 +359,9 @@ export function packedSource({ path, tensors, packed }: PackedModel): WeightSour
     tensors,
     pack: ({ name, rows }, into, row) =>
       orNaming(name, native.tensorPackFile(into, row, rows, path, byName.get(name)!.offset)),
-    map: (device, parts) => {
+    stored: (device, parts) => {
       const { names, type, rows, cols, offset } = byName.get(parts[0]!.name)!;
-      return orNaming(names[0]!, native.matrixMap(device, type, rows, cols, file, offset));
+      return orNaming(names[0]!, load(device, type, rows, cols, file, offset));
     },
     // What is mapped by then stays.
     [Symbol.dispose]: () => native.free(file),

@@ -10,7 +10,7 @@ export interface WeightSource {
   readonly tensors: ReadonlyMap<string, TensorInfo>;
   pack(info: TensorInfo, into: TensorHandle, row: number): Promise<void>;
   /** The matrix of these, stacked, as the source has it in the device's own layout. Absent where it has none. */
-  map?(device: DeviceHandle, parts: readonly TensorInfo[]): Promise<TensorHandle>;
+  stored?(device: DeviceHandle, parts: readonly TensorInfo[]): Promise<TensorHandle>;
 }
 
 /** A model's tensors by name, each asked for once, in the order of the forward pass. */
@@ -54,13 +54,20 @@ export function naming(error: unknown, file: string, tensor: string): unknown {
 }
 
 export interface LoadOptions {
+  /**
+   * Whether the matrices of a packed file are mapped: several processes then share them, and nothing is copied. Should
+   * somebody cut that file or write over it while it is in use, the process ends with SIGBUS; with `false` the matrices
+   * are read into memory of the process's own, and nothing that becomes of the file matters. GGUF files are always read.
+   * Default: true.
+   */
+  mmap?: boolean;
   /** Called after each tensor with the bytes packed so far, as they stand in the file, and those of all. */
   onProgress?: (loaded: number, total: number) => void;
   /** Stops the loading between two tensors. */
   signal?: AbortSignal;
 }
 
-/** The tensors of one model on one device: packed or mapped one by one, freed together. */
+/** The tensors of one model on one device: packed, or taken as they are stored, one by one, freed together. */
 export class WeightStore implements TensorStore<TensorHandle> {
   readonly #device: Device;
   readonly #source: WeightSource;
@@ -88,7 +95,7 @@ export class WeightStore implements TensorStore<TensorHandle> {
 
   async matrix(...names: string[]): Promise<TensorHandle> {
     const infos = names.map((name) => this.#info(name));
-    if (this.#source.map !== undefined) return this.#mapped(infos);
+    if (this.#source.stored !== undefined) return this.#stored(infos);
     const { type, cols } = infos[0]!;
     const rows = infos.reduce((sum, info) => sum + info.rows, 0);
     return this.#packed(native.matrixCreate(this.#device.handle, type, rows, cols), infos);
@@ -158,9 +165,9 @@ export class WeightStore implements TensorStore<TensorHandle> {
     return tensor;
   }
 
-  async #mapped(parts: readonly TensorInfo[]): Promise<TensorHandle> {
+  async #stored(parts: readonly TensorInfo[]): Promise<TensorHandle> {
     this.#check();
-    const tensor = await this.#device.queue(() => this.#source.map!(this.#device.handle, parts));
+    const tensor = await this.#device.queue(() => this.#source.stored!(this.#device.handle, parts));
     this.#place(tensor, parts);
     for (const part of parts) this.#advance(part);
     return tensor;

@@ -25,6 +25,7 @@ describe("pack", () => {
       expect(packed.code, packed.stderr).toBe(0);
       const written = await readFile(logits).catch(() => undefined);
       expect(packed.stdout).toBe((await cria([command, tinyModel, ...rest])).stdout);
+      if (command !== "tokenize") expect(await cria([command, out, ...rest, "--no-mmap"])).toMatchObject({ code: 0 });
       expect(await readFile(logits).catch(() => undefined)).toEqual(written);
     }
     skipLimits();

@@ -8,7 +8,7 @@ import { describe, expect, test } from "vitest";
 import { Device } from "../../lib/device.js";
 import { CriaError, CriaFileError } from "../../lib/errors.js";
 import { logitsInChunks } from "../../lib/logits.js";
-import { loadModel } from "../../lib/model.js";
+import { loadModel, type Model, type ModelOptions } from "../../lib/model.js";
 import { native } from "../../lib/native.js";
 import { packModel } from "../../lib/pack.js";
 import { tinyModel } from "../../lib/tiny.js";
@@ -46,8 +46,12 @@ function weightData(name: string, type: WeightType, rows: number, cols: number):
 
 const tokens = Int32Array.of(1, 260, 270, 280, 299, 3);
 
-async function logitsOf(path: string): Promise<Float32Array> {
-  using model = await loadModel(path);
+async function logitsOf(path: string, options: ModelOptions = {}): Promise<Float32Array> {
+  using model = await loadModel(path, options);
+  return await logitsBy(model);
+}
+
+async function logitsBy(model: Model): Promise<Float32Array> {
   const chunks: number[] = [];
   for await (const chunk of logitsInChunks(model.sequence(), tokens, { signal: new AbortController().signal }))
     chunks.push(...chunk);
@@ -175,6 +179,36 @@ describe("a packed model", () => {
     const controller = new AbortController();
     const aborted = loadModel(path, { onProgress: () => controller.abort(), signal: controller.signal });
     await expect(aborted).rejects.toMatchObject({ code: "ERR_CRIA_ABORTED" });
+  });
+});
+
+describe("without mmap a packed model", () => {
+  test("gives the same, and goes on when its file is cut", async () => {
+    await using folder = await temporaryFolder();
+    const path = await packedTiny(folder);
+    const mapped = await logitsOf(path);
+    using model = await loadModel(path, { mmap: false });
+    truncateSync(path, 4096);
+    expectSameBits(await logitsBy(model), mapped);
+  });
+
+  test("that was cut while it is loaded is a typed error, and leaves nothing", async () => {
+    await using folder = await temporaryFolder();
+    const path = await packedTiny(folder);
+    const cut = (loaded: number) => {
+      if (loaded > 0) truncateSync(path, 8192);
+    };
+    await expect(loadModel(path, { mmap: false, onProgress: cut })).rejects.toMatchObject({
+      code: "ERR_CRIA_FILE",
+      message: expect.stringMatching(/: ends at byte \d+, inside a tensor$/),
+    });
+  });
+
+  test("is asked for by a flag", async () => {
+    await using folder = await temporaryFolder();
+    const path = await packedTiny(folder);
+    await expect(loadModel(path, { mmap: 1 as never })).rejects.toThrow("mmap: must be a boolean, not 1");
+    await expect(loadModel(tinyModel, { mmap: null as never })).rejects.toThrow(TypeError);
   });
 });
 
@@ -338,7 +372,15 @@ describe("a packed file is refused", () => {
     });
     await expect(map(32, 64)).rejects.toMatchObject({ code: "ERR_CRIA_FILE" });
     await expect(map(16, 32)).rejects.toMatchObject({ message: "offset: must be a multiple of 64, not 32" });
+    const read = (rows: number, offset: number) => native.matrixRead(handle, "f32", rows, 64, file, offset);
+    const copy = await read(16, 32);
+    expect(() => native.tensorPack(copy, 0, 0, new Uint8Array())).not.toThrow();
+    await expect(read(32, 1)).rejects.toMatchObject({
+      code: "ERR_CRIA_FILE",
+      message: `${path}: must hold 8192 bytes at 1, but ends at 8192`,
+    });
     truncateSync(path, 100);
+    await expect(read(16, 0)).rejects.toMatchObject({ message: `${path}: ends at byte 100, inside a tensor` });
     await expect(map(32, 0)).rejects.toMatchObject({
       code: "ERR_CRIA_FILE",
       message: `${path}: cannot be read, or was cut while it was mapped`,
