@@ -1,10 +1,16 @@
+import { execFileSync, spawnSync } from "node:child_process";
 import { describe, expect, test } from "vitest";
 
 import { Device, devices, type LimitKind } from "../lib/device.js";
+import { packageRoot } from "../lib/package.js";
 import { available, type Isa } from "./support/isas.js";
 
 /** Whether this machine has a GPU that cria can use: most, and those that test it, have none. */
 const cuda = devices()[1]!;
+
+/** Runs a command where /proc is empty, which takes the right to mount. */
+const withoutProc = ["unshare", ["--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh"]] as const;
+const canMount = spawnSync(withoutProc[0], [...withoutProc[1], "true"]).status === 0;
 
 describe("devices", () => {
   test("are each what it is, or why it is absent", () => {
@@ -13,6 +19,16 @@ describe("devices", () => {
     expect(cpu.isas).toContain(cpu.isa);
     expect(cpu.threads).toBeGreaterThanOrEqual(1);
     expect(cpu.availableBytes).toBeLessThanOrEqual(cpu.memoryBytes);
+  });
+
+  test.skipIf(!canMount)("are what they are where /proc is not mounted", () => {
+    const print = 'console.log(JSON.stringify(require("node-gyp-build")(".").deviceDescribe("cpu")))';
+    const args = [...withoutProc[1], process.execPath, "-e", print];
+    const info = JSON.parse(execFileSync(withoutProc[0], args, { cwd: packageRoot, encoding: "utf8" }));
+    const [cpu] = devices();
+    expect(info).toMatchObject({ kind: "cpu", name: cpu?.available && cpu.name, isas: expect.any(Array) });
+    expect(info.availableBytes).toBeGreaterThan(2 ** 20);
+    expect(info.availableBytes).toBeLessThanOrEqual(info.memoryBytes);
   });
 
   test.skipIf(cuda.available)("says what a GPU lacks to be used", () => {

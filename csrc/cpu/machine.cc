@@ -1,6 +1,8 @@
 #include "machine.h"
 
+#include <cpuid.h>
 #include <sched.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -127,14 +129,28 @@ std::uint64_t field(const std::string& path, std::string_view key) {
   return 0;
 }
 
+// Where /proc is not mounted, as in a bare chroot. It leaves out the page cache, which would give way.
+MemorySize memory_without_proc() {
+  struct sysinfo info {};
+  ::sysinfo(&info);
+  return {info.totalram * info.mem_unit, (info.freeram + info.bufferram) * info.mem_unit};
+}
+
 }  // namespace
 
 std::string processor_name() {
-  const std::string text = contents("/proc/cpuinfo");
-  for (const std::string_view line : split(text, "\n")) {
-    if (line.starts_with("model name")) return std::string(line.substr(std::min(line.size(), line.find(':') + 2)));
+  // Three times four registers of text, which some makers fill up with spaces: Intel's manual, CPUID, "Brand String".
+  constexpr unsigned kBrand = 0x80000002;
+  unsigned text[3][4];
+  for (unsigned i = 0; i < 3; ++i) {
+    if (__get_cpuid(kBrand + i, &text[i][0], &text[i][1], &text[i][2], &text[i][3]) == 0) return "x86-64";
   }
-  return "x86-64";
+  std::string name;
+  for (const std::string_view word :
+       split({reinterpret_cast<const char*>(text), sizeof(text)}, std::string_view(" \0", 2))) {
+    name.append(name.empty() ? "" : " ").append(word);
+  }
+  return name;
 }
 
 unsigned default_threads() {
@@ -146,6 +162,7 @@ unsigned default_threads() {
 MemorySize machine_memory() {
   const auto kib = [](const char* key) { return field("/proc/meminfo", key) * 1024; };
   MemorySize memory{kib("MemTotal:"), kib("MemAvailable:")};
+  if (memory.total == 0) memory = memory_without_proc();
   each_control_group("memory", [&](const std::string& group) {
     const auto v2 = number_in(group + "/memory.max"), v1 = number_in(group + "/memory.limit_in_bytes");
     const auto limit = v2 ? v2 : v1;
