@@ -39,6 +39,7 @@ endfunction()
 # Runs where there is no C++ library or an old one, for it holds its own, of which the linker drops all that it does not
 # call (4 % more bytes), and on glibc 2.28 or later. Sanitizers want the C++ library that they know.
 add_library(cria_glibc OBJECT csrc/glibc.cc)
+target_compile_options(cria_glibc PRIVATE -ffunction-sections -fdata-sections)
 function(run_anywhere target)
   if(CRIA_SANITIZE OR NOT UNIX OR APPLE)
     return()
@@ -48,6 +49,6 @@ function(run_anywhere target)
     target_sources(${target} PRIVATE $<TARGET_OBJECTS:cria_glibc>)
     # By their file names: where they are empty, there is nothing else to link.
     target_link_options(${target} PRIVATE
-                        "LINKER:--push-state,--no-as-needed,-l:libdl.so.2,-l:libpthread.so.0,--pop-state")
+                        "LINKER:--push-state,--no-as-needed,-l:libdl.so.2,-l:libpthread.so.0,-l:librt.so.1,--pop-state")
   endif()
 endfunction()
