@@ -1,5 +1,5 @@
 import type { Device } from "../lib/device.js";
-import { blockTokens } from "../lib/kv-pool.js";
+import { blockTokens } from "../lib/kv-block.js";
 import { type CacheHandle, type CacheShape, type NativeBatch, native, type RopeOptions } from "../lib/native.js";
 import { Program } from "../lib/program.js";
 import { Cleanup } from "./cleanup.js";

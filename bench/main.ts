@@ -1,4 +1,6 @@
 import { main } from "../lib/cli/commands.js";
 import { processIo } from "../lib/cli/io.js";
 
-process.exitCode = await main(["bench", ...process.argv.slice(2)], processIo());
+main(["bench", ...process.argv.slice(2)], processIo()).then((code) => {
+  process.exitCode = code;
+});

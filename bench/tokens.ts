@@ -8,7 +8,7 @@
 import { performance } from "node:perf_hooks";
 
 import { Device } from "../lib/device.js";
-import { blockBytes, blockTokens } from "../lib/kv-pool.js";
+import { blockBytes, blockTokens } from "../lib/kv-block.js";
 import { weightBytesPerToken } from "../lib/llama.js";
 import { loadIndexed, type ModelOptions } from "../lib/model.js";
 import type { Runtime } from "../lib/runtime.js";

@@ -1,5 +1,5 @@
 import { integer, outOfRange, wrongType } from "./errors.js";
-import { blockBytes, blockTokens } from "./kv-pool.js";
+import { blockBytes, blockTokens } from "./kv-block.js";
 import type { CacheShape } from "./native.js";
 import { requireObject } from "./options.js";
 

@@ -13,7 +13,7 @@
  */
 import { Device, type DeviceKind, type Isa } from "./device.js";
 import { integer, outOfRange, wrongType } from "./errors.js";
-import { blockTokens } from "./kv-pool.js";
+import { blockTokens } from "./kv-block.js";
 import { type CacheType, type DeviceHandle, type NativeBatch, native, type TensorHandle } from "./native.js";
 import { type WeightType, weightBytes, weightFormats } from "./weights/source.js";
 

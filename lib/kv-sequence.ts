@@ -1,6 +1,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import { integer } from "./errors.js";
-import { blockTokens, type KvPool } from "./kv-pool.js";
+import { blockTokens } from "./kv-block.js";
+import type { KvPool } from "./kv-pool.js";
 import type { CachedBlock } from "./prefix-cache.js";
 
 /** Keys and values to be copied within the pool before the next run: from slot to slot, 16 · block + place. */

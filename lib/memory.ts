@@ -4,7 +4,7 @@ import { type CacheSize, poolTokens } from "./cache-size.js";
 import { cacheTypesOf } from "./cache-types.js";
 import { Device, type DeviceInfo, type DeviceOptions, deviceOptions } from "./device.js";
 import { CriaError, integer, wrongType } from "./errors.js";
-import { blockBytes, blockTokens } from "./kv-pool.js";
+import { blockBytes, blockTokens } from "./kv-block.js";
 import { llamaCache, llamaValues } from "./llama.js";
 import { optionalFlag, optionsOf } from "./options.js";
 import { type RuntimeOptions, runtimeOptions } from "./runtime.js";

@@ -3,19 +3,16 @@
  *
  * It is the layer that `cria` and `cria/kernels` stand on; its functions mirror `cria.h` and may change with it.
  */
-import { createRequire } from "node:module";
-
 import type * as Bindings from "../bindings.js";
+import { loadBinding } from "./binding.js";
 import { CriaError } from "./errors.js";
-import { packageRoot } from "./package.js";
 
 export type * from "../bindings.js";
 export type Native = typeof Bindings;
 
 function load(): Native {
-  const require = createRequire(import.meta.url);
   try {
-    const binding = require("node-gyp-build")(packageRoot) as Native;
+    const binding = loadBinding();
     binding.setErrorClass(CriaError);
     return binding;
   } catch (cause) {

@@ -1,25 +1,27 @@
-import { existsSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
 
-import { CriaError } from "./errors.js";
-
-/**
- * The nearest folder with a package.json, `folder` itself or one above it.
- *
- * @throws CriaError ERR_CRIA_LOAD where there is none
- */
-export function packageRootOf(folder: string): string {
+/** The folder of the package `name`: `folder` itself or the nearest above it; undefined where none is. */
+export function packageRootOf(folder: string, name: string): string | undefined {
   for (let at = folder; ; at = dirname(at)) {
-    if (existsSync(join(at, "package.json"))) return at;
-    if (at === dirname(at)) {
-      throw new CriaError(
-        "ERR_CRIA_LOAD",
-        `cria's files must lie in its package, with its native addon, but no package.json is in ${folder} or above it`,
-      );
-    }
+    if (packageIn(at) === name) return at;
+    if (at === dirname(at)) return undefined;
   }
 }
 
-/** The package's folder: the sources' parent, or two above the compiled files. */
-export const packageRoot: string = packageRootOf(dirname(fileURLToPath(import.meta.url)));
+function packageIn(folder: string): string | undefined {
+  try {
+    return JSON.parse(readFileSync(join(folder, "package.json"), "utf8")).name;
+  } catch {
+    return undefined; // most folders have none
+  }
+}
+
+/** Where this file lies. A bundle that is an ES module has no __dirname. */
+const here = typeof __dirname === "string" ? __dirname : process.cwd();
+
+/**
+ * The package's folder: the sources' parent, or two above the compiled files. In a bundle, which has left the package, the
+ * bundle's own folder: what it should find must be copied beside it.
+ */
+export const packageRoot: string = packageRootOf(here, "cria") ?? here;

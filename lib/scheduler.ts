@@ -2,7 +2,7 @@ import { performance } from "node:perf_hooks";
 
 import { onAbort } from "./abort.js";
 import { aborted, CriaError } from "./errors.js";
-import { blockTokens } from "./kv-pool.js";
+import { blockTokens } from "./kv-block.js";
 import type { KvMoves, KvSequence } from "./kv-sequence.js";
 import { native, type RopeOptions, type Sampling } from "./native.js";
 import type { Runtime } from "./runtime.js";

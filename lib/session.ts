@@ -31,7 +31,7 @@ import { type FileHandle, open } from "node:fs/promises";
 import { CriaFileError, integer, outOfRange, show, wrongType } from "./errors.js";
 import { Replacement, readAll, unwritten, writeAll } from "./files.js";
 import { fingerprintBytes } from "./fingerprint.js";
-import { blockBytes, blockTokens, elementBytes, scaleCount } from "./kv-pool.js";
+import { blockBytes, blockTokens, elementBytes, scaleCount } from "./kv-block.js";
 import type { CacheShape } from "./native.js";
 import { readFrom, unreadable } from "./weights/open.js";
 import { weightFormats } from "./weights/source.js";

@@ -1,5 +1,5 @@
 import { CriaError, integer } from "./errors.js";
-import { blockTokens } from "./kv-pool.js";
+import { blockTokens } from "./kv-block.js";
 import { optionsOf } from "./options.js";
 import type { RemoveOptions, Sequence } from "./sequence.js";
 

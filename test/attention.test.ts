@@ -9,7 +9,7 @@ import {
   type KvLayer,
   rope,
 } from "../lib/kernels.js";
-import { blockTokens } from "../lib/kv-pool.js";
+import { blockTokens } from "../lib/kv-block.js";
 import { Xoshiro128 } from "../lib/random.js";
 import { type Random, random, randomFloats } from "./support/arbitraries.js";
 import { expectArgumentError, expectClose, expectSameBits } from "./support/compare.js";

@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, onTestFinished, test } from "vitest";
 
 import { type Execution, type KvLayer, rope } from "../lib/kernels.js";
-import { blockBytes, blockTokens } from "../lib/kv-pool.js";
+import { blockBytes, blockTokens } from "../lib/kv-block.js";
 import {
   type CacheHandle,
   type CacheShape,

@@ -2,7 +2,8 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 
 import { Device } from "../lib/device.js";
-import { blockBytes, KvPool } from "../lib/kv-pool.js";
+import { blockBytes } from "../lib/kv-block.js";
+import { KvPool } from "../lib/kv-pool.js";
 import { KvSequence } from "../lib/kv-sequence.js";
 import { native } from "../lib/native.js";
 import { describeError, expectArgumentError } from "./support/compare.js";

@@ -2,7 +2,8 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 
 import { Device } from "../lib/device.js";
-import { blockTokens, KvPool } from "../lib/kv-pool.js";
+import { blockTokens } from "../lib/kv-block.js";
+import { KvPool } from "../lib/kv-pool.js";
 import { type KvMoves, KvSequence } from "../lib/kv-sequence.js";
 import { describeError } from "./support/compare.js";
 

@@ -9,7 +9,7 @@ import { writeGguf } from "../bench/gguf-file.js";
 import { randomWeights } from "../bench/synthetic.js";
 import { type CacheSize, poolTokens } from "../lib/cache-size.js";
 import { CriaError, Device, estimateMemory, loadModel, type MemoryEstimate, tinyModel } from "../lib/index.js";
-import { blockBytes } from "../lib/kv-pool.js";
+import { blockBytes } from "../lib/kv-block.js";
 import { type CacheShape, native } from "../lib/native.js";
 import { packModel } from "../lib/pack.js";
 import type { LlamaConfig, WeightType } from "../lib/weights/source.js";

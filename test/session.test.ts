@@ -5,7 +5,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 
 import { CriaFileError } from "../lib/errors.js";
-import { blockBytes, blockTokens } from "../lib/kv-pool.js";
+import { blockBytes, blockTokens } from "../lib/kv-block.js";
 import { loadModel, type Model } from "../lib/model.js";
 import { type CacheShape, native } from "../lib/native.js";
 import { Xoshiro128 } from "../lib/random.js";

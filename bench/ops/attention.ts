@@ -3,7 +3,7 @@
  * prompt, and of a token after a context.
  */
 import { attention } from "../../lib/kernels.js";
-import { blockTokens } from "../../lib/kv-pool.js";
+import { blockTokens } from "../../lib/kv-block.js";
 import { type CacheShape, native } from "../../lib/native.js";
 import { batchOf, fillCache } from "../cache.js";
 import { Cleanup } from "../cleanup.js";

@@ -1,7 +1,7 @@
 /** What an op's file says of it: its problems, the work in each, how to run it again and again, and its result. */
 import type { Device, Isa } from "../../lib/device.js";
 import type { Execution, WeightType } from "../../lib/kernels.js";
-import { blockTokens } from "../../lib/kv-pool.js";
+import { blockTokens } from "../../lib/kv-block.js";
 import { type CacheHandle, type CacheShape, type NativeBatch, native, type TensorHandle } from "../../lib/native.js";
 import { Program, type Value } from "../../lib/program.js";
 import { batchOf } from "../cache.js";

@@ -1,6 +1,6 @@
 /** RoPE, with the write of keys and values to the layers of a cache. */
 import { rope as ropeArrays } from "../../lib/kernels.js";
-import { blockTokens } from "../../lib/kv-pool.js";
+import { blockTokens } from "../../lib/kv-block.js";
 import { type CacheShape, native } from "../../lib/native.js";
 import type { LlamaConfig } from "../../lib/weights/source.js";
 import { batchOf } from "../cache.js";

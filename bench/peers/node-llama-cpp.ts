@@ -18,7 +18,7 @@ const program = join(packageRoot, "dist", "bench", "peers", "node-llama-cpp-chil
 /** @throws CriaError ERR_CRIA_UNSUPPORTED where it is not installed in `folder` or above it */
 export function findNodeLlamaCpp(folder: string): OpenPeer {
   const module = resolveFrom(resolve(folder));
-  const { version } = JSON.parse(readFileSync(join(packageRootOf(dirname(module)), "package.json"), "utf8"));
+  const { version } = JSON.parse(readFileSync(join(packageOf(module), "package.json"), "utf8"));
   return async ({ signal, tokens, ...work }) => {
     const child = new Child(program, signal);
     try {
@@ -48,6 +48,12 @@ function resolveFrom(folder: string): string {
       { cause },
     );
   }
+}
+
+function packageOf(module: string): string {
+  const root = packageRootOf(dirname(module), "node-llama-cpp");
+  if (root === undefined) throw new CriaError("ERR_CRIA_UNSUPPORTED", `peer: ${module} is in no package of its name`);
+  return root;
 }
 
 /** The other process: one question at a time. */

@@ -1,5 +1,3 @@
-import { createRequire } from "node:module";
-
 import { UsageError } from "./arguments.js";
 import { type Command, columns } from "./command.js";
 import type { Interruption, Io } from "./io.js";
@@ -83,5 +81,5 @@ function help(): string {
 
 /** By the package's own name, which its sources and its compiled files resolve alike. */
 function version(): string {
-  return createRequire(import.meta.url)("cria/package.json").version;
+  return require("cria/package.json").version;
 }

@@ -1,5 +1,5 @@
 import { CriaError, integer, outOfRange, wrongType } from "../errors.js";
-import { blockTokens } from "../kv-pool.js";
+import { blockTokens } from "../kv-block.js";
 import { optionsOf } from "../options.js";
 import type { Speaker } from "../prompt.js";
 import { Runtime } from "../runtime.js";

@@ -117,7 +117,7 @@ async function installed(folder: string): Promise<void> {
   await mkdir(at, { recursive: true });
   await writeFile(
     join(at, "package.json"),
-    JSON.stringify({ version: "3.0.0", type: "module", exports: "./index.js" }),
+    JSON.stringify({ name: "node-llama-cpp", version: "3.0.0", type: "module", exports: "./index.js" }),
   );
   await writeFile(join(at, "index.js"), standInPackage);
 }

@@ -4,7 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
-import { blockBytes, KvPool } from "../../lib/kv-pool.js";
+import { blockBytes } from "../../lib/kv-block.js";
+import { KvPool } from "../../lib/kv-pool.js";
 import { loadModel, type Model } from "../../lib/model.js";
 import { type CacheType, type NativeBatch, native } from "../../lib/native.js";
 import { packageRoot } from "../../lib/package.js";

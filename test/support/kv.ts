@@ -1,7 +1,7 @@
 import fc from "fast-check";
 
 import type { CacheType, KernelSequence, KvLayer } from "../../lib/kernels.js";
-import { blockBytes, blockTokens } from "../../lib/kv-pool.js";
+import { blockBytes, blockTokens } from "../../lib/kv-block.js";
 import type { CacheShape } from "../../lib/native.js";
 import { type Random, randomHalf } from "./arbitraries.js";
 import { fromHalf } from "./half.js";
