@@ -47,6 +47,7 @@ try {
   const built = build(join(root, "build/mutants"));
   const mutants = findMutants().filter(({ place }) => positionals.every((text) => place.includes(text)));
   if (mutants.length === 0) fail(`no line of the kernels that synchronises holds ${positionals.join(" and ")}`);
+  console.error(`cuda-mutants: ${mutants.length} mutants, ${availableParallelism()} at a time`);
   const left = [...mutants];
   const results = [];
   const worker = async (number) => {
@@ -71,6 +72,7 @@ try {
 
 /** The emulated kernels and their checks as they are: what a mutant takes all but its own objects from. */
 function build(folder) {
+  console.error(`cuda-mutants: building the kernels and their checks in ${folder}, the first time for minutes`);
   const cmake = (...args) => execFileSync("cmake", args, { stdio: ["ignore", "ignore", "inherit"] });
   cmake("-S", root, "-B", folder, "-DCRIA_CUDA=OFF", "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON");
   cmake("--build", folder, "--target", "cria_emulated_check", "--parallel", String(availableParallelism()));
