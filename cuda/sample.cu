@@ -33,8 +33,8 @@ __device__ int first_candidate(int k, Holds holds) {
   }
 }
 
-// Leaves the running sums of softmax's numerators, softmax being free of a common factor. A vote stands between this
-// and what read the sums before.
+// Leaves the running sums of softmax's numerators, softmax being free of a common factor. Sums from before are written
+// over without a barrier: a lane has read its own indices of them alone, and the last one, on which its vote hung.
 __device__ void add_up(const Candidate* candidates, int count, float temperature, float (&mass)[kMaxTopK]) {
   const float best = candidates[0].logit;
   for (int i = threadIdx.x; i < count; i += kLanes) mass[i] = exp_f32((candidates[i].logit - best) / temperature);
