@@ -32,8 +32,12 @@ constexpr int kGroup = 128;  // threads of a warpgroup
 constexpr int kThreads = 3 * kGroup;
 constexpr int kProducerWarps = kGroup / 32, kConsumerWarps = 2 * kProducerWarps;
 
-// Of 65,536 registers: 128 x 40 + 256 x 232. In between lies what all three start with.
-constexpr int kProducerRegisters = 40, kConsumerRegisters = 232;
+// What a thread starts with is the most that 65,536 registers give each, in eights; what the producer leaves of it is
+// what there is for the consumers, who would wait for more for ever. That the compiler does start with no less,
+// scripts/cuda-gate.mjs checks.
+constexpr int kRegisters = 65536 / kThreads / 8 * 8, kProducerRegisters = 40, kConsumerRegisters = 232;
+static_assert(kGroup * kProducerRegisters + 2 * kGroup * kConsumerRegisters <= kThreads * kRegisters,
+              "the warpgroups share out what the block was launched with");
 
 // Copies are issued two superblocks before they are converted, which a superblock's 1,600 cycles of consumers make
 // ample; the rest of the ring is what the producer may be ahead of the consumers.
@@ -180,8 +184,9 @@ __device__ __forceinline__ void produce(const MatmulQ& op, Layout<Format>& share
     if (superblock < n) {
       std::uint64_t* copied = &shared.copied[copying.stage];
       mbarrier_wait(&shared.empty[copying.stage], copying.parity ^ 1);  // at once in the ring's first round
+      // A lane's copy may land before it is expected: the count of bytes may be below 0, and the phase still waits for
+      // lane 0's arrival.
       if (lane == 0) mbarrier_expect_tx(copied, warp_bytes);
-      __syncwarp();
       if (piece.bytes != 0) {
         bulk_copy(piece.to + copying.stage * sizeof(Stage<Format>), piece.from + superblock * piece.step, piece.bytes,
                   copied);
@@ -289,8 +294,8 @@ __device__ __forceinline__ void consume(const MatmulQ& op, Layout<Format>& share
     const unsigned end = slice_begin(slice + 1, n);
 #pragma unroll 1
     for (; superblock < end; ++superblock) {
-      // The first is over when the second is, but what the copy engine wrote is seen by those who wait for it.
-      mbarrier_wait(&shared.copied[ring.stage], ring.parity);
+      // Of what was copied too: the copies are over for the producer's lanes, which waited, and so for whoever waits
+      // for those (ptx.cuh).
       mbarrier_wait(&shared.converted[ring.stage], ring.parity);
       multiply(shared.stages[ring.stage], descriptor_at(tokens, ring.stage * sizeof(Stage<Format>)), products, sums);
       __syncwarp();

@@ -194,7 +194,9 @@ __device__ __forceinline__ void mbarrier_wait(uint64_t* b, int parity) {
 
 // --- bulk copies ---
 
-/// `bytes`, a multiple of 16, to shared memory by the copy engine, issued by one lane; they report to `b`.
+/// `bytes`, a multiple of 16, to shared memory by the copy engine, issued by one lane; they report to `b`. Who saw its
+/// phase end reads them as if they had been stored before it, and so does who comes behind that one by other barriers:
+/// a copy's end is followed by a fence between its proxy and the others' (PTX ISA, "Async Proxy").
 __device__ __forceinline__ void bulk_copy(void* shared, const void* global, int bytes, uint64_t* b) {
   CRIA_SM90A(
       asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
