@@ -1,7 +1,10 @@
 // Causal attention (attention.h): which kernel a cache and a batch get, and the merge of splits computed apart.
+#include <algorithm>
+
 #include "attention.h"
 #include "attention_f32.cuh"
 #include "attention_mma.cuh"
+#include "device_attribute.cuh"
 #include "launch.cuh"
 #include "quantize.cuh"
 
@@ -74,12 +77,20 @@ Status launch_dim(const Attention& op, Stream stream) {
   return op.splits > 0 ? launch_shape<Split<kDim>>(op, stream) : launch_shape<Whole<kDim>>(op, stream);
 }
 
+// Whether a block of threads gets the shared memory that tiles of 256 dimensions take.
+bool holds_widest() {
+  static const std::size_t most = device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+  constexpr std::size_t kWhole = sizeof(AttentionShared<Whole<256>>), kSplit = sizeof(AttentionShared<Split<256>>);
+  return std::max(kWhole, kSplit) <= most;  // both or neither: their bits are the same
+}
+
 }  // namespace
 
 int attention_queries(int group, bool split) { return attention_group_queries(group, split); }
 
 Status attention(const Attention& op, Stream stream) {
-  if (op.cache.k.type == CRIA_TYPE_F32 || op.cache.v.type == CRIA_TYPE_F32) {
+  const bool f32 = op.cache.k.type == CRIA_TYPE_F32 || op.cache.v.type == CRIA_TYPE_F32;
+  if (f32 || (op.cache.head_dim > 128 && !holds_widest())) {
     return launch(attention_f32_kernel, grid_of(op, kF32Warps), 32 * kF32Warps, /*shared=*/0, stream, op,
                   Overlap::kYes);
   }

@@ -1,4 +1,5 @@
-// Attention where K or V is f32: plain, in binary32, in the same splits and tiles. It is for comparison, not for speed.
+// Attention where K or V is f32, or the tiles of attention_mma.cuh do not fit: plain, in binary32, in the same splits
+// and tiles. It is for comparison, not for speed: every row reads its keys and values for itself, number by number.
 //
 // A warp has a row. Over the keys of a tile a lane has two, 32 apart, and each dot is one chain of fma over ascending
 // d; over columns it has every 32nd, and each o is one chain over ascending keys. A tile's p are added up in pairs,

@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "../../cuda/emulation/device_name.h"
 #include "../core/error.h"
 #include "../core/text.h"
 
@@ -115,7 +116,7 @@ cria_device_info describe(cria_device_kind kind) {
     load_plugin(kind);
     info.available = 1;
     if (kind == CRIA_DEVICE_CUDA_EMULATED) {
-      put_text(info.name, "CUDA, emulated on the CPU");
+      put_text(info.name, emulation::kDeviceName);
     } else {
       const Driver driver;
       put_text(info.name, driver.name());

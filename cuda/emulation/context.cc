@@ -5,21 +5,31 @@
 #include <cstring>
 
 #include "allocations.h"
+#include "device_name.h"
 #include "runtime.h"
 #include "streams.h"
 
 namespace cria::cuda::emulation {
 
-// An H100's limits, but few processors, so that tests see more blocks than processors.
-constexpr std::size_t kSharedPerBlock = 227 << 10;
+// Few, so that tests see more blocks than processors.
 constexpr int kProcessors = 4;
 constexpr int kVersion = 13000;  // CUDA 13.0: the oldest driver that the plugin takes
+
+// CRIA_EMULATION_CAPABILITY=8.6; of an H100 where it says nothing, so that every kernel may be chosen.
+static void read_capability(Context& context) {
+  const char* text = std::getenv("CRIA_EMULATION_CAPABILITY");
+  if (text == nullptr || std::sscanf(text, "%d.%d", &context.major, &context.minor) != 2) return;
+  // Kibibytes of a block (CUDA C++ Programming Guide, "Technical Specifications per Compute Capability").
+  const bool small = context.major == 8 && (context.minor == 6 || context.minor == 9);
+  context.shared_per_block = (small ? 99 : context.major == 8 ? 163 : 227) << 10;
+}
 
 Context& context() {
   // Never destroyed: other static objects may still call at exit.
   static Context& instance = *[] {
     auto* made = new Context;
     made->quiet = std::getenv("CRIA_EMULATION_QUIET") != nullptr;
+    read_capability(*made);
     return made;
   }();
   return instance;
@@ -34,11 +44,6 @@ void break_context(cudaError_t error, const std::string& report) {
   context().sticky = error;
   context().report = report;
   if (!context().quiet) std::fprintf(stderr, "cria: %s: %s\n", cudaGetErrorName(error), report.c_str());
-}
-
-void set_compute_capability(int major, int minor) {
-  context().major = major;
-  context().minor = minor;
 }
 
 std::string fault_report() {
@@ -73,11 +78,11 @@ cudaError_t cudaSetDevice(int device) { return device == 0 ? broken() : note(cud
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   if (device != 0) return note(cudaErrorInvalidDevice);
   *properties = {};
-  std::strcpy(properties->name, "emulated");
+  std::strcpy(properties->name, kDeviceName);
   properties->totalGlobalMem = kDeviceMemory;
   properties->sharedMemPerBlock = 48 << 10;
-  properties->sharedMemPerBlockOptin = kSharedPerBlock;
-  properties->sharedMemPerMultiprocessor = 228 << 10;
+  properties->sharedMemPerBlockOptin = context().shared_per_block;
+  properties->sharedMemPerMultiprocessor = context().shared_per_block + (1 << 10);
   properties->major = context().major;
   properties->minor = context().minor;
   properties->multiProcessorCount = kProcessors;
@@ -103,7 +108,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
       *value = context().minor;
       return cudaSuccess;
     case cudaDevAttrMaxSharedMemoryPerBlockOptin:
-      *value = kSharedPerBlock;
+      *value = static_cast<int>(context().shared_per_block);
       return cudaSuccess;
   }
   return note(cudaErrorInvalidValue);

@@ -16,7 +16,8 @@ struct Context {
   std::atomic<cudaError_t> sticky{cudaSuccess}, last{cudaSuccess};
   std::string report;
   bool quiet;
-  int major = 9, minor = 0;                    // of an H100, so that every kernel may be chosen
+  int major = 9, minor = 0;                    // compute capability
+  std::size_t shared_per_block = 227 << 10;    // bytes, at most
   int captures = 0;                            // streams under capture that forbid all threads calls which wait
   std::map<std::thread::id, int> captures_of;  // those that forbid them the thread that began the capture
 };

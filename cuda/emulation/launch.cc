@@ -15,8 +15,6 @@
 
 namespace cria::cuda::emulation {
 
-constexpr std::size_t kMaxShared = 227 << 10;  // of a block on sm_90; sm_80 has 163 KiB
-
 static std::string name_of(const void* kernel, const char* launch) {
   Dl_info info;
   if (dladdr(kernel, &info) && info.dli_sname && info.dli_saddr == kernel) {
@@ -52,8 +50,8 @@ static void read_nowhere() {
 
 cudaError_t launch_kernel(const void* kernel, const char* operands, dim3 grid, int threads, std::size_t shared,
                           bool overlaps, cudaStream_t stream, std::function<void()> body) {
-  if (threads < 1 || threads > kMaxThreads || shared > kMaxShared || grid.x > 0x7fffffff || grid.y > 0xffff ||
-      grid.z > 0xffff) {
+  if (threads < 1 || threads > kMaxThreads || shared > context().shared_per_block || grid.x > 0x7fffffff ||
+      grid.y > 0xffff || grid.z > 0xffff) {
     return note(cudaErrorInvalidConfiguration);
   }
   if (fault_wanted(operands)) body = read_nowhere;

@@ -1,8 +1,7 @@
 // The CUDA runtime's host functions, as far as cria calls them, under their own names and with their own meaning.
 //
-// One device, "emulated". A stream's work runs in the call that waits for it (streams.h), or is recorded where the
-// stream is under capture. As on a GPU, what a kernel does wrong is told by the calls after it, by all of them, until
-// cudaDeviceReset.
+// One device. A stream's work runs in the call that waits for it (streams.h), or is recorded where the stream is under
+// capture. As on a GPU, what a kernel does wrong is told by the calls after it, by all of them, until cudaDeviceReset.
 #pragma once
 
 #include <cstddef>
@@ -115,9 +114,6 @@ cudaError_t cudaFuncSetAttribute(Function*, cudaFuncAttribute, int value) {
 }
 
 namespace cria::cuda::emulation {
-
-/// What the emulated device says of itself from now on.
-void set_compute_capability(int major, int minor);
 
 /// The report of the fault that the context holds, empty without one. It also goes to stderr, unless quiet(true).
 std::string fault_report();
