@@ -1,5 +1,8 @@
 const rotateLeft = (word: number, bits: number): number => (word << bits) | (word >>> (32 - bits));
 
+/** 2^32 / golden ratio, odd: its multiples are far from one another, and no two of 2^32 alike. */
+export const weylStep = 0x9e3779b9;
+
 /**
  * xoshiro128** 1.1 (Blackman and Vigna 2018, "Scrambled linear pseudorandom number generators",
  * https://prng.di.unimi.it/xoshiro128starstar.c): period 2^128 - 1, whole in 32-bit integers, which JavaScript has.
@@ -16,7 +19,7 @@ export class Xoshiro128 {
   static fromSeed(seed: number): Xoshiro128 {
     let counter = seed;
     const word = (): number => {
-      counter = (counter + 0x9e3779b9) | 0; // 2^32 / golden ratio
+      counter = (counter + weylStep) | 0;
       return mix(counter);
     };
     return new Xoshiro128([word(), word(), word(), word()]);
@@ -43,7 +46,7 @@ export class Xoshiro128 {
 }
 
 /** MurmurHash3's finaliser (Appleby), a bijection: four different counters never give four words of 0. */
-function mix(word: number): number {
+export function mix(word: number): number {
   let h = Math.imul(word ^ (word >>> 16), 0x85ebca6b);
   h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
   return (h ^ (h >>> 16)) >>> 0;

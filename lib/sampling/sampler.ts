@@ -1,7 +1,7 @@
 import { randomInt } from "node:crypto";
 import { CriaError, finite, integer, outOfRange, wrongType } from "../errors.js";
 import { requireObject } from "../options.js";
-import { Xoshiro128 } from "../random.js";
+import { mix, weylStep, Xoshiro128 } from "../random.js";
 import { biasMap, type LogitBias } from "./bias.js";
 import { Candidates } from "./candidates.js";
 import { Penalties, type PenaltyOptions } from "./penalties.js";
@@ -24,7 +24,10 @@ export interface SamplerOptions extends PenaltyOptions {
   readonly topP?: number;
   /** Only tokens at least this times as probable as the best, 0 to 1; 0 for all. Default: 0.05. */
   readonly minP?: number;
-  /** An integer from 0 to 2^32 - 1: the same seed and logits give the same tokens. Default: random. */
+  /**
+   * An integer from 0 to 2^32 - 1: the same seed and logits give the same tokens; logits that differ by little, as those
+   * of another type of cache or another device, seldom give another. Default: random.
+   */
   readonly seed?: number;
 }
 
@@ -163,7 +166,7 @@ export class Sampler implements Required<SamplerOptions> {
    */
   sample(logits: Float32Array, banned: readonly number[] = []): number {
     const { ids, probabilities, count } = this.#narrow(logits, banned);
-    return this.temperature === 0 ? ids[0]! : pick(ids, probabilities, count, this.random());
+    return this.temperature === 0 ? ids[0]! : pick(ids, probabilities, count, this.#random.next());
   }
 
   /**
@@ -173,7 +176,7 @@ export class Sampler implements Required<SamplerOptions> {
    * @throws RangeError if they have none
    */
   draw({ ids, probabilities }: Distribution): number {
-    return pick(ids, probabilities, ids.length, this.random());
+    return pick(ids, probabilities, ids.length, this.#random.next());
   }
 
   /** The next random number, in [0, 1): a multiple of 2^-32. */
@@ -205,18 +208,33 @@ export class Sampler implements Required<SamplerOptions> {
   }
 }
 
-/** The id at which the running sum of the first `count` weights exceeds a share of the whole, in [0, 1). */
-function pick(ids: Int32Array, weights: Float64Array, count: number, share: number): number {
-  let total = 0;
-  for (let i = 0; i < count; i++) total += weights[i]!;
-  // Below the total, for 1 - share is at least 2^-32; and the same sums, in the same order, reach exactly the total.
-  const target = share * total;
-  let sum = 0;
+/**
+ * The id that wins a race: each takes a time that is exponentially distributed with its weight as the rate, so that it is
+ * the first with a probability in proportion to its weight (the Gumbel-max trick, by its logarithm).
+ *
+ * A token's luck is its own: it depends on `lot` and its id, and neither on the order of the tokens nor on what weights
+ * others have. Of distributions p and q the same luck thus chooses token i for both with a probability of
+ * 1 / Σj max(pj / pi, qj / qi) ≥ min(pi, qi) / Σj max(pj, qj): the choices differ with one of at most 2d / (1 + d), d being
+ * half of Σ|pj - qj|, where no way could have less than d. A walk along running sums to a random share of the whole differs
+ * up to once for each token that the change moves, and wherever it permutes them.
+ *
+ * @param lot 32 random bits
+ */
+function pick(ids: Int32Array, weights: Float64Array, count: number, lot: number): number {
+  let winner: number | undefined;
+  let least = Number.POSITIVE_INFINITY;
   for (let i = 0; i < count; i++) {
-    sum += weights[i]!;
-    if (target < sum) return ids[i]!;
+    const id = ids[i]!;
+    const luck = (mix(lot + Math.imul(id, weylStep)) + 0.5) / 2 ** 32; // in (0, 1)
+    // -ln x ≥ 1 - x spares nearly all tokens of a vocabulary the logarithm; no weight of 0 passes it.
+    if (!(1 - luck < least * weights[i]!)) continue;
+    const time = -Math.log(luck) / weights[i]!;
+    if (!(time < least)) continue;
+    least = time;
+    winner = id;
   }
-  throw outOfRange("probabilities", "numbers with a sum above 0", total);
+  if (winner === undefined) throw outOfRange("probabilities", "numbers with one above 0", "none");
+  return winner;
 }
 
 function noneLeft(logits: Float32Array): Error {

@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { Xoshiro128 } from "../../lib/random.js";
 import { type Distribution, Sampler, type SamplerOptions } from "../../lib/sampling/sampler.js";
+import { chiSquare } from "../support/chi-square.js";
 
 /** No rule but those that a test names. */
 const plain = { temperature: 1, topK: 0, typicalP: 1, topP: 1, minP: 0, seed: 7 };
@@ -142,6 +143,48 @@ describe("the distribution", () => {
     // Mean n, variance 2n: five standard deviations above. The seed is fixed.
     const n = expected.size - 1;
     expect(chiSquare).toBeLessThan(n + 5 * Math.sqrt(2 * n));
+  });
+
+  it("is drawn from anew each time: chi-square of pairs", () => {
+    const sampler = new Sampler({ ...plain, topK: 8 });
+    const logits = modelLogits(60, 3);
+    const { ids, probabilities } = sampler.distribution(logits);
+    const shares = Array.from(ids, (id, i) => [id, probabilities[i]!] as const);
+    const pairs = new Map(shares.flatMap(([a, p]) => shares.map(([b, q]) => [`${a} ${b}`, p * q] as const)));
+    const drawn = draws(sampler, logits, 40_000);
+    const counts = new Map<string, number>();
+    for (let i = 1; i < drawn.length; i++) {
+      const pair = `${drawn[i - 1]} ${drawn[i]}`;
+      counts.set(pair, (counts.get(pair) ?? 0) + 1);
+    }
+    const { statistic, limit } = chiSquare(counts, pairs);
+    expect(statistic).toBeLessThan(limit);
+  });
+
+  it("is drawn from alike in any order", () => {
+    const { ids, probabilities } = new Sampler({ ...plain, topK: 40 }).distribution(modelLogits(60, 3));
+    const turned = { ids: ids.toReversed(), probabilities: probabilities.toReversed() };
+    const [one, other] = [new Sampler(plain), new Sampler(plain)];
+    for (let i = 0; i < 1000; i++) expect(other.draw(turned)).toBe(one.draw({ ids, probabilities }));
+  });
+
+  it.for([1e-5, 1e-3, 1e-1])("is drawn from alike where logits differ by some %f", (noise) => {
+    const [samplers, vocab] = [[new Sampler({ seed: 3 }), new Sampler({ seed: 3 })] as const, 60];
+    const random = Xoshiro128.fromSeed(9);
+    let [different, mostExpected] = [0, 0];
+    for (let i = 0; i < 10_000; i++) {
+      const logits = modelLogits(vocab, i);
+      const near = logits.map((logit) => logit + noise * (random.next() / 2 ** 31 - 1));
+      const [p, q] = [logits, near].map((each) => dense(new Sampler({ seed: 3 }).distribution(each), vocab)) as [
+        number[],
+        number[],
+      ];
+      const distance = p.reduce((sum, share, id) => sum + Math.abs(share - q[id]!), 0) / 2;
+      mostExpected += (2 * distance) / (1 + distance);
+      if (samplers[0].sample(logits) !== samplers[1].sample(near)) different += 1;
+    }
+    // Binomial at most, so that five deviations are chance's once in three million.
+    expect(different).toBeLessThanOrEqual(mostExpected + 5 * Math.sqrt(mostExpected) + 1);
   });
 
   it("takes the best of a whole vocabulary", () => {
