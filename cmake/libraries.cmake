@@ -1,5 +1,8 @@
-# How the libraries that travel in a package are linked: what they export, where they find one another, and what they
-# ask of the system.
+# How cria is built for a system: which sources are its own, and how the libraries that travel in a package are linked:
+# what they export, where they find one another, and what they ask of the system.
+#
+# Linux is what is tested. For macOS and Windows there are the sources and the options, as far as they could be made
+# without one: CONTRIBUTING.md says how far.
 
 include(CheckCXXSymbolExists)
 if(UNIX AND NOT APPLE)
@@ -8,6 +11,24 @@ endif()
 if(CMAKE_SYSTEM_NAME STREQUAL "Linux" AND NOT CRIA_GLIBC)
   set(CRIA_MUSL ON)
 endif()
+
+# Of the sources in the list, NAME_windows.cc and NAME_macos.cc stand in for NAME.cc on their systems.
+function(choose_sources list)
+  set(chosen ${${list}})
+  foreach(system Windows Darwin)
+    string(REPLACE Darwin macos suffix ${system})
+    string(TOLOWER ${suffix} suffix)
+    set(theirs ${chosen})
+    list(FILTER theirs INCLUDE REGEX "_${suffix}\\.cc$")
+    if(CMAKE_SYSTEM_NAME STREQUAL system)
+      string(REPLACE "_${suffix}.cc" ".cc" theirs "${theirs}")
+    endif()
+    if(theirs)
+      list(REMOVE_ITEM chosen ${theirs})
+    endif()
+  endforeach()
+  set(${list} ${chosen} PARENT_SCOPE)
+endfunction()
 
 # Exports what the version script has and nothing else, such as the templates of the C++ library. Elsewhere than on ELF
 # systems the sources alone say it.
@@ -34,6 +55,23 @@ function(find_beside target)
     set(beside "$ORIGIN")
   endif()
   set_target_properties(${target} PROPERTIES BUILD_RPATH ${beside} INSTALL_RPATH ${beside} BUILD_WITH_INSTALL_RPATH ON)
+endfunction()
+
+# Its threads may run until the process ends, so it is never unloaded, whatever loads it. Elsewhere than on ELF systems
+# nothing is known to unload it.
+function(never_unload target)
+  if(UNIX AND NOT APPLE)
+    target_link_options(${target} PRIVATE -Wl,-z,nodelete)
+  endif()
+endfunction()
+
+# __builtin_cpu_supports is a function of the compiler's own library, which on Windows nobody links.
+function(link_compiler_runtime target)
+  if(MSVC)
+    execute_process(COMMAND ${CMAKE_CXX_COMPILER} /clang:--rtlib=compiler-rt /clang:--print-libgcc-file-name
+                    OUTPUT_VARIABLE runtime OUTPUT_STRIP_TRAILING_WHITESPACE)
+    target_link_libraries(${target} PRIVATE ${runtime})
+  endif()
 endfunction()
 
 # Runs where there is no C++ library or an old one, for it holds its own, of which the linker drops all that it does not

@@ -25,7 +25,9 @@ Mapping::Mapping(int descriptor, std::size_t bytes) : data_(nullptr), bytes_(byt
   data_ = static_cast<const std::uint8_t*>(mapped);
   // What is not in the page cache yet is then read 2 MiB at a time, into pages of that size where the file system has
   // them.
+#ifdef MADV_HUGEPAGE  // of Linux
   ::madvise(mapped, bytes, MADV_HUGEPAGE);
+#endif
 }
 
 Mapping::~Mapping() {

@@ -1,6 +1,5 @@
 #include "machine.h"
 
-#include <cpuid.h>
 #include <sched.h>
 #include <sys/sysinfo.h>
 #include <unistd.h>
@@ -137,21 +136,6 @@ MemorySize memory_without_proc() {
 }
 
 }  // namespace
-
-std::string processor_name() {
-  // Three times four registers of text, which some makers fill up with spaces: Intel's manual, CPUID, "Brand String".
-  constexpr unsigned kBrand = 0x80000002;
-  unsigned text[3][4];
-  for (unsigned i = 0; i < 3; ++i) {
-    if (__get_cpuid(kBrand + i, &text[i][0], &text[i][1], &text[i][2], &text[i][3]) == 0) return "x86-64";
-  }
-  std::string name;
-  for (const std::string_view word :
-       split({reinterpret_cast<const char*>(text), sizeof(text)}, std::string_view(" \0", 2))) {
-    name.append(name.empty() ? "" : " ").append(word);
-  }
-  return name;
-}
 
 unsigned default_threads() {
   const double quota = std::floor(cpu_quota());
