@@ -75,7 +75,8 @@ function(link_compiler_runtime target)
 endfunction()
 
 # Runs where there is no C++ library or an old one, for it holds its own, of which the linker drops all that it does not
-# call (4 % more bytes), and on glibc 2.28 or later. Sanitizers want the C++ library that they know.
+# call (4 % more bytes), and on glibc 2.28 or later. A bare Alpine has not even the compiler's library, libgcc_s, which
+# everything else with glibc has. Sanitizers want the C++ library that they know.
 add_library(cria_glibc OBJECT csrc/glibc.cc)
 target_compile_options(cria_glibc PRIVATE -ffunction-sections -fdata-sections)
 function(run_anywhere target)
@@ -83,6 +84,9 @@ function(run_anywhere target)
     return()
   endif()
   target_link_options(${target} PRIVATE -static-libstdc++ -Wl,--gc-sections)
+  if(CRIA_MUSL)
+    target_link_options(${target} PRIVATE -static-libgcc)
+  endif()
   if(CRIA_GLIBC)
     target_sources(${target} PRIVATE $<TARGET_OBJECTS:cria_glibc>)
     # By their file names: where they are empty, there is nothing else to link.

@@ -24,7 +24,8 @@ const youngest = { GLIBC: "2.28", GCC: "8.0.0" };
 
 const addonExports = ["napi_register_module_v1", "node_api_module_get_api_version_v1"];
 const coreExports = readFileSync(join(root, "csrc/cria.symbols"), "utf8").trim().split("\n");
-const glibc = ["libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1", "ld-linux-x86-64.so.2"];
+const libc = ["libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1", "ld-linux-x86-64.so.2"];
+const glibc = [...libc, "libgcc_s.so.1"];
 const musl = ["libc.musl-x86_64.so.1"];
 
 /** What may be in the folder of a platform; `name` is what the linker called it, before prebuildify did. */
@@ -91,7 +92,7 @@ function problemsOfElf(elf, { name, needs, exports }) {
   if (elf.paths.join() !== (neighbours ? "$ORIGIN" : "")) {
     found.push(`looks for libraries in "${elf.paths.join()}", not ${neighbours ? "beside itself" : "as all do"}`);
   }
-  for (const each of without(elf.needs, [...needs, "libgcc_s.so.1"])) found.push(`needs ${each}`);
+  for (const each of without(elf.needs, needs)) found.push(`needs ${each}`);
   for (const version of elf.versions) {
     const [kind, number] = version.split("_");
     if (!(compareVersions(number, youngest[kind]) <= 0)) found.push(`asks for ${version}`);
