@@ -22,9 +22,9 @@ const kinds: readonly DeviceKind[] = ["cpu", "cuda", "cuda-emulated"];
 
 export interface DeviceOptions {
   /**
-   * "auto" is the GPU where there is one that can be used and neither `isa` nor `threads` is given, else the CPU; `info`
-   * says which. Asking for one that is absent
-   * is an error, never a silent fall back. "cuda-emulated" runs the GPU's kernels on the CPU, slowly: for tests.
+   * "auto" is the GPU where there is one that can be opened and neither `isa` nor `threads` is given, else the CPU;
+   * `info` says which, `withoutGpu` why. Asking for one that is absent is an error, never a silent fall back.
+   * "cuda-emulated" runs the GPU's kernels on the CPU, slowly: for tests.
    */
   device?: "auto" | DeviceKind;
   /** The instruction set of the CPU's kernels; the best that the processor has by default. Not with a GPU. */
@@ -40,18 +40,46 @@ export function devices(): (DeviceInfo | AbsentDevice)[] {
   return (["cpu", "cuda"] as const).map((kind) => native.deviceDescribe(kind));
 }
 
-/** What "auto" stands for. Whoever asks for an instruction set or threads wants the CPU. */
-function bestKind(forCpu: boolean): DeviceKind {
-  return !forCpu && native.deviceDescribe("cuda").available ? "cuda" : "cpu";
+/** An open device, whose description is of what it is as opened. */
+interface Opened {
+  handle: DeviceHandle;
+  info: DeviceInfo;
+}
+
+function open(kind: DeviceKind, isa?: Isa, threads = 0): Opened {
+  const found = native.deviceDescribe(kind);
+  if (!found.available) throw new CriaError(found.code, `device: ${kind} is not available: ${found.reason}`);
+  const handle = native.deviceOpen(kind, isa, threads);
+  try {
+    return { handle, info: native.deviceInfo(handle) };
+  } catch (error) {
+    native.free(handle);
+    throw error;
+  }
+}
+
+/** The GPU, or else the CPU and why. */
+function openBest(): Opened & { withoutGpu?: CriaError } {
+  try {
+    return open("cuda");
+  } catch (error) {
+    if (!(error instanceof CriaError)) throw error;
+    return { ...open("cpu"), withoutGpu: error };
+  }
 }
 
 /** A device that weights are loaded to and programs run on. */
 export class Device {
   readonly handle: DeviceHandle;
   readonly info: DeviceInfo;
+  /** Where "auto" is the CPU and neither `isa` nor `threads` was given: the error that asking for the GPU throws. */
+  readonly withoutGpu: CriaError | undefined;
   #last: Promise<unknown> = Promise.resolve();
 
-  /** @throws CriaError ERR_CRIA_UNSUPPORTED where the device or the instruction set is absent */
+  /**
+   * @throws CriaError ERR_CRIA_UNSUPPORTED where the device or the instruction set is absent, ERR_CRIA_DEVICE or
+   *     ERR_CRIA_MEMORY where a GPU that was asked for cannot be opened
+   */
   constructor(options: DeviceOptions = {}) {
     requireObject("options", options);
     const { device = "auto", isa, threads } = options;
@@ -61,13 +89,16 @@ export class Device {
     if (isa !== undefined && !isas.includes(isa)) throw outOfRange("isa", "scalar, avx2 or avx512", isa);
     if (threads !== undefined) integer("threads", threads, 1, 256);
     const forCpu = isa !== undefined || threads !== undefined;
-    const kind = device === "auto" ? bestKind(forCpu) : device;
-    if (kind !== "cpu" && forCpu)
-      throw outOfRange(isa === undefined ? "threads" : "isa", `left out with ${kind}`, isa ?? threads);
-    const found = native.deviceDescribe(kind);
-    if (!found.available) throw new CriaError(found.code, `device: ${kind} is not available: ${found.reason}`);
-    this.handle = native.deviceOpen(kind, isa, threads ?? 0);
-    this.info = native.deviceInfo(this.handle);
+    if (device !== "auto" && device !== "cpu" && forCpu)
+      throw outOfRange(isa === undefined ? "threads" : "isa", `left out with ${device}`, isa ?? threads);
+    // Whoever asks for an instruction set or threads wants the CPU.
+    const best = device === "auto" && !forCpu;
+    const opened: ReturnType<typeof openBest> = best
+      ? openBest()
+      : open(device === "auto" ? "cpu" : device, isa, threads);
+    this.handle = opened.handle;
+    this.info = opened.info;
+    this.withoutGpu = opened.withoutGpu;
   }
 
   /**

@@ -293,6 +293,7 @@ export async function loadIndexed(
 ): Promise<Model> {
   checkOptions(index, options);
   const device = new Device(deviceFor(index, options));
+  warnOfCpu(device, options);
   let store: WeightStore | undefined;
   try {
     using source = sourceOf(index, options);
@@ -318,6 +319,12 @@ function deviceFor(index: ModelFile, options: ModelOptions): ModelOptions {
     "ERR_CRIA_UNSUPPORTED",
     `device: must be cpu for ${index.path}, which is packed in a CPU's layout, not ${device}; the GGUF that it was made from runs there`,
   );
+}
+
+/** Where there is a GPU, and it is not what computes. That there is none is no news. */
+function warnOfCpu({ withoutGpu }: Device, { onWarning = warn }: ModelOptions): void {
+  if (withoutGpu === undefined || withoutGpu.code === "ERR_CRIA_UNSUPPORTED") return;
+  onWarning(`${withoutGpu.message}; the CPU computes instead`);
 }
 
 function checkOptions(

@@ -45,11 +45,15 @@ describe("devices", () => {
 
 describe("a device", () => {
   test("is the CPU where threads or instructions are asked for", () => {
-    expect(new Device({ isa: "scalar", threads: 3 }).info).toMatchObject({ kind: "cpu", isa: "scalar", threads: 3 });
+    const device = new Device({ isa: "scalar", threads: 3 });
+    expect(device.info).toMatchObject({ kind: "cpu", isa: "scalar", threads: 3 });
+    expect(device.withoutGpu).toBeUndefined();
   });
 
   test.skipIf(cuda.available)("is the CPU where nothing is asked for and there is no GPU", () => {
-    expect(new Device().info).toMatchObject({ ...devices()[0]!, availableBytes: expect.any(Number) });
+    const device = new Device();
+    expect(device.info).toMatchObject({ ...devices()[0]!, availableBytes: expect.any(Number) });
+    expect(() => new Device({ device: "cuda" })).toThrow(device.withoutGpu);
   });
 
   test.skipIf(cuda.available)("that is absent is an error, never another one", () => {

@@ -198,7 +198,7 @@ function tell(result: GenerationResult, model: Model, io: Io): void {
   );
 }
 
-/** What computed; of the CPU, where there is no GPU to be chosen, why. */
+/** What computed. */
 function ranOn(info: DeviceInfo): string {
   if (info.kind !== "cpu") return info.name;
   const { isa, threads } = info;

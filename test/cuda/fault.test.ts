@@ -1,9 +1,9 @@
 /** A kernel that fails leaves a GPU's context of no use for the rest of the process, but the process lives. */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 
-import { Device } from "../../lib/device.js";
+import { Device, type DeviceKind, devices } from "../../lib/device.js";
 import { swiGlu } from "../../lib/kernels.js";
 import { loadModel } from "../../lib/model.js";
 import { native } from "../../lib/native.js";
@@ -53,5 +53,26 @@ describe.runIf(found.available).sequential("a kernel that fails", () => {
     expect(() => swiGlu({ ...floats, ...emulated })).toThrow(expect.objectContaining({ code: "ERR_CRIA_DEVICE" }));
     swiGlu({ ...floats, device: "cpu" });
     expect(floats.out[0]).toBeCloseTo(1.46, 2);
+  });
+
+  test("leaves auto the CPU, which says why, and whoever asks for the GPU without one", async () => {
+    // In the place of a real one, which this machine may lack.
+    const { deviceDescribe, deviceOpen } = native;
+    const standIn = (kind: DeviceKind) => (kind === "cuda" ? "cuda-emulated" : kind);
+    vi.spyOn(native, "deviceDescribe").mockImplementation((kind) => deviceDescribe(standIn(kind)));
+    vi.spyOn(native, "deviceOpen").mockImplementation((kind, ...how) => deviceOpen(standIn(kind), ...how));
+    expect(devices()[1]).toMatchObject({ available: true });
+
+    expect(() => new Device({ device: "cuda" })).toThrow(expect.objectContaining({ code: "ERR_CRIA_DEVICE" }));
+    using device = new Device();
+    expect(device.info.kind).toBe("cpu");
+    expect(device.withoutGpu).toMatchObject({
+      code: "ERR_CRIA_DEVICE",
+      message: expect.stringMatching(/^device: the GPU could not be opened: ./),
+    });
+    const onWarning = vi.fn();
+    using model = await loadModel(tinyModel, { onWarning });
+    expect(onWarning).toHaveBeenCalledExactlyOnceWith(`${device.withoutGpu?.message}; the CPU computes instead`);
+    expect(await model.sequence().forward(tokens, "last")).toHaveLength(model.config.vocab);
   });
 });
