@@ -153,8 +153,12 @@ class Run {
   bool enqueue_graph(std::size_t candidates, const Enqueue& enqueue) {
     if (!captures_graphs) return false;
     device_.require_healthy();
+    const auto capture = [&] {
+      ++graphs_captured;
+      enqueue();
+    };
     const Graph graph =
-        workspace_->graphs.find_or_capture(GraphKey{cache_.id, plan_.capacities(), candidates}, enqueue);
+        workspace_->graphs.find_or_capture(GraphKey{cache_.id, plan_.capacities(), candidates}, capture);
     if (graph == nullptr) return false;
     device_.check(device_.plugin.launch_graph(graph, device_.stream), "a graph");
     return true;
@@ -334,6 +338,7 @@ bool graphs_wanted() {
 // Read as the library is loaded, and not by each run: a run is on a thread of its own, and may read the environment
 // while JavaScript writes it.
 std::atomic<bool> captures_graphs{graphs_wanted()};
+std::atomic<std::size_t> graphs_captured{0};
 
 void execute(const DevicePtr& device, const Program& program, const KvCache& cache, const Batch& batch,
              const Cancel* cancel, float* result) {

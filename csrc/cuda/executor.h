@@ -11,6 +11,9 @@ namespace cria::cuda {
 // two in one process sets it between runs.
 extern std::atomic<bool> captures_graphs;
 
+// Graphs that all programs have captured so far. Within a bucket of batches it stands still.
+extern std::atomic<std::size_t> graphs_captured;
+
 // Where `cancel`, which may be null, is set before an op is put on the stream, it returns early. What is on the stream
 // already runs to its end.
 void execute(const DevicePtr& device, const Program& program, const KvCache& cache, const Batch& batch,

@@ -124,5 +124,6 @@ void check_sample(Checks&);
 
 // All of them together, through cria.h: a device of that kind against the CPU.
 void check_forward(Checks&, cria_device_kind);
+void check_graphs(Checks&, cria_device_kind);
 
 }  // namespace cria::cuda::check

@@ -1,8 +1,10 @@
 // Every kernel against the scalar CPU kernels, the whole of them against the CPU's forward pass and, on a GPU, how fast
-// they are. See usage().
+// they are. See kUsage.
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <iterator>
 #include <string>
 #include <string_view>
 
@@ -44,6 +46,7 @@ constexpr Op kOps[] = {
     {"select", check_select},
     {"sample", check_sample},
     {"forward", [](Checks& checks) { check_forward(checks, kDevice); }},
+    {"graphs", [](Checks& checks) { check_graphs(checks, kDevice); }},
 };
 
 enum Exit { kFailed = 1, kUsageError = 2, kNoGpu = 3 };
@@ -67,30 +70,30 @@ struct Options {
   bool awkward = true, real = kGpu, timings = kGpu, list = false;
 };
 
-[[noreturn]] void usage(const char* program) {
+[[noreturn]] void refuse(const char* program, const std::string& why) {
+  std::fprintf(stderr, "%s\n\n", why.c_str());
   std::fprintf(stderr, kUsage, program, program);
   std::exit(kUsageError);
 }
 
 bool is_op(std::string_view name) {
-  for (const Op& op : kOps) {
-    if (name == op.name) return true;
-  }
-  return false;
+  return std::any_of(std::begin(kOps), std::end(kOps), [&](const Op& op) { return name == op.name; });
 }
+
+bool is_order(std::string_view name) { return name == "forward" || name == "reverse" || name == "random"; }
 
 Options parse(int count, char** arguments) {
   Options options;
   for (int i = 1; i < count; ++i) {
     const std::string_view name = arguments[i];
     const auto value = [&]() -> std::string {
-      if (++i == count) usage(arguments[0]);
+      if (++i == count) refuse(arguments[0], std::string(name) + ": needs a value");
       return arguments[i];
     };
     if (name == "--only") {
       options.only = value();
       options.timings = false;
-      if (!is_op(options.only)) usage(arguments[0]);
+      if (!is_op(options.only)) refuse(arguments[0], "--only: must be an op of --list, not " + options.only);
     } else if (name == "--awkward") {
       options.real = false;
     } else if (name == "--real") {
@@ -98,7 +101,7 @@ Options parse(int count, char** arguments) {
       options.awkward = false;
     } else if (name == "--order") {
       const std::string order = value();
-      if (order != "forward" && order != "reverse" && order != "random") usage(arguments[0]);
+      if (!is_order(order)) refuse(arguments[0], "--order: must be forward, reverse or random, not " + order);
       setenv("CRIA_EMULATION_ORDER", order.c_str(), 1);  // which the emulation reads at its first launch
     } else if (name == "--no-timings") {
       options.timings = false;
@@ -110,7 +113,7 @@ Options parse(int count, char** arguments) {
       std::printf(kUsage, arguments[0], arguments[0]);
       std::exit(0);
     } else {
-      usage(arguments[0]);
+      refuse(arguments[0], "there is no argument " + std::string(name));
     }
   }
   return options;
