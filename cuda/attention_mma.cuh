@@ -25,18 +25,18 @@
 // Copies run ahead of their use by one tile: K and V of the next are asked for as soon as K of this one has come. So
 // whenever a block waits for memory it has a tile's K and V on their way, of f16 at 128 dimensions 32 KiB.
 //
-// Whole, for prompts; at 128 dimensions. A block-tile, 128 rows and 64 keys, is 1,024 mma: 512 cycles of an SM of sm_90
-// at wgmma's rate, 830 at the 62 % of it that mma.sync reaches. A warp issues some 1,200 instructions for its 256 mma,
-// in as many cycles of its scheduler: 80 ldmatrix, 64 exp2, 128 multiplications that rescale O, ... Shared memory is
-// the bound: each warp loads K, V and Q by 32 + 32 + 16 ldmatrix of 512 bytes, 160 KiB for four warps, and cp.async
-// writes 32 KiB, at 128 bytes a cycle 1,536 cycles. That is a third of wgmma's rate. With 16 rows a warp K and V would
-// be loaded twice as often, 2,816 cycles for the same work. 32 rows cost 128 registers for O and 64 for S, which is why
-// Q is loaded again for each tile, and why the total over splits, which is kept apart from the split at hand so that
-// its bits are those of splits computed apart, stands in `out`: 64 KiB a block, in L2, read and written once in 512
-// keys. Two blocks an SM: 99 KiB of shared memory each, all that sm_86 and sm_89 give to one.
+// Whole, for prompts; at 128 dimensions. A block-tile, 128 rows and 64 keys, is 1,024 mma: 1,024 cycles of an SM of
+// sm_90 at wgmma's rate, 1,650 at the 62 % of it that mma.sync reaches, which is the bound. A warp issues some 1,200
+// instructions for its 256 mma, in as many cycles of its scheduler: 80 ldmatrix, 64 exp2, 128 multiplications that
+// rescale O, ... Shared memory is near it: each warp loads K, V and Q by 32 + 32 + 16 ldmatrix of 512 bytes, 160 KiB
+// for four warps, and cp.async writes 32 KiB, at 128 bytes a cycle 1,536 cycles. With 16 rows a warp K and V would be
+// loaded twice as often, 2,816 cycles for the same work. 32 rows cost 128 registers for O and 64 for S, which is why Q
+// is loaded again for each tile, and why the total over splits, which is kept apart from the split at hand so that its
+// bits are those of splits computed apart, stands in `out`: 64 KiB a block, in L2, read and written once in 512 keys.
+// Two blocks an SM: 99 KiB of shared memory each, all that sm_86 and sm_89 give to one.
 //
 // Split, for decode; at 128 dimensions in f16. K and V of a tile are 32 KiB: at 75 % of 4.8 TB/s each of 132 SMs, at
-// 1.75 GHz, has 2,100 cycles for them. A warp's 64 + 16 mma are 160 cycles of its tensor core, 260 by mma.sync, among
+// 1.75 GHz, has 2,100 cycles for them. A warp's 64 + 16 mma are 320 cycles of its tensor core, 520 by mma.sync, among
 // some 600 instructions; the four warps' 32 + 8 + 8 ldmatrix are 96 KiB, with the 32 KiB of cp.async 1,024 cycles.
 // Three blocks an SM, of 70 KiB of shared memory, have 96 KiB on their way; 4.8 TB/s at 750 ns ask for 27 KiB an SM.
 //
