@@ -19,6 +19,9 @@ export type ProgramHandle = Handle<"program">;
 export type CancelHandle = Handle<"cancel">;
 export type FileHandle = Handle<"file">;
 
+/** The CRIA_ABI_VERSION that the addon was built for. It does not load where libcria beside it is of another. */
+export function abiVersion(): number;
+
 /** The addon calls it to make its errors: `new errorClass(code, message)`. */
 export function setErrorClass(errorClass: new (code: never, message: string) => Error): void;
 

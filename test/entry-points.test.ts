@@ -18,8 +18,8 @@ import { copyBinaries, installedProject, type Project } from "./support/installe
 let project: Project;
 beforeAll(async () => {
   project = await installedProject();
-});
-afterAll(() => project[Symbol.asyncDispose]());
+}, 120_000);
+afterAll(() => project?.[Symbol.asyncDispose]());
 
 const installed = (...parts: string[]) => join(project.folder, "node_modules", "cria", ...parts);
 
@@ -31,7 +31,19 @@ async function printed<T>(name: string, code: string): Promise<T> {
 
 /** All of cria's code that `cria/kernels` needs. */
 const kernelFiles = [
-  ...["binding", "device", "errors", "kernels", "kv-block", "native", "options", "package", "weights/source"],
+  ...[
+    "binding",
+    "device",
+    "elf",
+    "errors",
+    "kernels",
+    "kv-block",
+    "load-error",
+    "native",
+    "options",
+    "package",
+    "weights/source",
+  ],
 ].map((name) => `dist/lib/${name}.js`);
 
 describe("the package", () => {

@@ -65,6 +65,7 @@ const sampling = { temperature: 0.5, topP: 0.9, seed: 7 };
 
 /** For each function arguments that it takes. New ones each time: a call may use them up. */
 const sound: Record<Exclude<Name, "kind">, () => unknown[]> = {
+  abiVersion: () => [],
   setErrorClass: () => [CriaError],
   free: () => [openDevice()],
   deviceDescribe: () => ["cpu"],

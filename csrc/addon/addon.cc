@@ -1,6 +1,8 @@
 // The addon's entry: one instance in each JavaScript environment, nothing global.
 #include <napi.h>
 
+#include <string>
+
 #include "args.h"
 #include "errors.h"
 #include "exports.h"
@@ -12,6 +14,15 @@ Napi::Value set_error_class(const Napi::CallbackInfo& info) {
   if (!info[0].IsFunction()) throw type_error(info.Env(), "errorClass: must be a class");
   info.Env().GetInstanceData<Instance>()->error_class = Napi::Persistent(info[0].As<Napi::Function>());
   return info.Env().Undefined();
+}
+
+Napi::Value abi_version(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), CRIA_ABI_VERSION); }
+
+// Files of two versions may come to lie beside each other. What their structs hold is then not known.
+void require_same_abi(Napi::Env env) {
+  if (cria_abi_version() == CRIA_ABI_VERSION) return;
+  throw Napi::Error::New(env, "libcria beside it is of version " + std::to_string(cria_abi_version()) +
+                                  " of the C ABI, and it was built for " + std::to_string(CRIA_ABI_VERSION));
 }
 
 // Which kind a handle is does not matter here, only that it is one.
@@ -40,7 +51,9 @@ Napi::Value free(const Napi::CallbackInfo& info) {
 }  // namespace
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
+  require_same_abi(env);
   env.SetInstanceData(new Instance);
+  export_function<abi_version>(env, exports, "abiVersion");
   export_function<set_error_class>(env, exports, "setErrorClass");
   export_function<free>(env, exports, "free");
   export_device(env, exports);

@@ -20,6 +20,10 @@ const commands: Readonly<Record<string, { summary: string; load: () => Promise<C
     summary: "write a model in the kernels' layout, to load at once",
     load: async () => (await import("./pack.js")).pack,
   },
+  doctor: {
+    summary: "what cria finds on this machine, and what keeps it from running",
+    load: async () => (await import("./doctor.js")).doctor,
+  },
   bench: {
     summary: "tokens per second, or single ops, and their share of the machine's limits",
     load: async () => (await import("./bench.js")).bench,

@@ -4,7 +4,7 @@ import { tinyModel } from "../../lib/tiny.js";
 import { temporaryFolder } from "../support/gguf-writer.js";
 import { cria } from "./run.js";
 
-const commands = ["generate", "tokenize", "logits", "perplexity", "eval", "inspect", "pack", "bench"];
+const commands = ["generate", "tokenize", "logits", "perplexity", "eval", "inspect", "pack", "doctor", "bench"];
 
 describe("help", () => {
   it("names every command", async () => {
@@ -27,6 +27,7 @@ describe("help", () => {
     ["eval", "task context threads isa device cache cache-size json"],
     ["inspect", "context cache cache-size json"],
     ["pack", "threads json"],
+    ["doctor", "json"],
     [
       "bench",
       "ops shapes tokens shape format model prompt gen context serving sequences peer peer-dir write-gguf compare report from threads isa device cache cache-size json",
