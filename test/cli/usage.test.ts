@@ -19,18 +19,18 @@ describe("help", () => {
       "generate",
       "prompt max-tokens temperature top-k typical-p top-p min-p repeat-penalty presence-penalty frequency-penalty " +
         "logit-bias seed min-tokens stop stop-tokens ignore-eos logprobs echo speculate draft tokenizer threads isa " +
-        "device cache cache-size json",
+        "device cache cache-size no-mmap json",
     ],
     ["tokenize", "text json"],
-    ["logits", "tokens out threads isa device cache cache-size json"],
-    ["perplexity", "file context threads isa device cache cache-size json"],
-    ["eval", "task context threads isa device cache cache-size json"],
+    ["logits", "tokens out threads isa device cache cache-size no-mmap json"],
+    ["perplexity", "file context threads isa device cache cache-size no-mmap json"],
+    ["eval", "task context threads isa device cache cache-size no-mmap json"],
     ["inspect", "context cache cache-size json"],
     ["pack", "threads json"],
     ["doctor", "json"],
     [
       "bench",
-      "ops shapes tokens shape format model prompt gen context serving sequences peer peer-dir write-gguf compare report from threads isa device cache cache-size json",
+      "ops shapes tokens shape format model prompt gen context serving sequences peer peer-dir write-gguf compare report from threads isa device cache cache-size no-mmap json",
     ],
   ] as const)("%s: has its options, whatever else is wrong", async ([command, options]) => {
     const { code, stdout, stderr } = await cria([command, "--nonsense", "--help"]);
