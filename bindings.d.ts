@@ -28,6 +28,14 @@ export function setErrorClass(errorClass: new (code: never, message: string) => 
 /** Frees a handle of any kind; freed already is no error. Using it afterwards throws ERR_CRIA_DISPOSED. */
 export function free(handle: Handle<string>): void;
 
+export type HandleCounts = Record<"device" | "tensor" | "cache" | "program" | "cancel" | "file", number>;
+
+/**
+ * How many handles of each kind the process has that are not freed yet: those of objects, in all its environments, and
+ * those that work under way still holds.
+ */
+export function handleCounts(): HandleCounts;
+
 /** "cuda-emulated" is the CUDA kernels on the CPU, slowly: for tests, where the library was built so. */
 export type DeviceKind = "cpu" | "cuda" | "cuda-emulated";
 export type Isa = "scalar" | "avx2" | "avx512";

@@ -68,6 +68,7 @@ const sound: Record<Exclude<Name, "kind">, () => unknown[]> = {
   abiVersion: () => [],
   setErrorClass: () => [CriaError],
   free: () => [openDevice()],
+  handleCounts: () => [],
   deviceDescribe: () => ["cpu"],
   deviceOpen: () => ["cpu", "scalar", 1],
   deviceInfo: () => [openDevice()],

@@ -1,7 +1,8 @@
-// The addon's entry: one instance in each JavaScript environment, nothing global.
+// The addon's entry: one instance in each JavaScript environment, nothing global but the count of handles.
 #include <napi.h>
 
 #include <string>
+#include <string_view>
 
 #include "args.h"
 #include "errors.h"
@@ -25,9 +26,13 @@ void require_same_abi(Napi::Env env) {
                                   " of the C ABI, and it was built for " + std::to_string(CRIA_ABI_VERSION));
 }
 
+template <class... Kinds>
+struct KindList {};
+constexpr KindList<cria_device, cria_tensor, cria_cache, cria_program, cria_cancel, cria_file> kKinds;
+
 // Which kind a handle is does not matter here, only that it is one.
 template <class... Kinds>
-bool is_handle(const Napi::Value& value) {
+bool is_handle(const Napi::Value& value, KindList<Kinds...>) {
   bool matches = false;
   const auto try_kind = [&](const napi_type_tag& tag) {
     if (!matches) check(value.Env(), napi_check_object_type_tag(value.Env(), value, &tag, &matches));
@@ -38,8 +43,7 @@ bool is_handle(const Napi::Value& value) {
 
 Napi::Value free(const Napi::CallbackInfo& info) {
   const Napi::Value handle = info[0];
-  if (!handle.IsObject() ||
-      !is_handle<cria_device, cria_tensor, cria_cache, cria_program, cria_cancel, cria_file>(handle)) {
+  if (!handle.IsObject() || !is_handle(handle, kKinds)) {
     throw type_error(info.Env(), "handle: must be a handle of this addon");
   }
   void* slot = nullptr;
@@ -47,6 +51,18 @@ Napi::Value free(const Napi::CallbackInfo& info) {
   static_cast<Slot*>(slot)->free(info.Env());
   return info.Env().Undefined();
 }
+
+template <class... Kinds>
+Napi::Value counts_of(Napi::Env env, KindList<Kinds...>) {
+  const auto counts = Napi::Object::New(env);
+  const auto set = [&](std::string_view name, std::int64_t count) {
+    counts.Set(std::string(name.substr(2)), Napi::Number::New(env, static_cast<double>(count)));  // without its "a "
+  };
+  (set(HandleKind<Kinds>::name, live_handles<Kinds>.load(std::memory_order_relaxed)), ...);
+  return counts;
+}
+
+Napi::Value handle_counts(const Napi::CallbackInfo& info) { return counts_of(info.Env(), kKinds); }
 
 }  // namespace
 
@@ -56,6 +72,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   export_function<abi_version>(env, exports, "abiVersion");
   export_function<set_error_class>(env, exports, "setErrorClass");
   export_function<free>(env, exports, "free");
+  export_function<handle_counts>(env, exports, "handleCounts");
   export_device(env, exports);
   export_tensor(env, exports);
   export_cache(env, exports);

@@ -7,6 +7,7 @@
 #include <napi.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
@@ -34,6 +35,22 @@ CRIA_HANDLE(program, 4);
 CRIA_HANDLE(cancel, 5);
 CRIA_HANDLE(file, 6);
 #undef CRIA_HANDLE
+
+// How many of a kind are not freed yet, in all JavaScript environments: those of objects, and those that work under way
+// still holds.
+template <class T>
+inline std::atomic<std::int64_t> live_handles{0};
+
+// Takes what cria.h made. A null pointer, as of a call that failed, is no handle.
+template <class T>
+std::shared_ptr<T> own_handle(T* handle) {
+  if (handle == nullptr) return nullptr;
+  live_handles<T>.fetch_add(1, std::memory_order_relaxed);
+  return std::shared_ptr<T>(handle, [](T* owned) {
+    HandleKind<T>::free(owned);
+    live_handles<T>.fetch_sub(1, std::memory_order_relaxed);
+  });
+}
 
 // Tells the garbage collector of memory outside the heap that was taken, or given back.
 //
@@ -78,7 +95,7 @@ Napi::Object make_handle(Napi::Env env, std::shared_ptr<T> owner, std::size_t by
 
 template <class T>
 Napi::Object make_handle(Napi::Env env, T* handle, std::size_t bytes = 0) {
-  return make_handle(env, std::shared_ptr<T>(handle, HandleKind<T>::free), bytes);
+  return make_handle(env, own_handle(handle), bytes);
 }
 
 // The handle in `value`; throws a TypeError where it is no handle of that kind, ERR_CRIA_DISPOSED where it was freed.

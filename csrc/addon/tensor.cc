@@ -32,7 +32,7 @@ struct LoadMatrix {
   cria_status run() {
     cria_tensor* loaded = nullptr;
     const cria_status status = kLoad(device.get(), type, rows, cols, file.get(), offset, &loaded);
-    tensor.reset(loaded, cria_tensor_free);
+    tensor = own_handle(loaded);
     return status;
   }
   // Of what is mapped the garbage collector is told nothing: a file's pages are the system's to take back, and a handle
