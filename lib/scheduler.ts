@@ -145,12 +145,24 @@ export class Scheduler {
   #late = false;
   #step: { readonly parts: readonly Part<ReadJob>[]; readonly stop: AbortController } | undefined; // that is being run
   #settled = 0;
+  #runs = 0;
+  #steps = 0;
   #preemptions = 0;
 
   constructor(runtime: Runtime, rope: RopeOptions, preempt: boolean) {
     this.#runtime = runtime;
     this.#rope = rope;
     this.#preempt = preempt;
+  }
+
+  /** Runs of the program. */
+  get runs(): number {
+    return this.#runs;
+  }
+
+  /** What sequences have read in those, beside others, after what they had read before: each time a step of one. */
+  get steps(): number {
+    return this.#steps;
   }
 
   /** How often a sequence gave its blocks back to another. */
@@ -589,6 +601,8 @@ export class Scheduler {
   async #take(parts: readonly Part<ReadJob>[], steps: number): Promise<void> {
     const stop = new AbortController();
     this.#step = { parts, stop };
+    this.#runs += steps;
+    this.#steps += steps * parts.filter(({ past }) => past > 0).length;
     const { program, pool } = this.#runtime;
     try {
       const moved = parts.map(({ job, moves }) => moves && this.#copy(job, moves));
