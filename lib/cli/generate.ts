@@ -1,4 +1,4 @@
-import type { DeviceInfo } from "../device.js";
+import type { Device } from "../device.js";
 import { CriaError, CriaFileError, integer } from "../errors.js";
 import type { FinishReason, GenerationResult } from "../generate.js";
 import { planOf } from "../generate-options.js";
@@ -98,7 +98,7 @@ export const generate = command({
     await stream(prompt, generation, json ? silence : io.stdout);
     const result = generation.result!;
     if (json) io.stdout.write(`${JSON.stringify(report(result, model))}\n`);
-    else tell(result, model, io);
+    else tell(result, model, args, io);
   },
 });
 
@@ -187,20 +187,27 @@ const reasons: Readonly<Record<FinishReason, string>> = {
 };
 
 /** The last line, for people. */
-function tell(result: GenerationResult, model: Model, io: Io): void {
+function tell(result: GenerationResult, model: Model, args: Arguments<keyof typeof runningOptions>, io: Io): void {
   const { tokens, promptTokens, finishReason, speculation, seed, timings } = result;
   const rate = (tokensPerSecond: number) => `${tokensPerSecond.toFixed(1)} tokens/s`;
   const guesses = speculation ? `${speculation.accepted} of ${speculation.proposed} guesses right, ` : "";
   io.stderr.write(
     `cria: ${tokens.length} tokens (${reasons[finishReason]}) at ${rate(timings.decodeTokensPerSecond)}, ` +
       `${guesses}prompt of ${promptTokens} at ${rate(timings.prefillTokensPerSecond)}, loaded in ${(model.loadMs / 1e3).toFixed(2)} s; ` +
-      `${ranOn(model.device.info)}, seed ${seed}\n`,
+      `${ranOn(model.device, args)}, seed ${seed}\n`,
   );
 }
 
-/** What computed. */
-function ranOn(info: DeviceInfo): string {
+/** What computed; of the CPU, where `--device auto` was asked for, why it is that. */
+function ranOn({ info, withoutGpu }: Device, args: Arguments<keyof typeof runningOptions>): string {
   if (info.kind !== "cpu") return info.name;
   const { isa, threads } = info;
-  return `cpu, ${isa}, ${threads} ${threads === 1 ? "thread" : "threads"}`;
+  const cpu = `cpu, ${isa}, ${threads} ${threads === 1 ? "thread" : "threads"}`;
+  return args.text("device") === "auto" ? `${cpu} (${whyCpu(args, withoutGpu)})` : cpu;
+}
+
+function whyCpu(args: Arguments<keyof typeof runningOptions>, withoutGpu: CriaError | undefined): string {
+  const given = (["isa", "threads"] as const).find((option) => args.text(option) !== undefined);
+  if (given !== undefined) return `--${given} is of the CPU`;
+  return withoutGpu?.message ?? "the file is packed for it";
 }

@@ -9,7 +9,10 @@ import { type Io, Progress } from "./io.js";
 export const runningOptions = {
   threads: { value: "N", help: "threads that compute; the physical cores that it may use by default" },
   isa: { value: "scalar|avx2|avx512", help: "the kernels' instruction set; the best by default" },
-  device: { value: "auto|cpu|cuda", help: "where to compute; auto, a GPU where one can be used, by default" },
+  device: {
+    value: "auto|cpu|cuda|cuda-emulated",
+    help: "where to compute; auto, a GPU where one can be used, by default; cuda-emulated is for tests",
+  },
   cache: { value: "f32|f16|q8_0", help: "the type of cached keys and values, or of each: q8_0:f16; f16 by default" },
   "cache-size": {
     value: "4096|2GiB|50%",

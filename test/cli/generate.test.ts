@@ -1,7 +1,8 @@
 import { readFileSync } from "node:fs";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
 
 import { Interruption } from "../../lib/cli/io.js";
+import { native } from "../../lib/native.js";
 import { tinyModel } from "../../lib/tiny.js";
 import { dataFile, needFiles } from "../support/data.js";
 import { available } from "../support/isas.js";
@@ -82,6 +83,22 @@ describe("the tiny model", () => {
       /^cria: \d+ tokens \(the context is full\) at [\d.]+ tokens\/s, prompt of 5 at [\d.]+ tokens\/s/,
     );
     expect(code).toBe(0);
+  });
+
+  it("tells why --device auto is the CPU, and of the CPU where nobody asked", async () => {
+    const describe = native.deviceDescribe;
+    const absent = { available: false, kind: "cuda", code: "ERR_CRIA_UNSUPPORTED", reason: "none here" } as const;
+    vi.spyOn(native, "deviceDescribe").mockImplementation((kind) => (kind === "cuda" ? absent : describe(kind)));
+    onTestFinished(() => void vi.restoreAllMocks());
+    const told = async (...options: string[]) => {
+      const { stderr } = await cria(["generate", "--max-tokens", "2", "--seed", "1", ...options]);
+      return /; (cpu, .*), seed 1\n$/.exec(stderr)?.[1];
+    };
+    expect(await told()).toMatch(/^cpu, \w+, \d+ threads?$/);
+    expect(await told("--device", "auto")).toMatch(/^cpu, \w+, \d+ threads? \(device: cuda is not available: none here\)$/);
+    expect(await told("--device", "auto", "--threads", "1")).toMatch(
+      /^cpu, \w+, 1 thread \(--threads is of the CPU\)$/,
+    );
   });
 
   it("--json: the text that is streamed otherwise, and nothing for people", async () => {
