@@ -1,5 +1,6 @@
 // cria.h over the core: checks every argument, and turns exceptions into status codes.
 #include <algorithm>
+#include <climits>
 #include <cmath>
 #include <memory>
 #include <new>
@@ -10,6 +11,7 @@
 #include "core/checked.h"
 #include "core/error.h"
 #include "core/file.h"
+#include "core/text.h"
 #include "core/weights.h"
 #include "cpu/backend.h"
 #include "cpu/panel.h"
@@ -46,29 +48,28 @@ using cria::read_struct;
 using cria::require;
 using cria::require_pointer;
 
-thread_local std::string last_error;
+// A buffer with room for a path and what is said of it. A string would take memory, which may be what was missing, and
+// so would registering its destructor: where that fails glibc ends the process.
+thread_local char last_error[PATH_MAX + 512];
+
+cria_status failed(cria_status status, const char* sentence) noexcept {
+  cria::put_text(last_error, sentence);
+  return status;
+}
 
 // Runs `body`; whatever it throws becomes a status, and its sentence the thread's last error.
 template <class Body>
 cria_status guarded(const Body& body) noexcept {
-  cria_status status = CRIA_ERROR_INTERNAL;
   try {
-    try {
-      body();
-      return CRIA_OK;
-    } catch (const Error& error) {
-      status = error.status();
-      last_error = error.what();
-    } catch (const std::bad_alloc&) {
-      status = CRIA_ERROR_MEMORY;
-      last_error = "the system has no memory to give";
-    } catch (const std::exception& error) {
-      last_error = error.what();
-    }
-  } catch (...) {
-    last_error.clear();  // there was no memory for the sentence
+    body();
+    return CRIA_OK;
+  } catch (const Error& error) {
+    return failed(error.status(), error.what());
+  } catch (const std::bad_alloc&) {
+    return failed(CRIA_ERROR_MEMORY, "the system has no memory to give");
+  } catch (const std::exception& error) {
+    return failed(CRIA_ERROR_INTERNAL, error.what());
   }
-  return status;
 }
 
 const cria::Tensor& matrix_of(const cria_tensor* tensor, const char* name) {
@@ -180,7 +181,7 @@ const cria::Program& runnable(const cria_program* program, const cria_cache* cac
 }  // namespace
 
 uint32_t cria_abi_version(void) { return CRIA_ABI_VERSION; }
-const char* cria_last_error(void) { return last_error.c_str(); }
+const char* cria_last_error(void) { return last_error; }
 
 // Devices
 
