@@ -165,7 +165,8 @@ export class Sequence {
    * @throws CriaError ERR_CRIA_STATE while tokens are read, ERR_CRIA_DISPOSED after `dispose`
    */
   truncate(length: number): void {
-    this.#require("must have read its tokens before they are forgotten");
+    // A text that its model's disposal ended still forgets what it had read ahead.
+    this.#requireIdle("must have read its tokens before they are forgotten");
     integer("length", length, 0, this.#length);
     if (length < this.#kv.length) this.#kv.truncate(length);
     this.#length = length;
@@ -288,6 +289,11 @@ export class Sequence {
   }
 
   #require(idle: string): void {
+    this.#requireIdle(idle);
+    if (this.#runtime.disposed) throw new CriaError("ERR_CRIA_DISPOSED", "model: was disposed");
+  }
+
+  #requireIdle(idle: string): void {
     if (this.#disposed) throw new CriaError("ERR_CRIA_DISPOSED", "sequence: was disposed");
     if (this.#busy) throw new CriaError("ERR_CRIA_STATE", `sequence: ${idle}`);
   }
