@@ -2,21 +2,12 @@ import { cp, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
-import { loadModel, tinyModel } from "../../lib/index.js";
 import * as kernels from "../../lib/kernels.js";
 import { packageFile } from "../support/data.js";
 import { installedProject, type Project } from "../support/installed.js";
-import { firstExample } from "./first-example.js";
+import { firstExample, said } from "./first-example.js";
 import product from "./fixtures/product.cjs";
 import { needRuntime, run, runtimes } from "./runtimes.js";
-
-/** What the tiny model says here, loaded from the sources. */
-async function said(maxTokens: number): Promise<string> {
-  using model = await loadModel(tinyModel, { onWarning: () => undefined });
-  let text = "";
-  for await (const piece of model.generate("Once upon a time", { temperature: 0, maxTokens })) text += piece;
-  return text;
-}
 
 describe("the package, packed and installed without scripts,", () => {
   let project: Project;

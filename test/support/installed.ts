@@ -22,7 +22,7 @@ export async function installedProject(): Promise<Project> {
   const folder = await temporaryFolder();
   const project = join(folder.path, "project");
   await mkdir(project);
-  const tarball = await packed(await stagedPackage(folder.path), folder.path);
+  const tarball = await packedPackage(folder.path);
   await writeFile(join(project, "package.json"), JSON.stringify({ private: true, dependencies: sources(tarball) }));
   await run("npm", ["install", "--offline", "--ignore-scripts", "--no-audit", "--no-fund"], { cwd: project });
   return {
@@ -62,9 +62,10 @@ export async function copyBinaries(to: string): Promise<void> {
   await cp(join(built, core), join(to, core));
 }
 
-async function packed(stage: string, to: string): Promise<string> {
-  const { stdout } = await run("npm", ["pack", "--ignore-scripts", "--silent", "--pack-destination", to], {
-    cwd: stage,
+/** Packs cria, with this build's binaries for prebuilt ones, in a folder; the tarball's path. */
+export async function packedPackage(folder: string): Promise<string> {
+  const { stdout } = await run("npm", ["pack", "--ignore-scripts", "--silent", "--pack-destination", folder], {
+    cwd: await stagedPackage(folder),
   });
-  return join(to, stdout.trim());
+  return join(folder, stdout.trim());
 }
