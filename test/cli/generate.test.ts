@@ -95,7 +95,9 @@ describe("the tiny model", () => {
       return /; (cpu, .*), seed 1\n$/.exec(stderr)?.[1];
     };
     expect(await told()).toMatch(/^cpu, \w+, \d+ threads?$/);
-    expect(await told("--device", "auto")).toMatch(/^cpu, \w+, \d+ threads? \(device: cuda is not available: none here\)$/);
+    expect(await told("--device", "auto")).toMatch(
+      /^cpu, \w+, \d+ threads? \(device: cuda is not available: none here\)$/,
+    );
     expect(await told("--device", "auto", "--threads", "1")).toMatch(
       /^cpu, \w+, 1 thread \(--threads is of the CPU\)$/,
     );
