@@ -5,8 +5,10 @@
 # without one: CONTRIBUTING.md says how far.
 
 include(CheckCXXSymbolExists)
+include(CheckLinkerFlag)
 if(UNIX AND NOT APPLE)
   check_cxx_symbol_exists(__GLIBC__ features.h CRIA_GLIBC)
+  check_linker_flag(CXX -static-libstdc++ CRIA_STATIC_LIBSTDCXX)
 endif()
 if(CMAKE_SYSTEM_NAME STREQUAL "Linux" AND NOT CRIA_GLIBC)
   set(CRIA_MUSL ON)
@@ -83,7 +85,11 @@ function(run_anywhere target)
   if(CRIA_SANITIZE OR NOT UNIX OR APPLE)
     return()
   endif()
-  target_link_options(${target} PRIVATE -static-libstdc++ -Wl,--gc-sections)
+  target_link_options(${target} PRIVATE -Wl,--gc-sections)
+  # Some distributions have it in a package of its own. What is built without it is as good, where it was built.
+  if(CRIA_STATIC_LIBSTDCXX)
+    target_link_options(${target} PRIVATE -static-libstdc++)
+  endif()
   if(CRIA_MUSL)
     target_link_options(${target} PRIVATE -static-libgcc)
   endif()
