@@ -42,6 +42,7 @@ export type Isa = "scalar" | "avx2" | "avx512";
 export type WeightType = "f32" | "f16" | "bf16" | "q8_0" | "q4_0";
 export type CacheType = "f32" | "f16" | "q8_0";
 
+/** The processor. */
 export interface CpuInfo {
   available: true;
   kind: "cpu";
@@ -56,6 +57,7 @@ export interface CpuInfo {
   availableBytes: number;
 }
 
+/** A GPU that can be used. */
 export interface GpuInfo {
   available: true;
   kind: "cuda" | "cuda-emulated";
@@ -68,6 +70,7 @@ export interface GpuInfo {
 
 export type DeviceInfo = CpuInfo | GpuInfo;
 
+/** A kind of device that cannot be used, and why. */
 export interface AbsentDevice {
   available: false;
   kind: DeviceKind;
@@ -124,6 +127,7 @@ export function tensorRows(tensor: TensorHandle): number;
 export function tensorCols(tensor: TensorHandle): number;
 export function tensorBytes(tensor: TensorHandle): number;
 
+/** What a cache is of: cria_cache_options without its blocks. */
 export interface CacheShape {
   keys: CacheType;
   values: CacheType;
@@ -156,6 +160,7 @@ export interface NativeBatch {
   outputs: Int32Array;
 }
 
+/** cria_rope_options. */
 export interface RopeOptions {
   heads: number;
   rotaryDim: number;

@@ -9,6 +9,7 @@ import type { ForwardOptions, Sequence } from "./sequence.js";
 /** Past some thirty, texts get worse and not better (Koehn and Knowles 2017, §3.6); each beam has a sequence of its own. */
 const mostBeams = 256;
 
+/** Options of {@link Model.beamSearch}. */
 export interface BeamSearchOptions
   extends Pick<GenerateOptions, "maxTokens" | "stopTokens" | "ignoreEos" | "signal" | "priority" | "onProgress"> {
   /** Texts that are followed at a time, 1 to 256. Default: 4. */

@@ -20,6 +20,7 @@ export const isas: readonly Isa[] = ["scalar", "avx2", "avx512"];
 
 const kinds: readonly DeviceKind[] = ["cpu", "cuda", "cuda-emulated"];
 
+/** Where to compute, and with what. */
 export interface DeviceOptions {
   /**
    * "auto" is the GPU where there is one that can be opened and neither `isa` nor `threads` is given, else the CPU;
@@ -35,7 +36,16 @@ export interface DeviceOptions {
 
 export const deviceOptions = ["device", "isa", "threads"] as const satisfies readonly (keyof DeviceOptions)[];
 
-/** Every kind of device, with what it is or the reason why it is absent. */
+/**
+ * Every kind of device, with what it is or the reason why it is absent.
+ *
+ * @example
+ * ```js
+ * import { devices } from "cria";
+ *
+ * for (const device of devices()) console.log(device.kind, device.available ? device.name : device.reason);
+ * ```
+ */
 export function devices(): (DeviceInfo | AbsentDevice)[] {
   return (["cpu", "cuda"] as const).map((kind) => native.deviceDescribe(kind));
 }

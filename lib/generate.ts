@@ -36,6 +36,7 @@ export interface Timings {
   decodeTokensPerSecond: number;
 }
 
+/** What there is to tell of a text when its iteration has ended. */
 export interface GenerationResult {
   text: string;
   /** The tokens chosen, without the EOS or the stop token that ended the text; those of a stop string are among them. */

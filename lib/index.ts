@@ -15,11 +15,20 @@ export { CriaError, CriaFileError, type ErrorCode } from "./errors.js";
 export type { FinishReason, Generation, GenerationResult, Timings } from "./generate.js";
 export type { GenerateOptions } from "./generate-options.js";
 export type { KvPool, KvPoolStatistics } from "./kv-pool.js";
-export type { KvSequence } from "./kv-sequence.js";
+export type { KvMoves, KvSequence } from "./kv-sequence.js";
 export type { ScoredToken, ScoreOptions, TokenLogprob } from "./logprobs.js";
 export { estimateMemory, type MemoryEstimate } from "./memory.js";
 export { loadModel, type Model, type ModelOptions } from "./model.js";
-export { type CacheShape, type NativeBatch, Program, type RopeOptions, type Value } from "./program.js";
+export type { CachedBlock } from "./prefix-cache.js";
+export {
+  type CacheShape,
+  type DecodeOptions,
+  type NativeBatch,
+  Program,
+  type RopeOptions,
+  type Value,
+} from "./program.js";
+export type { Speaker } from "./prompt.js";
 export type { Runtime, RuntimeOptions } from "./runtime.js";
 export type { SampleOptions, SamplePiece, Samples } from "./samples.js";
 export type { LogitBias } from "./sampling/bias.js";
@@ -29,8 +38,9 @@ export type { ChoiceOptions, ChoiceScore, Scores, ScoringRule } from "./score.js
 export type { DrawOptions, ForwardOptions, RemoveOptions, Sequence, Wanted } from "./sequence.js";
 export type { SpeculateOptions } from "./speculation/options.js";
 export type { SpeculationStatistics } from "./speculation/speculative-source.js";
-export type { TokenDecoder } from "./text/decoder.js";
+export type { DecoderOptions, TokenDecoder } from "./text/decoder.js";
 export { Tokenizer } from "./text/tokenizer.js";
 export { tinyModel } from "./tiny.js";
 export type { LlamaConfig, ModelIndex, TensorInfo, Vocabulary, WeightType } from "./weights/source.js";
+export type { LoadOptions } from "./weights/store.js";
 export type { WindowOptions } from "./window.js";

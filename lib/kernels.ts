@@ -43,7 +43,18 @@ export interface RmsNormOptions extends Execution {
   eps: number;
 }
 
-/** RMSNorm (Zhang and Sennrich 2019, eq. 4): out = x / sqrt(mean(x²) + eps) · weight, row by row. */
+/**
+ * RMSNorm (Zhang and Sennrich 2019, eq. 4): out = x / sqrt(mean(x²) + eps) · weight, row by row.
+ *
+ * @example
+ * ```js
+ * import { rmsNorm } from "cria/kernels";
+ *
+ * const x = Float32Array.of(3, 4);
+ * rmsNorm({ x, weight: Float32Array.of(1, 1), eps: 1e-5, out: x });
+ * console.log(x); // 0.8485…, 1.1313…
+ * ```
+ */
 export function rmsNorm(options: RmsNormOptions): void {
   const device = deviceFor(options);
   const { x, weight, out, eps } = options;
@@ -59,7 +70,7 @@ export interface QuantizeOptions extends Execution {
   quants: Int8Array;
   /** [rows, stride / 32] */
   scales: Float32Array;
-  /** [rows, stride / 32]: each block's quants added up. */
+  /** [rows, stride / 32], of each block its quants added up. */
   sums: Int32Array;
 }
 
@@ -70,6 +81,18 @@ export interface QuantizeOptions extends Execution {
  *
  * A block that holds NaN or an infinity gets the scale NaN, one whose max|x| is below 2⁻¹¹⁹ the scale 0; both get
  * quants of 0.
+ *
+ * @example
+ * ```js
+ * import { quantize } from "cria/kernels";
+ *
+ * const [dim, stride] = [32, 64];
+ * const x = Float32Array.from({ length: dim }, (_, i) => i - 16);
+ * const quants = new Int8Array(stride);
+ * const scales = new Float32Array(stride / 32);
+ * quantize({ x, dim, quants, scales, sums: new Int32Array(stride / 32) });
+ * console.log(quants[0] * scales[0]); // -16, or nearly
+ * ```
  */
 export function quantize(options: QuantizeOptions): void {
   const device = deviceFor(options);
@@ -80,6 +103,7 @@ export function quantize(options: QuantizeOptions): void {
 /** f32 is a Float32Array, f16 and bf16 the bits in a Uint16Array, q8_0 and q4_0 GGML's blocks in a Uint8Array. */
 export type WeightData = Float32Array | Uint16Array | Uint8Array;
 
+/** A matrix that {@link packWeights} packs. */
 export interface PackWeightsOptions {
   type: WeightType;
   /** Outputs, at least 1. */
@@ -92,7 +116,20 @@ export interface PackWeightsOptions {
   device?: DeviceKind;
 }
 
-/** A copy of a matrix in the layout that {@link matmul} and {@link embed} read, made once and used often. */
+/**
+ * A copy of a matrix in the layout that {@link matmul} and {@link embed} read, made once and used often.
+ *
+ * @example
+ * ```js
+ * import { matmul, packWeights } from "cria/kernels";
+ *
+ * const weight = packWeights({ type: "f32", rows: 2, cols: 3, data: Float32Array.of(1, 0, 0, 0, 1, 1) });
+ * const out = new Float32Array(2);
+ * matmul({ weight, x: Float32Array.of(5, 6, 7), out });
+ * console.log(out); // 5, 13
+ * weight.dispose();
+ * ```
+ */
 export function packWeights(options: PackWeightsOptions): PackedWeights {
   if (typeof options !== "object" || options === null) throw wrongType("options", "an object", options);
   return new PackedWeights(options);
@@ -159,7 +196,19 @@ export interface EmbedOptions extends Execution {
   out: Float32Array;
 }
 
-/** Embedding: out[t] = table[tokens[t]], as float32; a quantised weight is its scale times its integer. */
+/**
+ * Embedding: out[t] = table[tokens[t]], as float32; a quantised weight is its scale times its integer.
+ *
+ * @example
+ * ```js
+ * import { embed, packWeights } from "cria/kernels";
+ *
+ * const table = packWeights({ type: "f32", rows: 2, cols: 2, data: Float32Array.of(1, 2, 3, 4) });
+ * const out = new Float32Array(6);
+ * embed({ table, tokens: Int32Array.of(1, 0, 1), out });
+ * console.log(out); // 3, 4, 1, 2, 3, 4
+ * ```
+ */
 export function embed(options: EmbedOptions): void {
   const device = deviceFor(options);
   const { table, tokens, out } = options;
@@ -177,7 +226,7 @@ export interface MatmulOptions extends Execution {
 
 /**
  * out = x · weightᵀ, summed in float32. For q8_0 and q4_0 weights x is quantised first, as {@link quantize} does it,
- * and blocks of 32 are multiplied exactly, in int32.
+ * and blocks of 32 are multiplied exactly, in int32. {@link packWeights} has an example.
  */
 export function matmul(options: MatmulOptions): void {
   const device = deviceFor(options);
@@ -219,7 +268,7 @@ export interface KernelSequence {
 }
 
 export interface RopeOptions extends Execution {
-  /** [tokens, (heads + 2 kvHeads) headDim]: each token's q, k and v. q and k are turned in place. */
+  /** [tokens, (heads + 2 kvHeads) headDim], of each token its q, k and v. q and k are turned in place. */
   qkv: Float32Array;
   /** [tokens], each at least 0. */
   positions: Int32Array;
@@ -244,7 +293,7 @@ export interface RopeOptions extends Execution {
 
 /**
  * Rotary position embedding (Su et al. 2021, §3.2.2), fused with the write of k and v to the cache: pair i turns by
- * position / scale · theta^(−2i / rotaryDim) radians.
+ * position / scale · theta^(−2i / rotaryDim) radians. {@link attention} has an example.
  */
 export function rope(options: RopeOptions): void {
   const device = deviceFor(options);
@@ -280,6 +329,23 @@ export interface AttentionOptions extends Execution {
 /**
  * Causal attention (Vaswani et al. 2017, eq. 1), in the flash style (Dao 2023): out = softmax(q · k / √headDim) · v over
  * a token's own key and those before it in its sequence. Query head h reads kv head floor(h · kvHeads / heads).
+ *
+ * @example
+ * ```js
+ * import { attention, rope } from "cria/kernels";
+ *
+ * const [heads, headDim, tokens] = [1, 8, 3];
+ * const block = 16 * headDim; // of 16 tokens, with one head of keys and values
+ * const cache = { keys: "f32", values: "f32", k: new Float32Array(block), v: new Float32Array(block), blocks: 1 };
+ * const layer = { ...cache, kvHeads: 1, headDim };
+ * const sequences = [{ length: tokens, past: 0, blocks: [0] }];
+ *
+ * const qkv = Float32Array.from({ length: tokens * 3 * headDim }, (_, i) => Math.sin(i));
+ * rope({ qkv, positions: Int32Array.of(0, 1, 2), sequences, cache: layer, heads }); // k and v go into the cache
+ * const out = new Float32Array(tokens * headDim);
+ * attention({ q: qkv, qStride: 3 * headDim, sequences, cache: layer, heads, out });
+ * console.log(out.subarray(0, headDim)); // the first token sees its own value alone
+ * ```
  */
 export function attention(options: AttentionOptions): void {
   const device = deviceFor(options);
@@ -293,7 +359,7 @@ export function attention(options: AttentionOptions): void {
 }
 
 export interface SwiGluOptions extends Execution {
-  /** [rows, 2 dim]: each row's gate, then its up. */
+  /** [rows, 2 dim], of each row its gate, then its up. */
   gateUp: Float32Array;
   /** At least 1. */
   dim: number;
@@ -301,7 +367,18 @@ export interface SwiGluOptions extends Execution {
   out: Float32Array;
 }
 
-/** SwiGLU (Shazeer 2020): out = silu(gate) · up, with silu(g) = g / (1 + exp(−g)). */
+/**
+ * SwiGLU (Shazeer 2020): out = silu(gate) · up, with silu(g) = g / (1 + exp(−g)).
+ *
+ * @example
+ * ```js
+ * import { swiGlu } from "cria/kernels";
+ *
+ * const out = new Float32Array(2);
+ * swiGlu({ gateUp: Float32Array.of(0, 1, 3, 2), dim: 2, out });
+ * console.log(out); // 0, 1.4621…
+ * ```
+ */
 export function swiGlu(options: SwiGluOptions): void {
   const device = deviceFor(options);
   const { gateUp, dim, out } = options;
@@ -317,7 +394,18 @@ export interface AddOptions extends Execution {
   out: Float32Array;
 }
 
-/** out = x + y */
+/**
+ * out = x + y
+ *
+ * @example
+ * ```js
+ * import { add } from "cria/kernels";
+ *
+ * const x = Float32Array.of(1, 2);
+ * add({ x, y: Float32Array.of(3, 4), out: x });
+ * console.log(x); // 4, 6
+ * ```
+ */
 export function add(options: AddOptions): void {
   const device = deviceFor(options);
   const { x, y, out } = options;

@@ -12,6 +12,7 @@ import type { ForwardOptions, Sequence } from "./sequence.js";
 /** Of {@link ScoredToken.top}: as many as OpenAI's interface gives. */
 export const mostAlternatives = 20;
 
+/** A token, and how probable it is in its place. */
 export interface TokenLogprob {
   token: number;
   /** ln of its probability after the tokens before it. */
@@ -24,6 +25,7 @@ export interface ScoredToken extends TokenLogprob {
   top: TokenLogprob[];
 }
 
+/** Options of {@link Model.logprobs}. */
 export interface ScoreOptions {
   /** How many of the most probable tokens in each one's place are told, 0 to 20. Default: 0. */
   top?: number;

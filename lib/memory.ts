@@ -49,8 +49,6 @@ export type Weighed = Pick<ModelIndex, "config" | "tensors"> & {
   readonly packed?: unknown;
 };
 
-type Mapping = Pick<LoadOptions, "mmap">;
-
 /**
  * What JavaScript's heap grows by for each piece of a vocabulary. Of 32,000 pieces it was 420 bytes after loading, and
  * 780 after the first text, for which the tokenizer makes its tables (Node 20).
@@ -61,11 +59,19 @@ const pieceBytes = 600;
  * The memory that a model will take, once loaded with these options and with its cache full. Only the file's index is
  * read.
  *
+ * @example
+ * ```js
+ * import { estimateMemory, tinyModel } from "cria";
+ *
+ * const { total, available, fits } = await estimateMemory(tinyModel, { cacheSize: { tokens: 1024 } });
+ * console.log(fits, total, available);
+ * ```
+ *
  * @throws CriaFileError, TypeError or RangeError as {@link loadModel}
  */
 export async function estimateMemory(
   path: string,
-  options: DeviceOptions & RuntimeOptions & Mapping = {},
+  options: DeviceOptions & RuntimeOptions & Pick<LoadOptions, "mmap"> = {},
 ): Promise<MemoryEstimate> {
   if (typeof path !== "string") throw wrongType("path", "a string", path);
   const known = optionsOf("estimateMemory", options, [...deviceOptions, ...runtimeOptions, "mmap"]);
@@ -86,7 +92,7 @@ export function checkRuntimeOptions({ cache, contextLength, preempt }: RuntimeOp
 /** The memory of a model on a device. @throws TypeError or RangeError for a wrong `cacheSize` */
 export async function memoryOf(
   model: Weighed,
-  options: RuntimeOptions & Mapping,
+  options: RuntimeOptions & Pick<LoadOptions, "mmap">,
   { availableBytes: available }: DeviceInfo,
 ): Promise<MemoryEstimate> {
   const { config, tensors } = model;
@@ -142,7 +148,7 @@ export async function checkMemory(
   name: string,
   model: Weighed,
   { info }: Device,
-  options: RuntimeOptions & Mapping,
+  options: RuntimeOptions & Pick<LoadOptions, "mmap">,
 ): Promise<MemoryEstimate> {
   const estimate = await memoryOf(model, options, info);
   if (estimate.fits) return estimate;

@@ -22,6 +22,7 @@ import { type ModelFile, readModel, sourceOf } from "./weights/model-file.js";
 import type { LlamaConfig, ModelIndex } from "./weights/source.js";
 import { type LoadOptions, WeightStore } from "./weights/store.js";
 
+/** Options of {@link loadModel}. */
 export interface ModelOptions extends DeviceOptions, RuntimeOptions, LoadOptions {
   /** Called with warnings. Default: `process.emitWarning`. */
   onWarning?: (message: string) => void;
@@ -159,7 +160,11 @@ export class Model {
   }
 
   /**
-   * Scores the choices that may follow a context, as {@link scoreChoices} tells.
+   * Scores the choices that may follow a context. A choice is appended as it is: one that is a word begins with a space.
+   *
+   * The tokens of a choice are those of context and choice, read as one text, after the last that they share from the
+   * beginning with the tokens of the context alone. Where the border merges into one piece, that piece is thus the
+   * choice's, with the end of the context that it holds. All begin with BOS. What the choices share is read once.
    *
    * @example
    * ```js
@@ -168,7 +173,9 @@ export class Model {
    * console.log(choices[best.perCharacter]);
    * ```
    *
-   * @throws as {@link scoreChoices}
+   * @throws TypeError or RangeError where there is no choice, or one has nothing but white space
+   * @throws CriaError ERR_CRIA_CONTEXT where context and choice are longer than the model's context, ERR_CRIA_UNSUPPORTED
+   *   for a vocabulary without BOS, ERR_CRIA_ABORTED when `signal` stops it
    */
   async score(context: string, choices: readonly string[], options: ChoiceOptions = {}): Promise<Scores> {
     this.#check();
@@ -265,6 +272,15 @@ export class Model {
 
 /**
  * Loads a model from a GGUF file, or from one that `cria pack` made of it.
+ *
+ * @example
+ * ```js
+ * import { loadModel, tinyModel } from "cria";
+ *
+ * const model = await loadModel(tinyModel, { threads: 1, onProgress: (packed, total) => console.log(packed / total) });
+ * for await (const piece of model.generate("Once upon a time", { maxTokens: 32 })) process.stdout.write(piece);
+ * model.dispose();
+ * ```
  *
  * @throws CriaFileError where the file is not a model that cria runs: it names the key or tensor at fault
  * @throws CriaError ERR_CRIA_MEMORY where the machine has not the memory ({@link estimateMemory} tells before),

@@ -21,6 +21,7 @@ export interface Value {
   readonly width: number;
 }
 
+/** Options of {@link Program.decode}. */
 export interface DecodeOptions {
   /** At least 1. */
   steps: number;

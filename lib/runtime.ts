@@ -10,6 +10,7 @@ import { Scheduler } from "./scheduler.js";
 import { Sequence } from "./sequence.js";
 import type { LlamaConfig } from "./weights/source.js";
 
+/** The cache of a model, and who gives way where it is full. */
 export interface RuntimeOptions {
   /** The type of the cached keys and values, of both or of each. Default: "f16". */
   cache?: CacheOption;
@@ -73,6 +74,7 @@ export class Runtime {
     return this.#disposed;
   }
 
+  /** Gives the memory back. Sequences cannot be used afterwards. Again is no error. */
   dispose(): void {
     this.#disposed = true;
     this.scheduler.dispose();

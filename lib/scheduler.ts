@@ -197,6 +197,7 @@ export class Scheduler {
     this.#speaking.add(member);
   }
 
+  /** The text that {@link beginText} told of has ended, or was left. */
   endText(sequence: Sequence): void {
     const member = this.#members.get(sequence);
     if (member === undefined) return;

@@ -10,6 +10,7 @@ import { optionalSignal, optionsOf } from "./options.js";
 import type { Sequence } from "./sequence.js";
 import { afterBos } from "./text/tokenizer.js";
 
+/** Options of {@link Model.score}. */
 export interface ChoiceOptions {
   /** Stops the work within an op; ERR_CRIA_ABORTED is then thrown. */
   signal?: AbortSignal;
@@ -28,9 +29,10 @@ export interface ChoiceScore {
 }
 
 /** The rules by which a choice may win. */
-export const scoringRules = ["sum", "perCharacter", "normalised"] as const;
-export type ScoringRule = (typeof scoringRules)[number];
+export type ScoringRule = "sum" | "perCharacter" | "normalised";
+export const scoringRules: readonly ScoringRule[] = ["sum", "perCharacter", "normalised"];
 
+/** What {@link Model.score} finds. */
 export interface Scores {
   /** In the order of the choices. */
   choices: ChoiceScore[];
@@ -41,17 +43,7 @@ export interface Scores {
 /** What Touvron et al. (2023), and Brown et al. (2020) before them, ask without a context. */
 const noContext = "Answer:";
 
-/**
- * Scores the choices that may follow a context. A choice is appended as it is: one that is a word begins with a space.
- *
- * The tokens of a choice are those of context and choice, read as one text, after the last that they share from the
- * beginning with the tokens of the context alone. Where the border merges into one piece, that piece is thus the
- * choice's, with the end of the context that it holds. All begin with BOS. What the choices share is read once.
- *
- * @throws TypeError or RangeError where there is no choice, or one has nothing but white space
- * @throws CriaError ERR_CRIA_CONTEXT where context and choice are longer than the model's context, ERR_CRIA_UNSUPPORTED
- *   for a vocabulary without BOS, ERR_CRIA_ABORTED when `signal` stops it
- */
+/** {@link Model.score} */
 export async function scoreChoices(
   model: Model,
   context: string,

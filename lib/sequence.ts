@@ -11,6 +11,7 @@ import { tokensOf } from "./tokens.js";
 /** The tokens after which logits are wanted. */
 export type Wanted = "all" | "last" | "none";
 
+/** Options of {@link Sequence.forward}. */
 export interface ForwardOptions {
   /** Stops the reading within an op. */
   signal?: AbortSignal | undefined;

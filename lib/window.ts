@@ -3,6 +3,7 @@ import { blockTokens } from "./kv-block.js";
 import { optionsOf } from "./options.js";
 import type { RemoveOptions, Sequence } from "./sequence.js";
 
+/** What a text without end keeps in the cache. */
 export interface WindowOptions {
   /** Tokens that the cache holds of the text. Default: the context, which is the most there can be. */
   size?: number;

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import * as fs from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
@@ -9,20 +9,26 @@ import * as kernels from "../lib/kernels.js";
 import { packageRoot } from "../lib/package.js";
 import { temporaryFolder } from "./support/gguf-writer.js";
 
-const section = readFileSync(join(packageRoot, "README.md"), "utf8")
-  .split(/^## /m)
-  .find((each) => each.startsWith("Use\n"))!;
-const blocks = (language: string) =>
-  Array.from(section.matchAll(RegExp(`^\`\`\`${language}\n(.*?)^\`\`\`$`, "gms")), ([, code]) => code!);
-const examples = blocks("js");
+const textOf = (...path: string[]) => readFileSync(join(packageRoot, ...path), "utf8");
+const blocks = (language: string, text: string) =>
+  Array.from(text.matchAll(RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\`$`, "gms")), ([, code]) => code!);
+const examples = blocks("js", textOf("README.md"));
+
+/** Those of docs/ that are for Node.js; the tests of other runtimes have the others. */
+const docs = existsSync(join(packageRoot, "docs")) ? readdirSync(join(packageRoot, "docs")) : [];
+const inDocs = docs
+  .filter((name) => name.endsWith(".md"))
+  .flatMap((name) => blocks("js", textOf("docs", name)).map((code) => ({ name, code })))
+  .filter(({ code }) => !/\bDeno\.|"bun:/.test(code));
+
 const modules: Readonly<Record<string, object>> = { cria, "cria/kernels": kernels, "node:fs/promises": fs };
 
 /** The `@example`s of the docstrings in lib/, each with the line that its docstring is of. */
-const documented = readdirSync(join(packageRoot, "lib"))
+const documented = readdirSync(join(packageRoot, "lib"), { recursive: true, encoding: "utf8" })
   .filter((name) => name.endsWith(".ts"))
   .flatMap((name) =>
-    readFileSync(join(packageRoot, "lib", name), "utf8")
-      .split("/**")
+    textOf("lib", name)
+      .split(/^ *\/\*\*/m)
       .slice(1),
   )
   .flatMap((text) => {
@@ -31,6 +37,12 @@ const documented = readdirSync(join(packageRoot, "lib"))
     const of = after.trim().split("\n", 1)[0]!;
     return Array.from(lines.matchAll(/^@example\n```js\n(.*?)^```$/gms), ([, code]) => ({ of, code: code! }));
   });
+
+/** The numbers that the comments behind an example's `console.log` say it prints: "0.8485…, 1.1313…". */
+const promisedBy = (code: string): number[] =>
+  Array.from(code.matchAll(/^console\.log\(.*\); \/\/ (-?\d[-\d., …]*)$/gm), ([, list]) => list!)
+    .flatMap((list) => list.split(", "))
+    .map(Number.parseFloat);
 
 /** Runs an example, with `model` there unless it loads its own; returns all that it prints. */
 async function run(code: string): Promise<string> {
@@ -106,12 +118,23 @@ describe("the README's examples of use", () => {
 
   test("of an item to test a model with is one", async () => {
     using model = await cria.loadModel(cria.tinyModel);
-    const items = parseChoiceItems("README.md", blocks("json").join(""));
+    const items = parseChoiceItems("README.md", blocks("json", textOf("README.md")).join(""));
     expect((await evaluateChoices(model, items)).accuracy.perCharacter).toBe(1);
   });
 });
 
+describe.skipIf(inDocs.length === 0)("the examples of docs/", () => {
+  test.for(inDocs)("run: $name, $code", async ({ code }) => {
+    const printed = await run(code);
+    if (/write|log\(/.test(code)) expect(printed.length).toBeGreaterThan(3);
+  });
+});
+
 describe("the examples of the docstrings", () => {
+  test.each(Object.keys(kernels).filter((name) => /^[a-z]/.test(name)))("show the kernel %s", (name) => {
+    expect(documented.some(({ code }) => code.includes('"cria/kernels"') && code.includes(`${name}({`))).toBe(true);
+  });
+
   const methods = ["generate", "sample", "beamSearch", "logprobs", "score", "conversation", "sequence", "saveSequence"];
   test.each(methods)("show %s", (method) => {
     const found = documented.find(({ of }) => RegExp(`^(async )?${method}\\(`).test(of));
@@ -121,5 +144,13 @@ describe("the examples of the docstrings", () => {
   test.for(documented)("run: $of", async ({ code }) => {
     const printed = await run(code);
     if (/write|log\(/.test(code)) expect(printed.length).toBeGreaterThan(3);
+    const promised = promisedBy(code);
+    if (promised.length === 0) return;
+    const numbers = printed
+      .trim()
+      .split(/[\s,]+/)
+      .map(Number);
+    expect(numbers).toHaveLength(promised.length);
+    for (const [i, number] of numbers.entries()) expect(number).toBeCloseTo(promised[i]!, 3);
   });
 });

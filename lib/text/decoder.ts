@@ -16,6 +16,7 @@ export function byteOf(piece: string): number | undefined {
 /** A string with every lone surrogate replaced by U+FFFD, as UTF-8 needs it. */
 export const wellFormed = (text: string): string => text.replace(/\p{Surrogate}/gu, "\ufffd");
 
+/** Options of {@link Tokenizer.decode} and {@link Tokenizer.decoder}. */
 export interface DecoderOptions {
   /**
    * Whether the tokens continue a text, as generated tokens continue a prompt. A whole text loses the space that the

@@ -63,7 +63,7 @@ export const pieceTypes = { normal: 1, unknown: 2, control: 3, userDefined: 4, u
 export interface Vocabulary {
   readonly pieces: readonly string[];
   readonly scores: readonly number[];
-  /** For each piece one of {@link pieceTypes}. */
+  /** For each piece its type: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte. */
   readonly types: readonly number[];
   readonly bos: number | undefined;
   readonly eos: number | undefined;

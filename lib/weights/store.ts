@@ -53,6 +53,7 @@ export function naming(error: unknown, file: string, tensor: string): unknown {
   return new CriaFileError(file, tensor, problem, "ERR_CRIA_FILE", { cause: error });
 }
 
+/** How a model's file is read. */
 export interface LoadOptions {
   /**
    * Whether the matrices of a packed file are mapped: several processes then share them, and nothing is copied. Should
