@@ -18,14 +18,20 @@ export interface Runtime {
 }
 
 export const node: Runtime = { name: "Node", executable: process.execPath, options: [] };
+/** Those of package.json's "engines", from the first to the newest. */
+const otherNodes: readonly Runtime[] = ["oldest", "newest"].map((age) => ({
+  name: `the ${age} Node`,
+  executable: installed(`node-${age}`, "bin", "node"),
+  options: [],
+}));
 export const bun: Runtime = { name: "Bun", executable: installed("@oven", "bun-linux-x64", "bin", "bun"), options: [] };
 export const deno: Runtime = {
   name: "Deno",
   executable: installed("@deno", "linux-x64-glibc", "deno"),
-  // A package with a native addon needs all permissions.
-  options: ["run", "--allow-all", "--node-modules-dir=manual"],
+  // What the addon needs is all that it is allowed.
+  options: ["run", "--no-prompt", "--allow-ffi", "--allow-read", "--allow-env", "--node-modules-dir=manual"],
 };
-export const runtimes: readonly Runtime[] = [node, bun, deno];
+export const runtimes: readonly Runtime[] = [node, ...otherNodes, bun, deno];
 
 /** Skips the running test, saying why, unless the runtime is there. */
 export function needRuntime({ skip }: TestContext, { name, executable }: Runtime): void {
