@@ -1,13 +1,14 @@
-import { cp, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { cp, readFile, writeFile } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 import * as kernels from "../../lib/kernels.js";
 import { packageFile } from "../support/data.js";
 import { installedProject, type Project } from "../support/installed.js";
+import { matmul, parse, program } from "./examples.js";
 import { firstExample, said } from "./first-example.js";
 import product from "./fixtures/product.cjs";
-import { needRuntime, run, runtimes } from "./runtimes.js";
+import { bun, deno, needProgram, needRuntime, printed, run, runtimes } from "./runtimes.js";
 
 describe("the package, packed and installed without scripts,", () => {
   let project: Project;
@@ -43,5 +44,30 @@ describe("the package, packed and installed without scripts,", () => {
         });
       },
     );
+  });
+
+  /** What the head of an example says is to be done once the package is installed. */
+  function commandsOf(source: string): string {
+    const [, lines] = source.match(
+      /^.*(?:npm install|bun add|deno add) (?:npm:)?cria\n((?:(?: \*|\/\/)? {3,}\S.*\n)+)/m,
+    )!;
+    return lines!.replace(/^(?: \*|\/\/)? +/gm, "");
+  }
+
+  test.for([
+    ["c/matmul.c", matmul],
+    ["c/program.c", program],
+    ["cpp/matmul.cc", matmul],
+    ["python/matmul.py", matmul],
+    ["bun/matmul.ts", matmul],
+    ["deno/matmul.ts", matmul],
+  ] as const)("runs examples/%s as its head says", async ([name, expected], context) => {
+    for (const each of ["cc", "c++", "python3"]) await needProgram(context, each);
+    for (const each of [bun, deno]) needRuntime(context, each);
+    const file = packageFile("examples", name);
+    await cp(file, join(project.folder, basename(name)));
+    const path = [bun, deno].map(({ executable }) => dirname(executable)).join(":");
+    const commands = commandsOf(await readFile(file, "utf8"));
+    expect(parse(await printed("sh", ["-ec", `PATH=${path}:$PATH\n${commands}`], project.folder))).toEqual(expected());
   });
 });
