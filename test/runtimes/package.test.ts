@@ -1,10 +1,11 @@
-import { cp, readFile, writeFile } from "node:fs/promises";
+import { cp, readFile, rename, writeFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 import * as kernels from "../../lib/kernels.js";
 import { packageFile } from "../support/data.js";
-import { installedProject, type Project } from "../support/installed.js";
+import { temporaryFolder } from "../support/gguf-writer.js";
+import { copyBinaries, installedProject, type Project } from "../support/installed.js";
 import { matmul, parse, program } from "./examples.js";
 import { firstExample, said } from "./first-example.js";
 import product from "./fixtures/product.cjs";
@@ -44,6 +45,23 @@ describe("the package, packed and installed without scripts,", () => {
         });
       },
     );
+  });
+
+  test("goes into an executable of Bun's, the core library beside it", async (context) => {
+    needRuntime(context, bun);
+    await writeFile(
+      join(project.folder, "one-kernel.mjs"),
+      `import "cria/linux-x64";
+       import { add } from "cria/kernels";
+       const out = new Float32Array(2);
+       add({ x: Float32Array.of(1, 2), y: Float32Array.of(0.5, 0.25), out });
+       console.log(out.join(" "));`,
+    );
+    await printed(bun.executable, ["build", "--compile", "one-kernel.mjs", "--outfile", "one-kernel"], project.folder);
+    await using folder = await temporaryFolder();
+    await rename(join(project.folder, "one-kernel"), join(folder.path, "one-kernel"));
+    await copyBinaries(folder.path);
+    expect(await printed("sh", ["-ec", "LD_LIBRARY_PATH=. ./one-kernel"], folder.path)).toBe("1.5 2.25\n");
   });
 
   /** What the head of an example says is to be done once the package is installed. */
