@@ -145,7 +145,7 @@ export class PackedWeights {
 
   /** @internal */
   constructor({ type, rows, cols, data, device = "cpu" }: PackWeightsOptions) {
-    if (!Object.hasOwn(weightFormats, type)) {
+    if (typeof type !== "string" || !Object.hasOwn(weightFormats, type)) {
       throw outOfRange("type", `one of ${Object.keys(weightFormats).join(", ")}`, type);
     }
     integer("rows", rows, 1, 2 ** 31 - 1);
@@ -412,21 +412,17 @@ export function add(options: AddOptions): void {
   native.add(device, x, y, out);
 }
 
-const opened = new Map<string, DeviceHandle>();
+const opened: { readonly asked: Execution; readonly handle: DeviceHandle }[] = [];
 
 /** Devices that differ in nothing are opened once. */
 function deviceFor(options: Execution): DeviceHandle {
   if (typeof options !== "object" || options === null) throw wrongType("options", "an object", options);
   const { device = "cpu", isa, threads } = options;
-  const key = JSON.stringify([device, isa, threads]);
-  const known = opened.get(key);
-  if (known !== undefined) return known;
-  const { handle } = new Device({
-    device,
-    ...(isa !== undefined && { isa }),
-    ...(threads !== undefined && { threads }),
-  });
-  opened.set(key, handle);
+  const known = opened.find(({ asked }) => asked.device === device && asked.isa === isa && asked.threads === threads);
+  if (known !== undefined) return known.handle;
+  const asked = { device, ...(isa !== undefined && { isa }), ...(threads !== undefined && { threads }) };
+  const { handle } = new Device(asked);
+  opened.push({ asked, handle });
   return handle;
 }
 

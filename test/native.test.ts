@@ -4,6 +4,7 @@ import { describe, expect, test } from "vitest";
 import { CriaError } from "../lib/errors.js";
 import { type Native, native } from "../lib/native.js";
 import { packageFile } from "./support/data.js";
+import { junk as anyJunk, detached } from "./support/junk.js";
 
 type Name = keyof Native;
 type Call = (...args: unknown[]) => unknown;
@@ -140,43 +141,9 @@ function handlePlaces(name: keyof typeof sound): number[] {
 const isHandle = (value: unknown) =>
   typeof value === "object" && value !== null && !ArrayBuffer.isView(value) && Object.keys(value).length === 0;
 
-function detached<T extends ArrayBufferView>(view: T): T {
-  structuredClone(view, { transfer: [view.buffer as ArrayBuffer] });
-  return view;
-}
-
-/** What an argument might be instead. Sizes are small or absurd: one that a machine could just about serve is not junk. */
+/** What an argument might be instead. */
 const junk: (() => unknown)[] = [
-  () => undefined,
-  () => null,
-  () => true,
-  ...[0, -0, 1, 3, -1, 1.5, Number.NaN, Number.POSITIVE_INFINITY, -(2 ** 31), 2 ** 53, 2 ** 60, 1e300].map(
-    (x) => () => x,
-  ),
-  () => 10n,
-  () => "",
-  () => "f16",
-  () => "\0".repeat(1000),
-  () => Symbol("junk"),
-  () => () => 1,
-  () => ({}),
-  () => [],
-  () => [1, 2, 3],
-  () => Object.create(null),
-  () => new Proxy({}, {}),
-  () => new Date(),
-  () => new ArrayBuffer(8),
-  () => new DataView(new ArrayBuffer(8)),
-  () => floats(0),
-  () => floats(7),
-  () => floats(8).subarray(1, 4),
-  () => new Float64Array(3),
-  () => new BigInt64Array(3),
-  () => new Uint8Array(24),
-  () => new Int32Array(1),
-  () => new Float32Array(new SharedArrayBuffer(12)),
-  () => detached(floats(6)),
-  () => detached(new Int32Array(1)),
+  ...anyJunk,
   () => shape,
   () => ({ ...shape, headDim: 7, layers: 2 ** 53 }),
   () => ({ ...batch(), blocks: detached(new Int32Array(1)) }),
