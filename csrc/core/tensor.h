@@ -3,7 +3,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
+#include <vector>
 
 #include "../cria.h"
 #include "error.h"
@@ -15,6 +17,11 @@ enum class Layout {
   kMatrix,  // in the backend's layout for products
   kVector,  // f32, contiguous; one row
 };
+
+// The bytes of rows [first, first + rows) of those that are to be packed, counted from 0, as a file has them. They may
+// be put in `buffer`, which the caller keeps from call to call. Several threads may call at a time, each with its own.
+using RowSource =
+    std::function<const std::uint8_t*(std::size_t first, std::size_t rows, std::vector<std::uint8_t>& buffer)>;
 
 class Tensor {
  public:
@@ -29,16 +36,20 @@ class Tensor {
   const std::size_t rows, cols;
 
   // Rows [row, row + count) exist, and `source` and `out` hold as many; capi.cc has checked it.
-  virtual void pack(std::size_t row, std::size_t count, const std::uint8_t* source) = 0;
-  virtual void pack_file(std::size_t row, std::size_t count, const File& file, std::uint64_t offset) = 0;
+  void pack(std::size_t row, std::size_t count, const std::uint8_t* source);
+  void pack_file(std::size_t row, std::size_t count, const File& file, std::uint64_t offset);
+  void fill_random(std::uint64_t seed, float deviation);
   virtual void unpack(std::size_t row, std::size_t count, std::uint8_t* out) const = 0;
-  virtual void fill_random(std::uint64_t seed, float deviation) = 0;
   // Copies bytes [offset, offset + bytes) of the `bytes()` that it takes: a matrix in the backend's layout, a vector as
   // f32.
   virtual void read_packed(std::size_t offset, std::size_t bytes, std::uint8_t* out) const = 0;
   // Whether the memory is a file's, which nothing may be packed into.
   virtual bool mapped() const { return false; }
   virtual std::size_t bytes() const = 0;
+
+ private:
+  // Packs rows [row, row + count), as many at a time as the backend likes to.
+  virtual void pack_from(std::size_t row, std::size_t count, const RowSource& source) = 0;
 };
 
 // Throws CRIA_ERROR_ARGUMENT, naming the argument, where the tensor has another layout.

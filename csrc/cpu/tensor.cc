@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "../core/checked.h"
-#include "../core/random.h"
 #include "../core/weights.h"
 #include "pool.h"
 
@@ -84,10 +83,8 @@ void Matrix::read(const File& file, std::uint64_t offset) {
              [&](std::size_t begin, std::size_t size) { file.read(offset + begin, memory_.data() + begin, size); });
 }
 
-// Packs rows [row, row + count) in slices of whole panels, on all threads. fetch(first, rows, buffer) returns the bytes
-// of rows [first, first + rows) of those, counted from 0; it may put them in `buffer`.
-template <class Fetch>
-void Matrix::pack_slices(std::size_t row, std::size_t count, const Fetch& fetch) {
+// In slices of whole panels, on all threads.
+void Matrix::pack_from(std::size_t row, std::size_t count, const RowSource& source) {
   const std::size_t slice = std::max<std::size_t>(1, kSliceBytes / (row_bytes(type, cols) * kPanelRows));
   const std::size_t begin = row / kPanelRows, end = panel_count(row + count);
 
@@ -96,38 +93,14 @@ void Matrix::pack_slices(std::size_t row, std::size_t count, const Fetch& fetch)
     for (std::size_t panel = begin + from; panel < begin + to; panel += slice) {
       const std::size_t first = std::max(row, panel * kPanelRows);
       const std::size_t last = std::min(row + count, std::min(panel + slice, begin + to) * kPanelRows);
-      pack_rows(type, memory_.data(), cols, first, last - first, fetch(first - row, last - first, buffer));
+      pack_rows(type, memory_.data(), cols, first, last - first, source(first - row, last - first, buffer));
     }
-  });
-}
-
-void Matrix::pack(std::size_t row, std::size_t count, const std::uint8_t* source) {
-  const std::size_t bytes = row_bytes(type, cols);
-  pack_slices(row, count, [&](std::size_t first, std::size_t, auto&) { return source + first * bytes; });
-}
-
-void Matrix::pack_file(std::size_t row, std::size_t count, const File& file, std::uint64_t offset) {
-  const std::size_t bytes = row_bytes(type, cols);
-  pack_slices(row, count, [&](std::size_t first, std::size_t rows, std::vector<std::uint8_t>& buffer) {
-    if (buffer.size() < rows * bytes) buffer.resize(rows * bytes);
-    file.read(offset + first * bytes, buffer.data(), rows * bytes);
-    return static_cast<const std::uint8_t*>(buffer.data());
   });
 }
 
 void Matrix::unpack(std::size_t row, std::size_t count, std::uint8_t* out) const {
   const std::size_t bytes = row_bytes(type, cols);
   for (std::size_t i = 0; i < count; ++i) unpack_row(panels(), row + i, out + i * bytes);
-}
-
-void Matrix::fill_random(std::uint64_t seed, float deviation) {
-  const std::size_t bytes = row_bytes(type, cols);
-  pack_slices(0, rows, [&](std::size_t first, std::size_t count, std::vector<std::uint8_t>& buffer) {
-    if (buffer.size() < count * bytes) buffer.resize(count * bytes);
-    for (std::size_t i = 0; i < count; ++i)
-      random_row(type, cols, seed, first + i, deviation, buffer.data() + i * bytes);
-    return static_cast<const std::uint8_t*>(buffer.data());
-  });
 }
 
 void Matrix::read_packed(std::size_t offset, std::size_t bytes, std::uint8_t* out) const {
@@ -137,23 +110,12 @@ void Matrix::read_packed(std::size_t offset, std::size_t bytes, std::uint8_t* ou
 Vector::Vector(cria_type type, std::size_t size)
     : Tensor(Layout::kVector, type, 1, size), memory_(checked_product({size, sizeof(float)})) {}
 
-void Vector::pack(std::size_t, std::size_t, const std::uint8_t* source) {
-  widen(type, cols, source, reinterpret_cast<float*>(memory_.data()));
-}
-
-void Vector::pack_file(std::size_t row, std::size_t count, const File& file, std::uint64_t offset) {
-  std::vector<std::uint8_t> bytes(row_bytes(type, cols));
-  file.read(offset, bytes.data(), bytes.size());
-  pack(row, count, bytes.data());
+void Vector::pack_from(std::size_t, std::size_t, const RowSource& source) {
+  std::vector<std::uint8_t> buffer;
+  widen(type, cols, source(0, 1, buffer), reinterpret_cast<float*>(memory_.data()));
 }
 
 void Vector::unpack(std::size_t, std::size_t, std::uint8_t* out) const { std::memcpy(out, data(), memory_.bytes()); }
-
-void Vector::fill_random(std::uint64_t seed, float deviation) {
-  std::vector<std::uint8_t> bytes(row_bytes(type, cols));
-  random_row(type, cols, seed, 0, deviation, bytes.data());
-  pack(0, 1, bytes.data());
-}
 
 void Vector::read_packed(std::size_t offset, std::size_t bytes, std::uint8_t* out) const {
   std::memcpy(out, memory_.data() + offset, bytes);

@@ -19,10 +19,7 @@ class Matrix final : public Tensor {
   // The same, read into the memory of this matrix, which is no file's.
   void read(const File& file, std::uint64_t offset);
 
-  void pack(std::size_t row, std::size_t count, const std::uint8_t* source) override;
-  void pack_file(std::size_t row, std::size_t count, const File& file, std::uint64_t offset) override;
   void unpack(std::size_t row, std::size_t count, std::uint8_t* out) const override;
-  void fill_random(std::uint64_t seed, float deviation) override;
   std::size_t bytes() const override { return bytes_; }
   void read_packed(std::size_t offset, std::size_t bytes, std::uint8_t* out) const override;
   bool mapped() const override { return mapping_ != nullptr; }
@@ -30,8 +27,7 @@ class Matrix final : public Tensor {
   Panels panels() const { return {type, data_, rows, cols}; }
 
  private:
-  template <class Fetch>
-  void pack_slices(std::size_t row, std::size_t count, const Fetch& fetch);
+  void pack_from(std::size_t row, std::size_t count, const RowSource& source) override;
 
   Memory memory_;                           // of a matrix that is packed here
   std::shared_ptr<const Mapping> mapping_;  // of one that stands in a file
@@ -44,16 +40,15 @@ class Vector final : public Tensor {
  public:
   Vector(cria_type type, std::size_t size);
 
-  void pack(std::size_t row, std::size_t count, const std::uint8_t* source) override;
-  void pack_file(std::size_t row, std::size_t count, const File& file, std::uint64_t offset) override;
   void unpack(std::size_t row, std::size_t count, std::uint8_t* out) const override;
-  void fill_random(std::uint64_t seed, float deviation) override;
   std::size_t bytes() const override { return memory_.bytes(); }
   void read_packed(std::size_t offset, std::size_t bytes, std::uint8_t* out) const override;
 
   const float* data() const { return reinterpret_cast<const float*>(memory_.data()); }
 
  private:
+  void pack_from(std::size_t row, std::size_t count, const RowSource& source) override;
+
   Memory memory_;
 };
 

@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "../core/checked.h"
-#include "../core/random.h"
 #include "../core/weights.h"
 #include "pack.h"
 
@@ -32,11 +31,8 @@ Matrix::Matrix(DevicePtr device, cria_type type, std::size_t rows, std::size_t c
   device_->synchronize();
 }
 
-// Packs rows [row, row + count) on the host, in slices of whole tiles, and copies them over. A tile that the rows fill
-// in part is fetched first. fetch(first, rows, buffer) returns the bytes of rows [first, first + rows) of those,
-// counted from 0; it may put them in `buffer`.
-template <class Fetch>
-void Matrix::pack_slices(std::size_t row, std::size_t count, const Fetch& fetch) {
+// On the host, in slices of whole tiles, which are then copied. A tile that the rows fill in part is fetched first.
+void Matrix::pack_from(std::size_t row, std::size_t count, const RowSource& source) {
   const std::size_t tile_quants = quants_bytes(type, kTileRows, cols),
                     tile_scales = scales_bytes(type, kTileRows, cols);
   const std::size_t slice = std::max<std::size_t>(1, kSliceBytes / (row_bytes(type, cols) * kTileRows));
@@ -51,7 +47,7 @@ void Matrix::pack_slices(std::size_t row, std::size_t count, const Fetch& fetch)
     };
     quants.assign(slice_bytes(tile_quants, quants_at, quants_.bytes()), 0);
     scales.assign(slice_bytes(tile_scales, scales_at, scales_.bytes()), 0);
-    const std::uint8_t* source = fetch(first - row, last - first, buffer);
+    const std::uint8_t* fetched = source(first - row, last - first, buffer);
 
     const std::lock_guard turn(device_->turn);
     if (first != begin || last != end) {
@@ -60,36 +56,11 @@ void Matrix::pack_slices(std::size_t row, std::size_t count, const Fetch& fetch)
       device_->synchronize();
     }
     pack_rows(type, quants.data(), reinterpret_cast<std::uint16_t*>(scales.data()), cols, first - begin, last - first,
-              source);
+              fetched);
     device_->copy(quants_.data() + quants_at, quants.data(), quants.size());
     device_->copy(scales_.data() + scales_at, scales.data(), scales.size());
     device_->synchronize();
   }
-}
-
-void Matrix::pack(std::size_t row, std::size_t count, const std::uint8_t* source) {
-  const std::size_t bytes = row_bytes(type, cols);
-  pack_slices(row, count, [&](std::size_t first, std::size_t, auto&) { return source + first * bytes; });
-}
-
-void Matrix::pack_file(std::size_t row, std::size_t count, const File& file, std::uint64_t offset) {
-  const std::size_t bytes = row_bytes(type, cols);
-  pack_slices(row, count, [&](std::size_t first, std::size_t rows, std::vector<std::uint8_t>& buffer) {
-    buffer.resize(rows * bytes);
-    file.read(offset + first * bytes, buffer.data(), rows * bytes);
-    return static_cast<const std::uint8_t*>(buffer.data());
-  });
-}
-
-void Matrix::fill_random(std::uint64_t seed, float deviation) {
-  const std::size_t bytes = row_bytes(type, cols);
-  pack_slices(0, rows, [&](std::size_t first, std::size_t count, std::vector<std::uint8_t>& buffer) {
-    buffer.resize(count * bytes);
-    for (std::size_t i = 0; i < count; ++i) {
-      random_row(type, cols, seed, first + i, deviation, buffer.data() + i * bytes);
-    }
-    return static_cast<const std::uint8_t*>(buffer.data());
-  });
 }
 
 void Matrix::unpack(std::size_t row, std::size_t count, std::uint8_t* out) const {
@@ -128,27 +99,16 @@ Vector::Vector(DevicePtr device, cria_type type, std::size_t size)
   device_->synchronize();
 }
 
-void Vector::pack(std::size_t, std::size_t, const std::uint8_t* source) {
+void Vector::pack_from(std::size_t, std::size_t, const RowSource& source) {
+  std::vector<std::uint8_t> buffer;
   std::vector<float> values(cols);
-  widen(type, cols, source, values.data());
+  widen(type, cols, source(0, 1, buffer), values.data());
   const std::lock_guard turn(device_->turn);
   device_->copy(memory_.data(), values.data(), memory_.bytes());
   device_->synchronize();
 }
 
-void Vector::pack_file(std::size_t row, std::size_t count, const File& file, std::uint64_t offset) {
-  std::vector<std::uint8_t> bytes(row_bytes(type, cols));
-  file.read(offset, bytes.data(), bytes.size());
-  pack(row, count, bytes.data());
-}
-
 void Vector::unpack(std::size_t, std::size_t, std::uint8_t* out) const { read_packed(0, memory_.bytes(), out); }
-
-void Vector::fill_random(std::uint64_t seed, float deviation) {
-  std::vector<std::uint8_t> bytes(row_bytes(type, cols));
-  random_row(type, cols, seed, 0, deviation, bytes.data());
-  pack(0, 1, bytes.data());
-}
 
 void Vector::read_packed(std::size_t offset, std::size_t bytes, std::uint8_t* out) const {
   const std::lock_guard turn(device_->turn);

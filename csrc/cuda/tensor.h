@@ -11,10 +11,7 @@ class Matrix final : public Tensor {
  public:
   Matrix(DevicePtr device, cria_type type, std::size_t rows, std::size_t cols);
 
-  void pack(std::size_t row, std::size_t count, const std::uint8_t* source) override;
-  void pack_file(std::size_t row, std::size_t count, const File& file, std::uint64_t offset) override;
   void unpack(std::size_t row, std::size_t count, std::uint8_t* out) const override;
-  void fill_random(std::uint64_t seed, float deviation) override;
   void read_packed(std::size_t offset, std::size_t bytes, std::uint8_t* out) const override;
   std::size_t bytes() const override { return quants_.bytes() + scales_.bytes(); }
 
@@ -23,8 +20,7 @@ class Matrix final : public Tensor {
   }
 
  private:
-  template <class Fetch>
-  void pack_slices(std::size_t row, std::size_t count, const Fetch& fetch);
+  void pack_from(std::size_t row, std::size_t count, const RowSource& source) override;
 
   DevicePtr device_;
   DeviceMemory quants_, scales_;
@@ -34,16 +30,15 @@ class Vector final : public Tensor {
  public:
   Vector(DevicePtr device, cria_type type, std::size_t size);
 
-  void pack(std::size_t row, std::size_t count, const std::uint8_t* source) override;
-  void pack_file(std::size_t row, std::size_t count, const File& file, std::uint64_t offset) override;
   void unpack(std::size_t row, std::size_t count, std::uint8_t* out) const override;
-  void fill_random(std::uint64_t seed, float deviation) override;
   void read_packed(std::size_t offset, std::size_t bytes, std::uint8_t* out) const override;
   std::size_t bytes() const override { return memory_.bytes(); }
 
   const float* data() const { return memory_.data<float>(); }
 
  private:
+  void pack_from(std::size_t row, std::size_t count, const RowSource& source) override;
+
   DevicePtr device_;
   DeviceMemory memory_;
 };
