@@ -1,5 +1,7 @@
 #include "kernels.h"
 
+#include <cpuid.h>
+
 #include <string>
 
 #include "../core/error.h"
@@ -56,11 +58,17 @@ constexpr Kernels kAvx512 = {
     .add = avx512::add,
 };
 
+// Clang before 19 has no name for it. Its registers are AVX's.
+bool has_f16c() {
+  unsigned eax, ebx, ecx, edx;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
+
 }  // namespace
 
 // The compiler's tests ask CPUID what the processor has, and XGETBV whether the system saves its registers.
 bool isa_available(cria_isa isa) {
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
   switch (isa) {
     case CRIA_ISA_SCALAR:
       return true;
