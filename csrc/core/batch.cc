@@ -35,6 +35,7 @@ void check_written_once(const std::vector<Sequence>& sequences, std::span<const 
 
 Batch check_batch(const cria_batch& batch, std::size_t cache_blocks, const BatchNeeds& needs) {
   require(batch.token_count <= INT32_MAX, "batch.token_count", "below 2^31", batch.token_count);
+  require(batch.sequence_count <= INT32_MAX, "batch.sequence_count", "below 2^31", batch.sequence_count);
   require(batch.output_count <= INT32_MAX, "batch.output_count", "below 2^31", batch.output_count);
   require(batch.block_count <= INT32_MAX, "batch.block_count", "below 2^31", batch.block_count);
 
