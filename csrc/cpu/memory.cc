@@ -5,6 +5,7 @@
 #include <string>
 
 #include "../core/error.h"
+#include "fence.h"
 
 namespace cria::cpu {
 
@@ -19,10 +20,13 @@ Memory::Memory(std::size_t bytes) : bytes_(bytes) {
 #ifdef MADV_HUGEPAGE  // of Linux
   ::madvise(data_, bytes, MADV_HUGEPAGE);
 #endif
+  fence(data_, bytes);
 }
 
 Memory::~Memory() {
-  if (data_ != nullptr) ::munmap(data_, bytes_);
+  if (data_ == nullptr) return;
+  unfence(data_, bytes_);
+  ::munmap(data_, bytes_);
 }
 
 }  // namespace cria::cpu
