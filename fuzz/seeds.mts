@@ -1,0 +1,127 @@
+/** Writes the seeds that are made and not found, into fuzz/corpus: `npm run fuzz -- --seeds`. */
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+import { loadModel } from "../lib/index.js";
+import { packModel } from "../lib/pack.js";
+import { Xoshiro128 } from "../lib/random.js";
+import { type WeightType, weightBytes } from "../lib/weights/source.js";
+import { bool, encodeGguf, f32, llamaFile, string, temporaryFolder, u32 } from "../test/support/gguf-writer.js";
+import { corpusOf } from "./folders.js";
+import { nativeTargets } from "./native-targets.js";
+
+const types = ["f32", "f16", "bf16", "q8_0", "q4_0"] as const satisfies WeightType[];
+
+export async function writeSeeds(): Promise<void> {
+  const ggufs = types.map((type) => [type, tinyGguf(type)] as const);
+  writeAll("gguf", [...ggufs, ["options", optionsGguf()]]);
+  await using folder = await temporaryFolder();
+  const model = await folder.write("model.gguf", tinyGguf("f32"));
+  writeAll("packed", [
+    ["f32", await packedSeed(model, join(folder.path, "f32"))],
+    ["q8_0", await packedSeed(await folder.write("q8_0.gguf", tinyGguf("q8_0")), join(folder.path, "q8_0"))],
+  ]);
+  writeAll("sessions", await sessionSeeds(model, join(folder.path, "session")));
+  writeAll("tokenizer", tokenizerSeeds());
+  for (const [i, { name, bytes }] of nativeTargets.entries()) writeAll(name, randomSeeds(i, bytes));
+}
+
+function writeAll(target: string, seeds: readonly (readonly [name: string, bytes: Uint8Array])[]): void {
+  mkdirSync(corpusOf(target), { recursive: true });
+  for (const [name, bytes] of seeds) writeFileSync(join(corpusOf(target), name), bytes);
+}
+
+/** The smallest LLaMA with weights of a type: one layer, a head of 8 dimensions or a block of 32, 24 pieces. */
+function tinyGguf(type: WeightType): Buffer {
+  const dim = type === "q8_0" || type === "q4_0" ? 32 : 8;
+  const shape = {
+    layers: 1,
+    dim,
+    heads: dim / 8,
+    kvHeads: 1,
+    ffn: dim,
+    vocab: 24,
+    contextLength: 64,
+    type,
+    tied: true,
+  };
+  return encodeGguf(llamaFile({ ...shape, data }));
+}
+
+/** One with every key that may be there, and an output matrix of its own. */
+function optionsGguf(): Buffer {
+  const file = llamaFile({
+    layers: 1,
+    dim: 8,
+    heads: 1,
+    kvHeads: 1,
+    ffn: 8,
+    vocab: 24,
+    contextLength: 64,
+    type: "f16",
+    data,
+  });
+  Object.assign(file.metadata, {
+    "general.alignment": u32(32),
+    "llama.vocab_size": u32(24),
+    "llama.expert_count": u32(0),
+    "llama.attention.key_length": u32(8),
+    "llama.attention.value_length": u32(8),
+    "llama.rope.freq_base": f32(500_000),
+    "llama.rope.scaling.type": string("linear"),
+    "llama.rope.scaling.factor": f32(2),
+    "tokenizer.ggml.add_bos_token": bool(true),
+    "tokenizer.ggml.add_space_prefix": bool(false),
+  });
+  return encodeGguf(file);
+}
+
+/** Bytes that are small finite numbers in every type: 0.008 as f32 and bf16, 0.06 and 1 as f16 and as scales. */
+function data(_: string, type: WeightType, rows: number, cols: number): Uint8Array {
+  return new Uint8Array(weightBytes(type, rows, cols)).map((_, i) => [0x00, 0x2c, 0x00, 0x3c][i % 4]!);
+}
+
+/** Without its size and checksum, which the target fills in (readers/targets/packed.ts). */
+async function packedSeed(model: string, out: string): Promise<Buffer> {
+  await packModel(model, out);
+  const bytes = readFileSync(out);
+  bytes.fill(0, 24, 32);
+  bytes.fill(0, 48, 80);
+  return bytes;
+}
+
+/** Sequences of some tokens, without sizes and checksums (readers/targets/sessions.ts). */
+async function sessionSeeds(path: string, out: string): Promise<[string, Buffer][]> {
+  const model = await loadModel(path, { threads: 1, onWarning: () => undefined });
+  const seeds: [string, Buffer][] = [];
+  for (const count of [1, 20, 64]) {
+    using sequence = model.sequence();
+    await sequence.forward(new Int32Array(count).fill(7), "none");
+    await model.saveSequence(sequence, out);
+    const bytes = readFileSync(out);
+    bytes.fill(0, 16, 24);
+    bytes.fill(0, 80, 112);
+    bytes.fill(0, bytes.length - 32);
+    seeds.push([`${count}`, bytes]);
+    rmSync(out);
+  }
+  model.dispose();
+  return seeds;
+}
+
+function tokenizerSeeds(): [string, Buffer][] {
+  return randomSeeds(99, 400).map(([name, bytes], i): [string, Buffer] => {
+    bytes[0] = i % 2 === 0 ? 0 : 255; // a whole vocabulary, or any
+    return [name, bytes];
+  });
+}
+
+/** Random bytes of several lengths, half of them small numbers. */
+function randomSeeds(seed: number, most: number): [string, Buffer][] {
+  const random = Xoshiro128.fromSeed(seed);
+  return Array.from({ length: 24 }, (_, i): [string, Buffer] => {
+    const length = Math.ceil((most * (i + 1)) / 24);
+    const bytes = Buffer.from(Uint8Array.from({ length }, () => random.next() & (random.next() & 1 ? 0xff : 0x07)));
+    return [`random-${String(i).padStart(2, "0")}`, bytes];
+  });
+}
