@@ -59,8 +59,8 @@ function(find_beside target)
   set_target_properties(${target} PROPERTIES BUILD_RPATH ${beside} INSTALL_RPATH ${beside} BUILD_WITH_INSTALL_RPATH ON)
 endfunction()
 
-# Its threads may run until the process ends, so it is never unloaded, whatever loads it. Elsewhere than on ELF systems
-# nothing is known to unload it.
+# Its threads may run until the process ends, so it is never unloaded, whatever loads it. macOS and Windows know no such
+# mark of a library: there whoever loads it has to keep it, as Node.js does.
 function(never_unload target)
   if(UNIX AND NOT APPLE)
     target_link_options(${target} PRIVATE -Wl,-z,nodelete)
