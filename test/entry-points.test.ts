@@ -65,6 +65,26 @@ describe("the package", () => {
     );
   });
 
+  test("has declarations that hold together, in both kinds of modules", async () => {
+    const imports = `import { type GenerateOptions, loadModel, type Model } from "cria";
+      import { type Execution, rmsNorm } from "cria/kernels";
+      import native, { type CpuInfo } from "cria/native";
+      import "cria/linux-x64";
+      export type { CpuInfo, Execution, GenerateOptions, Model };\n`;
+    const uses = `export const threads: number = (native.deviceDescribe("cpu") as CpuInfo).threads;
+      export const load = async (): Promise<Model> => loadModel("m.gguf", { threads });
+      // @ts-expect-error: it takes an object, of which dist/ knows what it must have
+      rmsNorm({ x: threads });\n`;
+    for (const name of ["types.cts", "types.mts"]) await writeFile(join(project.folder, name), imports + uses);
+    const settings = { noEmit: true, strict: true, skipLibCheck: false, module: "nodenext", types: ["node"] };
+    const compilerOptions = { ...settings, typeRoots: [packageFile("node_modules", "@types")] };
+    const config = JSON.stringify({ compilerOptions, files: ["types.cts", "types.mts"] });
+    await writeFile(join(project.folder, "tsconfig.json"), config);
+    const tsc = packageFile("node_modules", "typescript", "bin", "tsc");
+    const { stdout } = await promisify(execFile)(process.execPath, [tsc, "-p", project.folder]).catch((error) => error);
+    expect(stdout).toBe("");
+  });
+
   test("holds what its files need and nothing else", () => {
     const files = readdirSync(installed(), { recursive: true, withFileTypes: true })
       .filter((entry) => entry.isFile())
