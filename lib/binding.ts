@@ -63,11 +63,13 @@ function ofThisVersion(binding: Native, file: string): Native {
   throw new BindingError(file, new Error(`it was built for version ${version} of the C ABI, not ${abiVersion}`));
 }
 
+/** What the addon loads from beside itself, where it is there. */
+const neighbours = ["libcria.so", "libcria.musl.so", "libcria_cuda.so"];
+
 /** Loading one that is not would end the process. */
 function requireWhole(addon: string): void {
   if (process.platform !== "linux") return;
-  const folder = dirname(addon);
-  for (const file of [addon, join(folder, "libcria.so"), join(folder, "libcria.musl.so")]) {
+  for (const file of [addon, ...neighbours.map((name) => join(dirname(addon), name))]) {
     const damage = damageOf(file);
     if (damage !== undefined) throw new BindingError(addon, new DamagedFile(file, damage));
   }

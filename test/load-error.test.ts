@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from "node:child_process";
-import { mkdir, readFile, rm, truncate, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, readFile, rm, truncate, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 
@@ -15,12 +15,17 @@ async function emptyFolder(): Promise<string> {
   return folder.path;
 }
 
-/** A folder of prebuilt binaries of this system, and the addon in it. */
-async function prebuilt(): Promise<{ folder: string; addon: string; core: string }> {
+/** A folder of prebuilt binaries of this system, and those that are in it. */
+async function prebuilt(): Promise<{ folder: string; addon: string; core: string; plugin: string }> {
   const folder = await emptyFolder();
   const at = join(folder, "prebuilds", "linux-x64");
   await copyBinaries(at);
-  return { folder, addon: join(at, "cria.glibc.node"), core: join(at, "libcria.so") };
+  return {
+    folder,
+    addon: join(at, "cria.glibc.node"),
+    core: join(at, "libcria.so"),
+    plugin: join(at, "libcria_cuda.so"),
+  };
 }
 
 /** How a process that loads cria from `folder` ends. */
@@ -110,6 +115,14 @@ describe("the addon of a prebuilt package", () => {
         },
       ]);
     }
+  });
+
+  test("whose CUDA plugin was copied in part is told of", async () => {
+    const { folder, core, plugin } = await prebuilt();
+    await copyFile(core, plugin); // any library: it is not loaded before a GPU is looked for
+    expect(loading(folder)).toBe("loaded");
+    await truncate(plugin, 4096);
+    expect(failure(folder).causes[0]!.cause).toMatch(`${plugin} was copied in part: it has 4096 of `);
   });
 
   test.each([
