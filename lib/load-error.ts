@@ -47,12 +47,17 @@ export const thisHost = (): Host => ({
   folder: process.env.CRIA_PREBUILD ?? packageRoot, // as node-gyp-build takes it
 });
 
+/** What runs this: "Node.js 20.4.0". The others say which Node.js they stand in for, too. */
+export function runtime(versions: NodeJS.ProcessVersions = process.versions): string {
+  const others = { bun: "Bun", deno: "Deno", electron: "Electron" };
+  const [key, name] = Object.entries(others).find(([key]) => versions[key] !== undefined) ?? ["node", "Node.js"];
+  return `${name} ${versions[key]}`;
+}
+
 const system = ({ platform, arch }: Host) => `${platform}-${arch}`;
 
 const describe = (host: Host) =>
-  [system(host), host.libc && `${host.libc} ${host.libcVersion ?? ""}`.trim(), `Node.js ${process.versions.node}`]
-    .filter(Boolean)
-    .join(", ");
+  [system(host), host.libc && `${host.libc} ${host.libcVersion ?? ""}`.trim(), runtime()].filter(Boolean).join(", ");
 
 /** The error that tells people what `error` means on this system. */
 export function loadError(error: BindingError, host: Host = thisHost()): CriaLoadError {

@@ -4,7 +4,7 @@ import { dirname, join } from "node:path";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 
 import { abiVersion, BindingError } from "../lib/binding.js";
-import { type Host, loadError } from "../lib/load-error.js";
+import { type Host, loadError, runtime } from "../lib/load-error.js";
 import { packageFile } from "./support/data.js";
 import { temporaryFolder } from "./support/gguf-writer.js";
 import { copyBinaries } from "./support/installed.js";
@@ -177,6 +177,13 @@ describe("the addon of a prebuilt package", () => {
     expect(causes[0]!.cause).toContain("Node.js was started so that it loads no addon");
     expect(causes[0]!.cure).toContain("without --no-addons");
   });
+});
+
+test("the runtime goes by its own name", () => {
+  const versions = { ...process.versions, node: "26.3.0" };
+  expect(runtime(versions)).toBe("Node.js 26.3.0");
+  expect(runtime({ ...versions, bun: "1.4.5" })).toBe("Bun 1.4.5");
+  expect(runtime({ ...versions, electron: "41.0.0" })).toBe("Electron 41.0.0");
 });
 
 describe("the version of the C ABI", () => {

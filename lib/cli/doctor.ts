@@ -3,7 +3,7 @@ import { cpus } from "node:os";
 import { abiVersion, bindingFile } from "../binding.js";
 import { showBytes } from "../bytes.js";
 import type { AbsentDevice, CpuInfo, GpuInfo } from "../device.js";
-import { CriaLoadError, thisHost } from "../load-error.js";
+import { CriaLoadError, runtime, thisHost } from "../load-error.js";
 import { allowedProcessors, hugePages, nvidiaDriver, vectorFeatures } from "../system.js";
 import { columns, command } from "./command.js";
 
@@ -31,7 +31,7 @@ async function examine() {
   const found = await inAddon();
   return {
     version: require("cria/package.json").version as string,
-    system: { platform, arch, machine, libc, libcVersion, node: process.versions.node },
+    system: { platform, arch, machine, libc, libcVersion, runtime: runtime() },
     processor: { name: found.cpu?.name ?? cpus()[0]?.model, features: vectorFeatures(), ...allowedProcessors() },
     kernels: found.cpu && { isa: found.cpu.isa, isas: found.cpu.isas, threads: found.cpu.threads },
     memory: found.cpu && { total: found.cpu.memoryBytes, available: found.cpu.availableBytes, hugePages: hugePages() },
@@ -63,11 +63,11 @@ async function inAddon(): Promise<InAddon> {
 }
 
 function forPeople({ version, system, processor, kernels, memory, gpu, addon }: Findings): string {
-  const { platform, arch, machine, libc, libcVersion, node } = system;
+  const { platform, arch, machine, libc, libcVersion, runtime } = system;
   const rows: [string, string][] = [
     ["cria", version],
     ["system", `${platform}-${arch}${machine === "x86_64" ? "" : ` on ${machine}`}, ${libc} ${libcVersion}`],
-    ["Node.js", node],
+    ["runtime", runtime],
     ["processor", `${processor.name}`],
     ["features", processor.features.join(" ") || "none that the kernels use"],
   ];

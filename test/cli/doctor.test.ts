@@ -14,7 +14,7 @@ const [cpu, gpu] = devices() as [CpuInfo, ReturnType<typeof devices>[number]];
 
 interface Findings {
   ok: boolean;
-  system: { libc: string; libcVersion: string; node: string };
+  system: { libc: string; libcVersion: string; runtime: string };
   processor: { name: string; features: string[]; processors: number; cores: number };
   kernels?: { isa: string; isas: string[]; threads: number };
   gpu?: object;
@@ -41,7 +41,7 @@ describe("cria doctor", () => {
     expect(found).toMatchObject({
       ok: true,
       version: (await import("../../package.json")).default.version,
-      system: { platform: "linux", arch: "x64", node: process.versions.node },
+      system: { platform: "linux", arch: "x64", runtime: `Node.js ${process.versions.node}` },
       processor: { name: cpu.name },
       kernels: { isa: cpu.isa, isas: cpu.isas, threads: cpu.threads },
       memory: { total: cpu.memoryBytes, available: expect.any(Number) },
@@ -63,7 +63,7 @@ describe("cria doctor", () => {
   it("tells people a line of each", async () => {
     const { code, stdout, stderr } = await cria(["doctor"]);
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
-    const names = ["cria", "system", "Node.js", "processor", "features", "kernels", "threads", "memory"];
+    const names = ["cria", "system", "runtime", "processor", "features", "kernels", "threads", "memory"];
     const lines = stdout.trimEnd().split("\n");
     expect(lines.map((line) => line.slice(2).split("  ")[0])).toEqual([...names, "huge pages", "GPU", "addon"]);
     expect(stdout).toMatch(new RegExp(`^ {2}kernels +${cpu.isa}, of ${cpu.isas.join(", ")}$`, "m"));
