@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <latch>
 #include <mutex>
 #include <random>
 #include <string_view>
@@ -53,7 +54,8 @@ class Race {
         model_(device_.get()),
         cache_(make_cache(device_.get(), kBlocks * options.threads)),
         file_(make<File>(cria_file_open, static_cast<const char*>(weights_.path))),
-        cancels_(options.threads) {
+        cancels_(options.threads),
+        begin_(static_cast<std::ptrdiff_t>(options.threads)) {
     model_.run(cache_.get(), 0, nullptr, logits_);
     model_.decode(cache_.get(), 0, nullptr, tokens_);
     kernels_ = use_kernels(device_.get());
@@ -78,6 +80,9 @@ class Race {
   void work(std::size_t thread) {
     std::minstd_rand random(static_cast<unsigned>(thread) + 1);
     try {
+      // What is made when it is first used is made by many at once.
+      begin_.arrive_and_wait();
+      use_file(device_.get(), options_.kind, file_.get());
       for (int round = 0; round < options_.rounds && !failed_; ++round, ++done_) step(thread, random);
     } catch (const Failure& failure) {
       fail(failure.status, failure.sentence);
@@ -96,7 +101,7 @@ class Race {
         expect(use_kernels(device_.get()) == kernels_, "a single kernel gave other results");
         break;
       case 2:
-        use_file(device_.get(), file_.get());
+        use_file(device_.get(), options_.kind, file_.get());
         break;
       case 3:
         use_wrongly(device_.get());
@@ -157,6 +162,7 @@ class Race {
   const Cache cache_;
   const File file_;
   Cancels cancels_;
+  std::latch begin_;
   Logits logits_{};
   Tokens tokens_{};
   std::uint64_t kernels_ = 0, everything_ = 0;

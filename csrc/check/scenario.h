@@ -65,7 +65,7 @@ struct WeightsFile {
 };
 
 // The file's matrix packed and, on a CPU, mapped and read too.
-void use_file(cria_device* device, cria_file* file);
+void use_file(cria_device* device, cria_device_kind kind, cria_file* file);
 
 // Calls that must fail, with their own sentences.
 void use_wrongly(cria_device* device);
