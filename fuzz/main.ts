@@ -21,7 +21,7 @@ export interface FuzzOptions {
   onLine(line: string): void;
 }
 
-const natives = nativeTargets.map(({ name }) => name);
+const natives: readonly string[] = nativeTargets;
 const targets = [...Object.keys(readerTargets), ...natives];
 
 const help = `npm run fuzz -- [TARGET...] [options]

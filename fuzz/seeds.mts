@@ -8,7 +8,6 @@ import { Xoshiro128 } from "../lib/random.js";
 import { type WeightType, weightBytes } from "../lib/weights/source.js";
 import { bool, encodeGguf, f32, llamaFile, string, temporaryFolder, u32 } from "../test/support/gguf-writer.js";
 import { corpusOf } from "./folders.js";
-import { nativeTargets } from "./native-targets.js";
 
 const types = ["f32", "f16", "bf16", "q8_0", "q4_0"] as const satisfies WeightType[];
 
@@ -23,7 +22,6 @@ export async function writeSeeds(): Promise<void> {
   ]);
   writeAll("sessions", await sessionSeeds(model, join(folder.path, "session")));
   writeAll("tokenizer", tokenizerSeeds());
-  for (const [i, { name, bytes }] of nativeTargets.entries()) writeAll(name, randomSeeds(i, bytes));
 }
 
 function writeAll(target: string, seeds: readonly (readonly [name: string, bytes: Uint8Array])[]): void {

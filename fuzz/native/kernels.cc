@@ -3,6 +3,7 @@
 #include <array>
 
 #include "batch.h"
+#include "cache_bytes.h"
 #include "check.h"
 #include "input.h"
 
@@ -100,12 +101,6 @@ struct Layer {
   std::vector<std::uint8_t> k, v;
 };
 
-std::size_t head_bytes(cria_type type, std::size_t head_dim) {
-  const std::size_t elements = CRIA_KV_BLOCK * head_dim, scales = (head_dim + 31) / 32 * CRIA_KV_BLOCK;
-  if (type == CRIA_TYPE_Q8_0) return elements + 2 * scales;
-  return elements * (type == CRIA_TYPE_F32 ? 4 : 2);
-}
-
 Layer read_layer(Input& input) {
   Layer layer{.key_type = kCacheTypes[input.below(3)],
               .value_type = kCacheTypes[input.below(3)],
@@ -165,8 +160,9 @@ void rope(Input& input) {
     return cria_rope(device, &batch, &options, &cache, out);
   });
   for (const Layer& other : written) {
-    expect(same<std::uint8_t>(other.k, written[0].k) && same<std::uint8_t>(other.v, written[0].v),
-           "rope writes another cache");
+    const bool same_keys = same_heads(std::span(&layer.key_type, 1), layer.head_dim, other.k, written[0].k);
+    const bool same_values = same_heads(std::span(&layer.value_type, 1), layer.head_dim, other.v, written[0].v);
+    expect(same_keys && same_values, "rope writes another cache");
   }
 }
 
