@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
+import { Device } from "../../lib/device.js";
 import { blockBytes } from "../../lib/kv-block.js";
 import { KvPool } from "../../lib/kv-pool.js";
 import { loadModel, type Model } from "../../lib/model.js";
@@ -27,6 +28,11 @@ const textOf = async (model: Model, prompt: string, maxTokens: number) => {
 test("the emulation loads where it is built", ({ skip }) => {
   if (!existsSync(emulation)) skip(`${emulation} is not there: "npm run build:native" builds it`);
   expect(found).toMatchObject({ available: true });
+});
+
+test.runIf(found.available)("the emulated GPU is, opened, what it is described as", () => {
+  using device = new Device(emulated);
+  expect(device.info).toMatchObject({ kind: found.kind, name: found.available && found.name });
 });
 
 describe.runIf(found.available)("a model on the emulated GPU", () => {
