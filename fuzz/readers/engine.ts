@@ -17,8 +17,7 @@ const mostSeconds = 1;
 /** What the process's largest size may grow by for one: of a heap's own movements, some MiB are seen. */
 const mostGrowth = 64 * 2 ** 20;
 
-/** One in so many seeds is picked from all, the others from the last that were found: what is new is what leads on. */
-const fromAll = 3;
+/** What is new leads on, so a third of the mutations are of as many inputs as were found last. */
 const recent = 64;
 
 export interface Totals {
@@ -154,7 +153,8 @@ export async function fuzz(target: Target, options: EngineOptions): Promise<Tota
   if (corpus.length === 0) throw new Error("there must be a seed that runs something of cria");
   let told = 0;
   while (elapsed() < seconds) {
-    const from = mutator.below(fromAll) === 0 ? corpus : corpus.slice(-recent);
+    // Another third is of the seeds: most of what is found is refused, and would soon outnumber what is sound.
+    const from = mutator.pick([seeds, corpus, corpus.slice(-recent)]);
     const input = mutator.mutate(mutator.pick(from), mutator.pick(corpus));
     if (await run(input)) onNew?.(input);
     if (elapsed() - told < 1) continue;
