@@ -1,4 +1,4 @@
-import { CriaError, finite, integer } from "./errors.js";
+import { finite, integer, noNumbers } from "./errors.js";
 import type { FinishReason } from "./generate.js";
 import { type GenerateOptions, planOf } from "./generate-options.js";
 import { mostProbable } from "./logprobs.js";
@@ -150,8 +150,7 @@ class BeamSearch {
     const steps = this.#live.flatMap((beam) =>
       mostProbable(beam.logits, count).map(({ token, logprob }) => ({ beam, token, logprob: beam.logprob + logprob })),
     );
-    if (steps.length === 0)
-      throw new CriaError("ERR_CRIA_INTERNAL", "logits: must hold a number above -Infinity, not only NaN");
+    if (steps.length === 0) throw noNumbers();
     // The sort is stable: of equal ones the better beam's, and of one beam's the lower token's, come first.
     return steps.filter(({ token }) => token !== this.#banned).sort((a, b) => b.logprob - a.logprob);
   }

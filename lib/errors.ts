@@ -9,6 +9,7 @@ export type ErrorCode =
   | "ERR_CRIA_STATE" // the object cannot do that now: it is at other work, was used up, or is not ready yet
   | "ERR_CRIA_DISPOSED" // the object was disposed
   | "ERR_CRIA_ABORTED" // a signal stopped the work
+  | "ERR_CRIA_NUMBERS" // a model computes no numbers: its weights are NaN, or so large that its sums are
   | "ERR_CRIA_DEVICE" // the GPU failed, and cannot be used any more in this process
   | "ERR_CRIA_LOAD" // the native addon cannot be loaded
   | "ERR_CRIA_INTERNAL"; // a fault of cria itself
@@ -45,6 +46,13 @@ export class CriaFileError extends CriaError {
     super(code, subject === undefined ? `${file}: ${problem}` : `${file}: ${subject}: ${problem}`, options);
   }
 }
+
+/** The error of logits of which none is above -Infinity, as when all are NaN. */
+export const noNumbers = (): CriaError =>
+  new CriaError(
+    "ERR_CRIA_NUMBERS",
+    "logits: must hold a number above -Infinity, not only NaN: the weights are damaged",
+  );
 
 /** The error of work that a signal stopped. `work`: "the loading" */
 export const aborted = (work: string, signal: AbortSignal): CriaError =>

@@ -143,7 +143,7 @@ describe("a beam search", () => {
     const speaker = new StubSpeaker(1);
     const sequence = { length: 1, forward: async () => new Float32Array(5).fill(Number.NaN), dispose: vi.fn() };
     vi.spyOn(speaker.runtime, "sequence").mockReturnValue(sequence as never);
-    await expect(beamSearch(speaker, "")).rejects.toMatchObject({ code: "ERR_CRIA_INTERNAL" });
+    await expect(beamSearch(speaker, "")).rejects.toMatchObject({ code: "ERR_CRIA_NUMBERS" });
     expect(sequence.dispose).toHaveBeenCalledTimes(1);
   });
 });

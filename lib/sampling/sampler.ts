@@ -1,5 +1,5 @@
 import { randomInt } from "node:crypto";
-import { CriaError, finite, integer, outOfRange, wrongType } from "../errors.js";
+import { finite, integer, noNumbers, outOfRange, wrongType } from "../errors.js";
 import { requireObject } from "../options.js";
 import { mix, weylStep, Xoshiro128 } from "../random.js";
 import { biasMap, type LogitBias } from "./bias.js";
@@ -162,7 +162,7 @@ export class Sampler implements Required<SamplerOptions> {
    * @param banned tokens that must not be chosen
    * @returns the token's id
    * @throws TypeError or RangeError if `logits` is not a Float32Array, or an empty one, or if bans leave no token
-   * @throws CriaError (ERR_CRIA_INTERNAL) if no logit is above -Infinity, as when all are NaN
+   * @throws CriaError (ERR_CRIA_NUMBERS) if no logit is above -Infinity, as when all are NaN
    */
   sample(logits: Float32Array, banned: readonly number[] = []): number {
     const { ids, probabilities, count } = this.#narrow(logits, banned);
@@ -239,6 +239,6 @@ function pick(ids: Int32Array, weights: Float64Array, count: number, lot: number
 
 function noneLeft(logits: Float32Array): Error {
   return argmax(logits) < 0
-    ? new CriaError("ERR_CRIA_INTERNAL", "logits: must hold a number above -Infinity, not only NaN")
+    ? noNumbers()
     : outOfRange("logitBias", "such that a token is left to choose", "a ban on all");
 }
