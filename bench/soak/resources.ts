@@ -23,7 +23,7 @@ const exact: Allowance = { unit: "", allowed: 0 };
  * - heap: code that is compiled late, and the shapes and feedback that come with it.
  * - external: V8's account of memory beside its heap, such as typed arrays', which the pool of small buffers is part of.
  * - resident: pages that malloc keeps in the arenas of its threads, and V8 in its spaces. `npm run soak` bounds V8's space
- *   for the young (--max-semi-space-size): by itself it has 16 MiB more or less from one moment to the next.
+ *   for the young (--max-semi-space-size), and has malloc keep one arena: those of many threads fill for a million steps.
  * - mappings: V8 maps and unmaps its pages of 256 KiB as its heap breathes.
  */
 const allowances: Readonly<Record<string, Allowance>> = {
