@@ -2,26 +2,30 @@
  *
  * Conventions
  *   - Functions return a cria_status unless they cannot fail; CRIA_OK is 0. After any other, cria_last_error() has one
- *     sentence that names the argument, what it was and what was expected. A failed call has changed nothing, and set
- *     no output, unless it says so. Any may fail with CRIA_ERROR_ARGUMENT, CRIA_ERROR_MEMORY or CRIA_ERROR_INTERNAL,
- *     and what works on a GPU with CRIA_ERROR_DEVICE; other errors are named where they can come.
+ *     sentence that names the argument, what it was and what was expected. Any may fail with CRIA_ERROR_ARGUMENT,
+ *     CRIA_ERROR_MEMORY or CRIA_ERROR_INTERNAL, and what works on a GPU with CRIA_ERROR_DEVICE; other errors are named
+ *     where they can come.
+ *   - A failed call makes no handle. After CRIA_ERROR_ARGUMENT and CRIA_ERROR_UNSUPPORTED it has changed nothing; after
+ *     other errors what it was to write, be it an array, a tensor, a program or blocks of a cache, is undefined.
  *   - Handles are opaque, reference-counted inside and freed by their cria_*_free function, which takes null. A program
  *     keeps its tensors, a tensor its device: handles may be freed in any order. What a handle holds is given back when
- *     it and all that keeps it are freed.
- *   - Sizes are size_t and count elements unless named `bytes`. Arrays are row-major, without padding, and no two
- *     arguments may overlap unless a function says so; an array of no elements may be null. Token ids, positions and
- *     blocks are int32_t. Arrays are the caller's, and are not looked at after the call.
+ *     it and all that keeps it are freed. What is given to a call together is of one kind of device.
+ *   - Sizes are size_t and count elements unless named `bytes`; offsets count bytes. Each size of a tensor, a cache, a
+ *     batch or a program is below 2^31. Arrays are row-major, without padding, and no two arguments may overlap unless
+ *     a function says so; an array of no elements may be null. Token ids, positions and blocks are int32_t. Arrays are
+ *     the caller's, and are not looked at after the call.
  *   - Any function may be called from any thread. Calls on one handle may overlap, except that a handle must not be
- *     freed while a call uses it, that a tensor must not be packed while it is read, and that a program is recorded and
- *     finished by one thread, before it runs. Runs that overlap must not write to blocks of a cache that others of them
- *     use. Runs and kernels share one pool of threads, so they take turns, and may be waited for.
+ *     freed while a call uses it, that a tensor is packed, or filled, by one call at a time and not while it is read,
+ *     and that a program is recorded and finished by one thread, before it runs. Runs that overlap must not write to
+ *     blocks of a cache that others of them use. Runs and kernels share one pool of threads, so they take turns, and
+ *     may be waited for.
  *   - No C++ type and no exception crosses this interface.
  *
  * Version 1 is frozen: what is written here keeps its meaning, its layout and its values in every later library of
  * version 1. There may then be more functions, more values of an enum, and more fields at the end of a struct, where 0
  * means what the lack of the field meant. Structs begin with struct_size, which the caller sets to the sizeof that it
- * was compiled with: an older caller's missing fields count as 0, and a newer caller's unknown fields must be 0
- * (CRIA_ERROR_UNSUPPORTED where one is not).
+ * was compiled with, the same in all of an array: an older caller's missing fields count as 0, and a newer caller's
+ * unknown fields must be 0 (CRIA_ERROR_UNSUPPORTED where one is not), and are set to 0 in what a function fills.
  */
 #ifndef CRIA_H_
 #define CRIA_H_
@@ -73,7 +77,7 @@ enum {
   CRIA_DEVICE_CUDA = 1,         /* the first GPU that the process is shown */
   CRIA_DEVICE_CUDA_EMULATED = 2 /* the same kernels on the CPU, slowly: for tests, where the library was built so */
 };
-#define CRIA_DEVICE_KINDS 3
+#define CRIA_DEVICE_KINDS 3 /* those above; a library may know more */
 
 typedef int32_t cria_isa;
 enum { CRIA_ISA_AUTO = 0, CRIA_ISA_SCALAR = 1, CRIA_ISA_AVX2 = 2, CRIA_ISA_AVX512 = 3 };
@@ -84,11 +88,12 @@ typedef struct cria_device_info {
   int32_t available; /* 0: `reason` says why not, and the fields after it are 0 */
   char name[96];     /* of the processor or the GPU */
   char reason[160];
-  cria_isa isa;             /* that it runs, or would choose */
+  cria_isa isa;             /* that it runs, or would choose; 0 of a GPU, as are the next two */
   uint32_t isas;            /* bit i set: cria_isa i can be asked for */
   uint32_t threads;         /* that it uses, or would by default */
-  uint64_t memory_bytes;    /* of the machine, or the limit of this process's control group where that is lower */
-  uint64_t available_bytes; /* of those, what can be taken without swapping */
+  uint64_t memory_bytes;    /* of the machine, or the limit of this process's control group where that is lower; of a
+                               GPU its own */
+  uint64_t available_bytes; /* of those, what can be taken without swapping; of a GPU that is not opened, all */
 } cria_device_info;
 
 /* What a device of `kind` would be, opened with nothing asked for. One that is not there is no error, but described as
@@ -99,7 +104,7 @@ typedef struct cria_device cria_device;
 typedef struct cria_device_options {
   uint32_t struct_size;
   cria_device_kind kind;
-  cria_isa isa;     /* CRIA_ISA_AUTO: the best that the processor has */
+  cria_isa isa;     /* CRIA_ISA_AUTO: the best that the processor has. A GPU goes by neither this nor `threads` */
   uint32_t threads; /* at most 256; 0: the physical cores in the affinity mask, or the control group's quota rounded
                        down where that is lower, and at least 1 */
 } cria_device_options;
@@ -120,11 +125,11 @@ enum {
   CRIA_LIMIT_DPBUSD = 4,  /* vpdpbusd, 512 bits wide: int8 products summed in int32 */
   CRIA_LIMIT_BF16DOT = 5  /* vdpbf16ps, 512 bits wide */
 };
-#define CRIA_LIMITS 6
+#define CRIA_LIMITS 6 /* those above; a library may know more */
 
 /* Measures a limit `samples` times (at most 2^20) with all of the device's threads: rates[i] is in bytes or operations
  * a second. READ and COPY take 512 MiB meanwhile. CRIA_ERROR_UNSUPPORTED where the processor, or the instruction set
- * that the device was opened with, lacks the instruction. */
+ * that the device was opened with, lacks the instruction; a GPU has READ and COPY alone. */
 CRIA_API cria_status cria_measure_limit(cria_device* device, cria_limit limit, uint32_t samples, double* rates);
 
 /* ---- Tensors: weights, in the device's own layout ------------------------------------------------------------------
@@ -135,7 +140,8 @@ typedef int32_t cria_type;
 enum { CRIA_TYPE_F32 = 0, CRIA_TYPE_F16 = 1, CRIA_TYPE_Q4_0 = 2, CRIA_TYPE_Q8_0 = 8, CRIA_TYPE_BF16 = 30 };
 
 /* A file that weights are read from, opened for reading: a regular one (CRIA_ERROR_FILE otherwise, and where it cannot
- * be opened). It may be freed once the matrices that are mapped from it are there. `path` is as open(2) takes it. */
+ * be opened). It may be freed once the matrices that are mapped from it are there. `path` is as open(2) takes it,
+ * on Windows in UTF-8. */
 typedef struct cria_file cria_file;
 CRIA_API cria_status cria_file_open(const char* path, cria_file** file);
 CRIA_API void cria_file_free(cria_file* file);
@@ -175,7 +181,7 @@ CRIA_API cria_status cria_vector_create(cria_device* device, cria_type type, siz
 CRIA_API cria_status cria_tensor_pack(cria_tensor* tensor, size_t row, size_t rows, const void* data, size_t bytes);
 
 /* The same, read from `offset` in a file, on all threads, without mapping it. CRIA_ERROR_FILE where the file has them
- * not or cannot be read; some of the rows may have been packed then. */
+ * not or cannot be read. */
 CRIA_API cria_status cria_tensor_pack_file(cria_tensor* tensor, size_t row, size_t rows, cria_file* file,
                                            uint64_t offset);
 
@@ -205,7 +211,7 @@ typedef struct cria_cache_options {
   uint32_t struct_size;
   cria_type key_type, value_type;    /* CRIA_TYPE_F32, CRIA_TYPE_F16 or CRIA_TYPE_Q8_0 each */
   size_t layers, kv_heads, head_dim; /* each at least 1; head_dim a multiple of 8, at most 256 */
-  size_t blocks;                     /* of 16 tokens, in each layer */
+  size_t blocks;                     /* of 16 tokens, in each layer; at least 1 */
 } cria_cache_options;
 
 /* A cache of zeros. On the CPU address space is reserved, and pages are taken as they are first written; on a GPU all
@@ -285,11 +291,12 @@ enum { CRIA_ROWS_TOKENS = 0, CRIA_ROWS_OUTPUTS = 1 };
  * again. Nothing can be recorded after cria_program_finish (CRIA_ERROR_ARGUMENT, here and of every op). */
 CRIA_API cria_status cria_program_value(cria_program* program, cria_rows rows, size_t width, cria_value* value);
 
-/* The ops. Each checks the widths of its values against its tensors; operands of one op have the same rows. */
+/* The ops. Each checks the widths of its values against its tensors; operands of one op have the same rows. Weights are
+ * matrices, a norm's is a vector. A value is not both read and written by an op that does not say so. */
 
 /* out = table[token] */
 CRIA_API cria_status cria_program_embed(cria_program* program, const cria_tensor* table, cria_value out);
-/* out = x / sqrt(mean(x^2) + eps) * weight */
+/* out = x / sqrt(mean(x^2) + eps) * weight; eps above 0. out may be x. */
 CRIA_API cria_status cria_program_rmsnorm(cria_program* program, cria_value x, const cria_tensor* weight, float eps,
                                           cria_value out);
 /* Columns [column, column + rows of weight) of out = x weight^T. Quantised weights take x quantised to int8, which is
@@ -338,7 +345,7 @@ CRIA_API cria_status cria_program_run(cria_program* program, cria_cache* cache, 
 #define CRIA_MAX_CANDIDATES 64
 typedef struct cria_sampling {
   uint32_t struct_size;
-  float temperature; /* at least 0; 0: the largest logit's */
+  float temperature; /* at least 0; 0: the token of the largest logit */
   float top_p;       /* above 0, at most 1: the fewest candidates that have this much of the probability, before
                         temperature, are drawn from */
   uint64_t seed;
@@ -346,10 +353,12 @@ typedef struct cria_sampling {
 
 /* `steps` runs in a row, each with the tokens that the last one's logits led to. The batch has one new token for each
  * of its sequences, in their order; their block tables have room for `steps` tokens, and their positions go up by one a
- * step. `outputs` is ignored. A token is drawn as `sampling` [sequence_count] says from the `candidates` (1 to 64, at
- * most the vocabulary) largest logits, ties going to the lower id; the draw depends on the seed and the position alone.
- * tokens, [sequence_count][steps], are those drawn: the last of each has not been run. On a GPU a step's tokens never
- * leave it, and they come to the host together. After CRIA_ERROR_ABORTED `tokens` are undefined. */
+ * step. `outputs` is ignored. The program embeds tokens, from tables of no fewer rows than its result is wide. A token
+ * is drawn as `sampling` [sequence_count] says from the `candidates` (1 to CRIA_MAX_CANDIDATES, at most the result's
+ * width) largest logits, ties going to the lower id; the draw depends on the seed and the position alone. tokens,
+ * [sequence_count][steps], are those drawn: the last of each has not been run. On a GPU a step's tokens never leave it,
+ * and they come to the host together. After CRIA_ERROR_ABORTED `tokens`, and what they have in the cache, are
+ * undefined. */
 CRIA_API cria_status cria_program_decode(cria_program* program, cria_cache* cache, const cria_batch* batch,
                                          uint32_t candidates, const cria_sampling* sampling, size_t steps,
                                          cria_cancel* cancel, int32_t* tokens);
@@ -365,9 +374,9 @@ CRIA_API cria_status cria_program_decode(cria_program* program, cria_cache* cach
 CRIA_API cria_status cria_rmsnorm(cria_device* device, size_t rows, size_t dim, const float* x, const float* weight,
                                   float eps, float* out);
 
-/* x [rows][dim] to int8, in blocks of 32: quants [rows][stride], scales and sums [rows][stride / 32], stride being dim
- * rounded up to a multiple of 64, filled up with zeros. scale is near max|x| / 127, the best for the quants; sum = the
- * block's quants added up. */
+/* x [rows][dim], dim at least 1, to int8, in blocks of 32: quants [rows][stride], scales and sums [rows][stride / 32],
+ * stride being dim rounded up to a multiple of 64, filled up with zeros. scale is near max|x| / 127, the best for the
+ * quants; sum = the block's quants added up. */
 CRIA_API cria_status cria_quantize(cria_device* device, size_t rows, size_t dim, const float* x, int8_t* quants,
                                    float* scales, int32_t* sums);
 
@@ -401,7 +410,7 @@ CRIA_API cria_status cria_rope(cria_device* device, const cria_batch* batch, con
 CRIA_API cria_status cria_attention(cria_device* device, const cria_batch* batch, size_t heads,
                                     const cria_kv_layer* cache, const float* q, size_t q_stride, float* out);
 
-/* out[r] = silu(gate[r]) * up[r]; gate_up [rows][2 dim]: gate, then up; out [rows][dim]. */
+/* out[r] = silu(gate[r]) * up[r]; gate_up [rows][2 dim]: gate, then up; out [rows][dim]; dim at least 1. */
 CRIA_API cria_status cria_swiglu(cria_device* device, size_t rows, size_t dim, const float* gate_up, float* out);
 
 /* out = x + y, `count` floats each; out may be x or y. */
