@@ -21,6 +21,7 @@ void check_rotation(const cria_rope_options& options, std::size_t head_dim, cons
   };
   check(options.rotary_dim >= 2 && options.rotary_dim % 2 == 0 && options.rotary_dim <= head_dim, "rotary_dim",
         "even, from 2 to head_dim " + std::to_string(head_dim), options.rotary_dim);
+  check(options.halves == 0 || options.halves == 1, "halves", "0 or 1", options.halves);
   check(std::isfinite(options.theta) && options.theta > 0, "theta", "above 0", options.theta);
   check(std::isfinite(options.scale) && options.scale > 0, "scale", "above 0", options.scale);
 }

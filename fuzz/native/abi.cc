@@ -129,7 +129,7 @@ class Caller {
     return {.struct_size = 0,
             .heads = size(1, 4),
             .rotary_dim = size(0, 16),
-            .halves = input_.take<std::int8_t>(),
+            .halves = static_cast<std::int32_t>(input_.below(3)),
             .theta = input_.rarely() ? input_.take<double>() : 10000,
             .scale = input_.rarely() ? input_.take<double>() : 1};
   }

@@ -108,7 +108,7 @@ class Caches {
     const cria_rope_options rope{.struct_size = sizeof(rope),
                                  .heads = 0,
                                  .rotary_dim = input_.rarely() ? input_.hostile_size() : 2 * input_.within(1, 20),
-                                 .halves = input_.take<std::int8_t>(),
+                                 .halves = static_cast<std::int32_t>(input_.below(2)),
                                  .theta = input_.rarely() ? input_.take<double>() : 10000,
                                  .scale = input_.rarely() ? input_.take<double>() : 1};
     on_all("moving differs",

@@ -147,7 +147,7 @@ void rope(Input& input) {
   const cria_rope_options options{.struct_size = sizeof(options),
                                   .heads = heads,
                                   .rotary_dim = input.rarely() ? input.hostile_size() : 2 * input.within(1, 8),
-                                  .halves = input.take<std::int8_t>(),
+                                  .halves = static_cast<std::int32_t>(input.below(2)),
                                   .theta = input.take<double>(),
                                   .scale = input.take<double>()};
   const std::size_t count = batch.token_count * (heads + 2 * layer.kv_heads) * layer.head_dim;

@@ -70,6 +70,21 @@ static void array_of_longer_structs(cria_device* device) {
   cria_program_free(program);
 }
 
+/* A later version may give another value a meaning, which must not be taken for that of 1. */
+static void flags_of_neither_value(cria_device* device) {
+  const cria_cache_options shape = {sizeof shape, CRIA_TYPE_F32, CRIA_TYPE_F32, 1, 1, 8, 1};
+  cria_rope_options rope = {sizeof rope, 1, 8, 2, 10000, 1};
+  cria_program* program = NULL;
+  cria_value qkv;
+  expect(cria_program_create(device, &shape, &program), CRIA_OK, NULL, "program_create");
+  expect(cria_program_value(program, CRIA_ROWS_TOKENS, 24, &qkv), CRIA_OK, NULL, "program_value");
+  expect(cria_program_rope(program, qkv, 0, &rope), CRIA_ERROR_ARGUMENT, "options.halves: must be 0 or 1, not 2",
+         "halves of 2");
+  rope.halves = 1;
+  expect(cria_program_rope(program, qkv, 0, &rope), CRIA_OK, NULL, "halves of 1");
+  cria_program_free(program);
+}
+
 int main(void) {
   cria_device* device = NULL;
   struct longer_options options = {{sizeof options, CRIA_DEVICE_CPU, CRIA_ISA_SCALAR, 1}, {0, 0}};
@@ -96,6 +111,7 @@ int main(void) {
     if (info.newer[i] != 0) ++failures, puts("info: a newer field is not 0");
   }
   array_of_longer_structs(device);
+  flags_of_neither_value(device);
   cria_device_free(device);
   return failures;
 }
