@@ -114,7 +114,6 @@ cria_device_info describe(cria_device_kind kind) {
   cria_device_info info{.struct_size = sizeof(cria_device_info), .kind = kind};
   try {
     load_plugin(kind);
-    info.available = 1;
     if (kind == CRIA_DEVICE_CUDA_EMULATED) {
       put_text(info.name, emulation::kDeviceName);
     } else {
@@ -122,6 +121,7 @@ cria_device_info describe(cria_device_kind kind) {
       put_text(info.name, driver.name());
       info.memory_bytes = info.available_bytes = driver.memory();
     }
+    info.available = 1;
   } catch (const Error& error) {
     put_text(info.reason, error.what());
   }
