@@ -85,9 +85,9 @@ enum { CRIA_ISA_AUTO = 0, CRIA_ISA_SCALAR = 1, CRIA_ISA_AVX2 = 2, CRIA_ISA_AVX51
 typedef struct cria_device_info {
   uint32_t struct_size;
   cria_device_kind kind;
-  int32_t available; /* 0: `reason` says why not, and the fields after it are 0 */
-  char name[96];     /* of the processor or the GPU */
-  char reason[160];
+  int32_t available;        /* 0: `reason` says why not, and the fields after it are 0 */
+  char name[96];            /* of the processor or the GPU */
+  char reason[512];         /* of it as much as fits */
   cria_isa isa;             /* that it runs, or would choose; 0 of a GPU, as are the next two */
   uint32_t isas;            /* bit i set: cria_isa i can be asked for */
   uint32_t threads;         /* that it uses, or would by default */

@@ -16,11 +16,12 @@
 
 namespace cria {
 
-// The size of a struct in version 1, which no caller's is below.
+// The size of a struct in version 1, which no caller's is below. None ends in padding, and none may when it grows: a
+// newer caller's would be taken for a field that is set.
 template <class Struct>
 inline constexpr std::size_t kFirstSize = 0;
 template <>
-inline constexpr std::size_t kFirstSize<cria_device_info> = 296;
+inline constexpr std::size_t kFirstSize<cria_device_info> = 648;
 template <>
 inline constexpr std::size_t kFirstSize<cria_device_options> = 16;
 template <>
