@@ -37,8 +37,8 @@ struct Trial {
 // Without memory of its own; the parent has flushed what it printed.
 int complain(long nth, const char* what, const char* sentence) {
   char line[512];
-  const int length = std::snprintf(line, sizeof(line), "not ok %ld: %s: %s\n", nth, what, sentence);
-  if (::write(STDOUT_FILENO, line, static_cast<std::size_t>(length)) < 0) return kBroken;
+  const int length = std::snprintf(line, sizeof(line), "not ok %ld: %s: %.400s\n", nth, what, sentence);
+  if (::write(STDOUT_FILENO, line, static_cast<std::size_t>(length)) < 0) std::perror("stdout");
   return kBroken;
 }
 
