@@ -1,6 +1,5 @@
 // cria.h over the core: checks every argument, and turns exceptions into status codes.
 #include <algorithm>
-#include <climits>
 #include <cmath>
 #include <memory>
 #include <new>
@@ -48,9 +47,9 @@ using cria::read_struct;
 using cria::require;
 using cria::require_pointer;
 
-// A buffer with room for a path and what is said of it. A string would take memory, which may be what was missing, and
-// so would registering its destructor: where that fails glibc ends the process.
-thread_local char last_error[PATH_MAX + 512];
+// A buffer with room for a path, of 4,096 bytes on Linux at most, and what is said of it. A string would take memory,
+// which may be what was missing, and so would registering its destructor: where that fails glibc ends the process.
+thread_local char last_error[4096 + 512];
 
 cria_status failed(cria_status status, const char* sentence) noexcept {
   cria::put_text(last_error, sentence);

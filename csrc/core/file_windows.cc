@@ -67,8 +67,9 @@ void File::read(std::uint64_t offset, void* out, std::size_t bytes) const {
     at.OffsetHigh = static_cast<DWORD>(offset >> 32);
     DWORD got = 0;
     const auto wanted = static_cast<DWORD>(std::min(bytes, kMostBytes));
-    if (!::ReadFile(handle_of(descriptor_), to, wanted, &got, &at) && ::GetLastError() != ERROR_HANDLE_EOF) {
-      throw Error(CRIA_ERROR_FILE, path_ + ": cannot be read: Windows error " + std::to_string(::GetLastError()));
+    const DWORD error = ::ReadFile(handle_of(descriptor_), to, wanted, &got, &at) ? ERROR_SUCCESS : ::GetLastError();
+    if (error != ERROR_SUCCESS && error != ERROR_HANDLE_EOF) {
+      throw Error(CRIA_ERROR_FILE, path_ + ": cannot be read: Windows error " + std::to_string(error));
     }
     if (got == 0)
       throw Error(CRIA_ERROR_FILE, path_ + ": ends at byte " + std::to_string(offset) + ", inside a tensor");
