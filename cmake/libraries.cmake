@@ -79,8 +79,10 @@ endfunction()
 # Runs where there is no C++ library or an old one, for it holds its own, of which the linker drops all that it does not
 # call (4 % more bytes), and on glibc 2.28 or later. A bare Alpine has not even the compiler's library, libgcc_s, which
 # everything else with glibc has. Sanitizers want the C++ library that they know.
-add_library(cria_glibc OBJECT csrc/glibc.cc)
-target_compile_options(cria_glibc PRIVATE -ffunction-sections -fdata-sections)
+if(CRIA_GLIBC)
+  add_library(cria_glibc OBJECT csrc/glibc.cc)
+  target_compile_options(cria_glibc PRIVATE -ffunction-sections -fdata-sections)
+endif()
 function(run_anywhere target)
   if(CRIA_SANITIZE OR NOT UNIX OR APPLE)
     return()

@@ -8,7 +8,6 @@
 // not call are dropped (--gc-sections), with what they name.
 #include <sys/stat.h>
 
-#ifdef __GLIBC__
 __asm__(R"(
   .macro first_version version, functions:vararg
     .irp function, \functions
@@ -52,4 +51,3 @@ int fstat(int file, struct stat* status) noexcept { return __fxstat(1, file, sta
 // Since 2.32 a variable, which says that reference counts need no atomic instructions. "No" is always right.
 char __libc_single_threaded = 0;
 }
-#endif
