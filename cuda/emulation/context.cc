@@ -18,10 +18,13 @@ constexpr int kVersion = 13000;  // CUDA 13.0: the oldest driver that the plugin
 // CRIA_EMULATION_CAPABILITY=8.6; of an H100 where it says nothing, so that every kernel may be chosen.
 static void read_capability(Context& context) {
   const char* text = std::getenv("CRIA_EMULATION_CAPABILITY");
-  if (text == nullptr || std::sscanf(text, "%d.%d", &context.major, &context.minor) != 2) return;
+  int major, minor;
+  if (text == nullptr || std::sscanf(text, "%d.%d", &major, &minor) != 2) return;
+  context.major = major;
+  context.minor = minor;
   // Kibibytes of a block (CUDA C++ Programming Guide, "Technical Specifications per Compute Capability").
-  const bool small = context.major == 8 && (context.minor == 6 || context.minor == 9);
-  context.shared_per_block = (small ? 99 : context.major == 8 ? 163 : 227) << 10;
+  const bool small = major == 8 && (minor == 6 || minor == 9);
+  context.shared_per_block = (small ? 99 : major == 8 ? 163 : 227) << 10;
 }
 
 Context& context() {
