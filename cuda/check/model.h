@@ -3,10 +3,10 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <span>
 #include <vector>
 
+#include "../../csrc/check/handles.h"
 #include "../../csrc/cria.h"
 
 namespace cria::cuda::check {
@@ -61,14 +61,10 @@ class Model {
   const ModelShape shape;
 
  private:
-  template <auto free>
-  struct Free {
-    void operator()(auto* handle) const { free(handle); }
-  };
-  using Device = std::unique_ptr<cria_device, Free<cria_device_free>>;
-  using Tensor = std::unique_ptr<cria_tensor, Free<cria_tensor_free>>;
-  using Cache = std::unique_ptr<cria_cache, Free<cria_cache_free>>;
-  using Program = std::unique_ptr<cria_program, Free<cria_program_free>>;
+  using Device = cria::check::Device;
+  using Tensor = cria::check::Tensor;
+  using Cache = cria::check::Cache;
+  using Program = cria::check::Program;
 
   struct Batch;
 

@@ -1,5 +1,5 @@
-// Caches that hold arbitrary bytes: what is written is read, what fails changes nothing, moves are those of a model in
-// plain loops where nothing turns, and every instruction set moves, turns and attends alike.
+// Caches that hold arbitrary bytes: what is written is read, what fails changes nothing, and every instruction set
+// moves, turns and attends alike.
 #include <algorithm>
 
 #include "batch.h"
@@ -120,7 +120,7 @@ class Caches {
     }
   }
 
-  // One attention over what is there, in every layer.
+  // One attention over what is there in a layer.
   void attend() {
     BatchArrays arrays = read_batch(input_, options_.blocks, 1, 20);
     if (input_.rarely()) spoil(input_, arrays);

@@ -5,10 +5,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <memory>
 #include <span>
 #include <vector>
 
+#include "../../csrc/check/handles.h"
 #include "../../csrc/cria.h"
 
 namespace cria::fuzz {
@@ -30,19 +30,12 @@ inline bool succeeded(cria_status status) {
   return false;
 }
 
-// A handle that is freed.
-template <class T, void (*Free)(T*)>
-struct FreeHandle {
-  void operator()(T* handle) const { Free(handle); }
-};
-template <class T, void (*Free)(T*)>
-using Handle = std::unique_ptr<T, FreeHandle<T, Free>>;
-using Device = Handle<cria_device, cria_device_free>;
-using File = Handle<cria_file, cria_file_free>;
-using Tensor = Handle<cria_tensor, cria_tensor_free>;
-using Cache = Handle<cria_cache, cria_cache_free>;
-using Program = Handle<cria_program, cria_program_free>;
-using Cancel = Handle<cria_cancel, cria_cancel_free>;
+using check::Cache;
+using check::Cancel;
+using check::Device;
+using check::File;
+using check::Program;
+using check::Tensor;
 
 inline Device open_device(cria_isa isa, std::uint32_t threads) {
   const cria_device_options options{sizeof(options), CRIA_DEVICE_CPU, isa, threads};

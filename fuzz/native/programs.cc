@@ -39,11 +39,6 @@ Shape read_shape(Input& input) {
   return shape;
 }
 
-struct Sampled {
-  float temperature, top_p;
-  std::uint64_t seed;
-};
-
 // Of an input, everything that the devices share: read once, so that each is given the same.
 struct Script {
   Shape shape;
