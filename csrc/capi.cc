@@ -83,6 +83,19 @@ void check_matrix(cria_type type, std::size_t rows, std::size_t cols) {
   cria::row_bytes(type, cols);  // throws where type and cols do not fit
 }
 
+// A matrix out of a file that holds it packed.
+template <auto kLoad>
+cria_status load_matrix(cria_device* device, cria_type type, std::size_t rows, std::size_t cols, cria_file* file,
+                        std::uint64_t offset, cria_tensor** tensor) {
+  return guarded([&] {
+    require_pointer(device, "device");
+    require_pointer(file, "file");
+    require_pointer(tensor, "tensor");
+    check_matrix(type, rows, cols);
+    *tensor = new cria_tensor{device->backend, (device->backend.get()->*kLoad)(type, rows, cols, file->file, offset)};
+  });
+}
+
 // What stands in a file is nobody's to write.
 void require_writable(const cria_tensor* tensor) {
   require_pointer(tensor, "tensor");
@@ -243,24 +256,12 @@ cria_status cria_matrix_create(cria_device* device, cria_type type, size_t rows,
 
 cria_status cria_matrix_map(cria_device* device, cria_type type, size_t rows, size_t cols, cria_file* file,
                             uint64_t offset, cria_tensor** tensor) {
-  return guarded([&] {
-    require_pointer(device, "device");
-    require_pointer(file, "file");
-    require_pointer(tensor, "tensor");
-    check_matrix(type, rows, cols);
-    *tensor = new cria_tensor{device->backend, device->backend->map_matrix(type, rows, cols, file->file, offset)};
-  });
+  return load_matrix<&cria::Backend::map_matrix>(device, type, rows, cols, file, offset, tensor);
 }
 
 cria_status cria_matrix_read(cria_device* device, cria_type type, size_t rows, size_t cols, cria_file* file,
                              uint64_t offset, cria_tensor** tensor) {
-  return guarded([&] {
-    require_pointer(device, "device");
-    require_pointer(file, "file");
-    require_pointer(tensor, "tensor");
-    check_matrix(type, rows, cols);
-    *tensor = new cria_tensor{device->backend, device->backend->read_matrix(type, rows, cols, file->file, offset)};
-  });
+  return load_matrix<&cria::Backend::read_matrix>(device, type, rows, cols, file, offset, tensor);
 }
 
 cria_status cria_matrix_layout(cria_device_kind kind, uint32_t* version) {
