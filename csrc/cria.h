@@ -23,9 +23,11 @@
  *
  * Version 1 is frozen: what is written here keeps its meaning, its layout and its values in every later library of
  * version 1. There may then be more functions, more values of an enum, and more fields at the end of a struct, where 0
- * means what the lack of the field meant. Structs begin with struct_size, which the caller sets to the sizeof that it
- * was compiled with, the same in all of an array: an older caller's missing fields count as 0, and a newer caller's
- * unknown fields must be 0 (CRIA_ERROR_UNSUPPORTED where one is not), and are set to 0 in what a function fills.
+ * means what the lack of the field meant. So a caller takes every status but CRIA_OK for a failure, and a library that
+ * does not know a value refuses it (CRIA_ERROR_ARGUMENT). Structs begin with struct_size, which the caller sets to the
+ * sizeof that it was compiled with, the same in all of an array: an older caller's missing fields count as 0, and a
+ * newer caller's unknown fields must be 0 (CRIA_ERROR_UNSUPPORTED where one is not), and are set to 0 in what a
+ * function fills.
  */
 #ifndef CRIA_H_
 #define CRIA_H_
@@ -63,7 +65,7 @@ enum {
   CRIA_ERROR_UNSUPPORTED = 4, /* this machine or this build cannot do it */
   CRIA_ERROR_ABORTED = 5,     /* a run was cancelled; what it had written to the cache is undefined */
   CRIA_ERROR_INTERNAL = 6,    /* a fault of cria itself */
-  CRIA_ERROR_DEVICE = 7       /* the GPU failed; it cannot be used any more in this process */
+  CRIA_ERROR_DEVICE = 7 /* the GPU failed; where the sentence says so, it cannot be used any more in this process */
 };
 
 /* The sentence of the last failure on this thread; "" before the first. Valid until the next failure on this thread. */
