@@ -48,7 +48,8 @@ using cria::require;
 using cria::require_pointer;
 
 // A buffer with room for a path, of 4,096 bytes on Linux at most, and what is said of it. A string would take memory,
-// which may be what was missing, and so would registering its destructor: where that fails glibc ends the process.
+// which may be what was missing, and so would registering its destructor: where that fails glibc ends the process. (So
+// it does where a thread's first failure finds none for the buffer itself, in a library that was loaded by dlopen.)
 thread_local char last_error[4096 + 512];
 
 cria_status failed(cria_status status, const char* sentence) noexcept {
