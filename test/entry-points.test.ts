@@ -153,7 +153,7 @@ describe("a kernel alone", () => {
   const example = `
     const x = Float32Array.of(3, 4);
     rmsNorm({ x, weight: Float32Array.of(1, 1), eps: 1e-5, out: x });`;
-  const loaded = `Object.keys(require.cache).map((file) => file.split("/cria/")[1]).filter((file) => file?.endsWith(".js"))`;
+  const loaded = `Object.keys(require.cache).map((file) => file.split("/node_modules/cria/")[1]).filter((file) => file?.endsWith(".js"))`;
 
   test.each([
     ["required", "one.cjs", `const { rmsNorm } = require("cria/kernels");`],
