@@ -121,7 +121,7 @@ export function tensorPackFile(
 ): Promise<void>;
 export function tensorUnpack(tensor: TensorHandle, row: number, rows: number, data: Uint8Array): void;
 /** Fills `data` with the packed bytes from `offset` on. */
-export function tensorPacked(tensor: TensorHandle, offset: number, data: Uint8Array): void;
+export function tensorReadPacked(tensor: TensorHandle, offset: number, data: Uint8Array): void;
 export function tensorFillRandom(tensor: TensorHandle, seed: number, deviation: number): Promise<void>;
 export function tensorRows(tensor: TensorHandle): number;
 export function tensorCols(tensor: TensorHandle): number;

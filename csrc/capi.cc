@@ -330,7 +330,7 @@ cria_status cria_tensor_unpack(const cria_tensor* tensor, size_t row, size_t row
   });
 }
 
-cria_status cria_tensor_packed(const cria_tensor* tensor, size_t offset, void* data, size_t bytes) {
+cria_status cria_tensor_read_packed(const cria_tensor* tensor, size_t offset, void* data, size_t bytes) {
   return guarded([&] {
     require_pointer(tensor, "tensor");
     const std::size_t all = tensor->tensor->bytes();

@@ -18,7 +18,8 @@
  *     freed while a call uses it, that a tensor is packed, or filled, by one call at a time and not while it is read,
  *     and that a program is recorded and finished by one thread, before it runs. Runs that overlap must not write to
  *     blocks of a cache that others of them use. Runs and kernels share one pool of threads, so they take turns, and
- *     may be waited for.
+ *     may be waited for. The pool's threads are sent no signals. A process that is forked during a call must not call
+ *     cria in the child.
  *   - No C++ type and no exception crosses this interface.
  *
  * Version 1 is frozen: what is written here keeps its meaning, its layout and its values in every later library of
@@ -192,7 +193,7 @@ CRIA_API cria_status cria_tensor_unpack(const cria_tensor* tensor, size_t row, s
 
 /* Copies `bytes` of what the device holds, of the cria_tensor_bytes that there are, from `offset` on: a matrix in the
  * device's layout, a vector as f32. */
-CRIA_API cria_status cria_tensor_packed(const cria_tensor* tensor, size_t offset, void* data, size_t bytes);
+CRIA_API cria_status cria_tensor_read_packed(const cria_tensor* tensor, size_t offset, void* data, size_t bytes);
 
 /* Random weights of about that standard deviation, the same for the same seed: something to measure speed with. */
 CRIA_API cria_status cria_tensor_fill_random(cria_tensor* tensor, uint64_t seed, float deviation);

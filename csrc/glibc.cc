@@ -20,7 +20,7 @@ __asm__(R"(
     .endr
   .endm
 
-  # 2.34 is when they moved into libc, unchanged, from libdl, libpthread and librt: CMakeLists.txt has those loaded even
+  # 2.34 (2.32 of pthread_sigmask) is when they moved into libc, unchanged, from libdl, libpthread and librt: CMakeLists.txt has those loaded even
   # where they are empty.
   first_version GLIBC_2.2.5, dladdr, dlclose, dlerror, dlopen, dlsym, dlvsym
   first_version GLIBC_2.3.4, dlmopen
@@ -35,6 +35,7 @@ __asm__(R"(
   first_version GLIBC_2.2.5, pthread_rwlockattr_init, pthread_rwlockattr_destroy, pthread_rwlockattr_setpshared
   first_version GLIBC_2.2.5, pthread_spin_init, pthread_spin_destroy
   first_version GLIBC_2.2.5, pthread_spin_lock, pthread_spin_trylock, pthread_spin_unlock
+  first_version GLIBC_2.2.5, pthread_sigmask
   first_version GLIBC_2.2.5, sem_init, sem_destroy, sem_post, sem_wait, sem_timedwait, sem_trywait
   first_version GLIBC_2.2.5, shm_open, shm_unlink
 

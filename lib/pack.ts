@@ -70,7 +70,7 @@ async function writeTensor(
   using store = new WeightStore(device, fileSource(tensors), signal === undefined ? {} : { signal });
   const tensor = await (kind === "vector" ? store.vector(names[0]!) : store.matrix(...names));
   await writer.write(offset - writer.position, (_, into) => into.fill(0));
-  await writer.write(bytes, (at, into) => native.tensorPacked(tensor, at, into));
+  await writer.write(bytes, (at, into) => native.tensorReadPacked(tensor, at, into));
 }
 
 /**

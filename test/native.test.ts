@@ -84,7 +84,7 @@ const sound: Record<Exclude<Name, "kind">, () => unknown[]> = {
   tensorPack: () => [newMatrix(), 0, 2, new Uint8Array(24)],
   tensorPackFile: () => [newMatrix(), 0, 2, packageFile("package.json"), 0],
   tensorUnpack: () => [newMatrix(), 0, 2, new Uint8Array(24)],
-  tensorPacked: () => [newMatrix(), 0, new Uint8Array(24)],
+  tensorReadPacked: () => [newMatrix(), 0, new Uint8Array(24)],
   tensorFillRandom: () => [newMatrix(), 1, 1],
   tensorRows: () => [newMatrix()],
   tensorCols: () => [newMatrix()],

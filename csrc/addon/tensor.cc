@@ -109,9 +109,9 @@ Napi::Value tensor_unpack(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-Napi::Value tensor_packed(const Napi::CallbackInfo& info) {
+Napi::Value tensor_read_packed(const Napi::CallbackInfo& info) {
   const auto data = get_array<std::uint8_t>(info[2], "data");
-  check(info.Env(), cria_tensor_packed(get_handle<cria_tensor>(info[0], "tensor").get(), get_size(info[1], "offset"),
+  check(info.Env(), cria_tensor_read_packed(get_handle<cria_tensor>(info[0], "tensor").get(), get_size(info[1], "offset"),
                                        data.data, data.length));
   return info.Env().Undefined();
 }
@@ -148,7 +148,7 @@ void export_tensor(Napi::Env env, Napi::Object exports) {
   export_function<tensor_pack>(env, exports, "tensorPack");
   export_function<tensor_pack_file>(env, exports, "tensorPackFile");
   export_function<tensor_unpack>(env, exports, "tensorUnpack");
-  export_function<tensor_packed>(env, exports, "tensorPacked");
+  export_function<tensor_read_packed>(env, exports, "tensorReadPacked");
   export_function<tensor_fill_random>(env, exports, "tensorFillRandom");
   export_function<tensor_size<cria_tensor_rows>>(env, exports, "tensorRows");
   export_function<tensor_size<cria_tensor_cols>>(env, exports, "tensorCols");

@@ -226,7 +226,7 @@ WeightsFile::WeightsFile() {
   }
   std::array<std::uint8_t, 4096> piece;
   for (std::size_t at = 0; at < cria_tensor_bytes(tensor.get()); at += piece.size()) {
-    require(cria_tensor_packed(tensor.get(), at, piece.data(), piece.size()));
+    require(cria_tensor_read_packed(tensor.get(), at, piece.data(), piece.size()));
     std::fwrite(piece.data(), piece.size(), 1, file);
   }
   expect(std::fclose(file) == 0, "the file in /tmp cannot be written");

@@ -2,6 +2,10 @@
 
 #include <immintrin.h>
 
+#if !defined(_WIN32)
+#include <csignal>
+#endif
+
 #include <algorithm>
 #include <system_error>
 
@@ -25,6 +29,26 @@ std::uint32_t await_change(const std::atomic<std::uint32_t>& value, std::uint32_
   value.wait(old, std::memory_order_acquire);
   return value.load(std::memory_order_acquire);
 }
+
+// While it lives, threads that are started are sent no signal of the host's, whose handlers may expect its own threads
+// (those of Go and of the JVM do). A fault of the thread itself still is one.
+class SignalsBlocked {
+#if !defined(_WIN32)
+ public:
+  SignalsBlocked() {
+    sigset_t signals;
+    sigfillset(&signals);
+    for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS}) sigdelset(&signals, fault);
+    pthread_sigmask(SIG_SETMASK, &signals, &before_);
+  }
+  ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  SignalsBlocked(const SignalsBlocked&) = delete;
+  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
+
+ private:
+  sigset_t before_;
+#endif
+};
 
 // Units [begin, end) of a step.
 struct Range {
@@ -142,6 +166,8 @@ Pool& Pool::instance() {
 }
 
 void Pool::ensure_workers(unsigned count) {
+  if (workers_ >= count) return;
+  [[maybe_unused]] const SignalsBlocked blocked;
   try {
     for (; workers_ < count; ++workers_) {
       std::thread([this, index = workers_ + 1] { worker(index); }).detach();

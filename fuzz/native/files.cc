@@ -57,7 +57,7 @@ class Files {
 
   static std::vector<std::uint8_t> packed(const cria_tensor* tensor) {
     std::vector<std::uint8_t> bytes(cria_tensor_bytes(tensor));
-    expect(cria_tensor_packed(tensor, 0, bytes.data(), bytes.size()) == CRIA_OK, "a tensor cannot be read");
+    expect(cria_tensor_read_packed(tensor, 0, bytes.data(), bytes.size()) == CRIA_OK, "a tensor cannot be read");
     return bytes;
   }
 
