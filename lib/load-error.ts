@@ -56,8 +56,11 @@ export function runtime(versions: NodeJS.ProcessVersions = process.versions): st
 
 const system = ({ platform, arch }: Host) => `${platform}-${arch}`;
 
-const describe = (host: Host) =>
-  [system(host), host.libc && `${host.libc} ${host.libcVersion ?? ""}`.trim(), runtime()].filter(Boolean).join(", ");
+/** "glibc 2.36", as far as it is known: of systems other than Linux nothing is. */
+export const libcOf = ({ libc, libcVersion }: Pick<Host, "libc" | "libcVersion">): string[] =>
+  libc === undefined ? [] : [[libc, libcVersion].filter((known) => known !== undefined).join(" ")];
+
+const describe = (host: Host) => [system(host), ...libcOf(host), runtime()].join(", ");
 
 /** The error that tells people what `error` means on this system. */
 export function loadError(error: BindingError, host: Host = thisHost()): CriaLoadError {
@@ -133,6 +136,10 @@ interface Symptom {
   cure(found: string): string;
 }
 
+const noexec = "the file system is mounted so that nothing on it is executed (noexec)";
+const elsewhere = "Install cria on another file system, or mount that one without noexec";
+const moreMemory = "Let the process have more memory: see ulimit -v, and the control group's limit";
+
 const symptoms: readonly Symptom[] = [
   {
     says: /loading addons is disabled|--allow-addons/i,
@@ -140,9 +147,19 @@ const symptoms: readonly Symptom[] = [
     cure: () => "Start it without --no-addons, and beside --permission with --allow-addons",
   },
   {
-    says: /failed to map segment|Operation not permitted/,
-    cause: () => "the file system is mounted so that nothing on it is executed (noexec)",
-    cure: () => "Install cria on another, or mount that one without noexec",
+    says: /Cannot allocate memory|Out of memory/,
+    cause: () => "there is no memory for it, or none that this process may have",
+    cure: () => moreMemory,
+  },
+  {
+    says: /Operation not permitted/,
+    cause: () => noexec,
+    cure: () => elsewhere,
+  },
+  {
+    says: /failed to map segment/, // glibc at times says no more, whichever it is
+    cause: () => `${noexec}, or this process may have no more memory`,
+    cure: () => `${elsewhere}. ${moreMemory}`,
   },
   {
     says: /Permission denied/,
@@ -187,4 +204,10 @@ const symptoms: readonly Symptom[] = [
   },
 ];
 
-const namesIn = (folder: string): string[] => (existsSync(folder) ? readdirSync(folder) : []);
+function namesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder);
+  } catch {
+    return []; // it is absent, no folder, or not to be read: nothing can be loaded from it
+  }
+}

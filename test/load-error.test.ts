@@ -70,6 +70,12 @@ describe("the addon of a prebuilt package", () => {
     expect(causes[1]!.cure).toContain('Import "cria/linux-x64"');
   });
 
+  test("in whose place there is no folder is told of", async () => {
+    const folder = await emptyFolder();
+    await writeFile(join(folder, "prebuilds"), "");
+    expect(failure(folder).causes[0]!.cause).toContain("where prebuilt addons stand, is missing");
+  });
+
   test("that is for other systems is told of", async () => {
     const folder = await emptyFolder();
     for (const system of ["darwin-arm64", "win32-x64"])
@@ -208,7 +214,13 @@ describe("what a dynamic linker says", () => {
   const file = "/app/node_modules/cria/prebuilds/linux-x64/cria.musl.node";
 
   test.each([
-    [`${file}: failed to map segment from shared object`, /noexec/, /mount that one without noexec/],
+    [
+      `${file}: failed to map segment from shared object`,
+      /noexec.* or .*no more memory/,
+      /without noexec\. .*ulimit -v/,
+    ],
+    [`${file}: failed to map segment from shared object: Operation not permitted`, /\(noexec\)\. /, /without noexec$/],
+    [`${file}: failed to map segment from shared object: Cannot allocate memory`, /no memory for it/, /ulimit -v/],
     [`${file}: cannot open shared object file: Permission denied`, /may not read/, /right to read/],
     ["Error loading shared library libcria.musl.so: No such file or directory", /must stand beside it/, /anew/],
     ["Error loading shared library ld-linux-x86-64.so.2: No such file or directory", /made for glibc/, /LIBC=musl/],
