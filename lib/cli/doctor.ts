@@ -3,7 +3,7 @@ import { cpus } from "node:os";
 import { abiVersion, bindingFile } from "../binding.js";
 import { showBytes } from "../bytes.js";
 import type { AbsentDevice, CpuInfo, GpuInfo } from "../device.js";
-import { CriaLoadError, runtime, thisHost } from "../load-error.js";
+import { CriaLoadError, libcOf, runtime, thisHost } from "../load-error.js";
 import { allowedProcessors, hugePages, nvidiaDriver, vectorFeatures } from "../system.js";
 import { columns, command } from "./command.js";
 
@@ -63,10 +63,10 @@ async function inAddon(): Promise<InAddon> {
 }
 
 function forPeople({ version, system, processor, kernels, memory, gpu, addon }: Findings): string {
-  const { platform, arch, machine, libc, libcVersion, runtime } = system;
+  const { platform, arch, machine, runtime } = system;
   const rows: [string, string][] = [
     ["cria", version],
-    ["system", `${platform}-${arch}${machine === "x86_64" ? "" : ` on ${machine}`}, ${libc} ${libcVersion}`],
+    ["system", [`${platform}-${arch}${machine === "x86_64" ? "" : ` on ${machine}`}`, ...libcOf(system)].join(", ")],
     ["runtime", runtime],
     ["processor", `${processor.name}`],
     ["features", processor.features.join(" ") || "none that the kernels use"],
@@ -80,10 +80,16 @@ function forPeople({ version, system, processor, kernels, memory, gpu, addon }: 
   return columns(rows);
 }
 
-/** Why the pool has as many threads as it has: see default_threads of csrc/cpu/machine.h. */
-function whyThreads(threads: number, { processors, cores }: Findings["processor"]): string {
+/** The most that a device has, by csrc/cria.h. */
+const mostThreads = 256;
+
+/** Why the pool has as many threads as it has: see default_threads of csrc/cpu/machine.cc. */
+export function whyThreads(threads: number, { processors, cores }: { processors: number; cores: number }): string {
+  if (cores === 0) return `${threads}`; // without /proc it is the addon alone that knows them
   const may = `${cores} physical cores (${processors} processors) that this process may use`;
-  return threads < cores ? `${threads}: all that the control group's quota leaves of ${may}` : `${threads}: the ${may}`;
+  if (threads >= cores) return `${threads}: the ${may}`;
+  const limit = threads === mostThreads ? "that a device has," : "that the control group's quota leaves";
+  return `${threads}: all ${limit} of ${may}`;
 }
 
 function ofGpu(gpu: NonNullable<Findings["gpu"]>): string {

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
 
 import { abiVersion } from "../../lib/binding.js";
+import { whyThreads } from "../../lib/cli/doctor.js";
 import { type CpuInfo, devices } from "../../lib/device.js";
 import { packageFile } from "../support/data.js";
 import { temporaryFolder } from "../support/gguf-writer.js";
@@ -99,5 +100,16 @@ describe("cria doctor", () => {
     expect(processor.features.length).toBeGreaterThan(0);
     const cause = "there is no prebuilt addon for linux-x64, only for darwin-x64";
     expect(causes).toEqual([{ cause, cure: expect.stringContaining("Run Node.js on one of these") }]);
+  });
+});
+
+describe("the number of threads", () => {
+  it.each([
+    [2, 2, "2: the 2 physical cores (4 processors) that this process may use"],
+    [1, 2, "1: all that the control group's quota leaves of 2 physical cores (4 processors) that this process may use"],
+    [256, 384, "256: all that a device has, of 384 physical cores (768 processors) that this process may use"],
+    [2, 0, "2"], // where /proc is not mounted
+  ])("%i of %i cores is explained", (threads, cores, why) => {
+    expect(whyThreads(threads, { cores, processors: 2 * cores })).toBe(why);
   });
 });
