@@ -47,7 +47,7 @@ const takers: Record<string, Taker> = {
     take: (options) => left(loadModel(tinyModel, of({ onWarning: () => undefined, ...options }))),
   },
   estimateMemory: {
-    names: [...deviceOptions, ...runtimeOptions],
+    names: [...deviceOptions, ...runtimeOptions, "mmap"],
     take: (options) => estimateMemory(tinyModel, of(options)),
   },
   Sampler: {
