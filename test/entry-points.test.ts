@@ -31,19 +31,17 @@ async function printed<T>(name: string, code: string): Promise<T> {
 
 /** All of cria's code that `cria/kernels` needs. */
 const kernelFiles = [
-  ...[
-    "binding",
-    "device",
-    "elf",
-    "errors",
-    "kernels",
-    "kv-block",
-    "load-error",
-    "native",
-    "options",
-    "package",
-    "weights/source",
-  ],
+  "binding",
+  "device",
+  "elf",
+  "errors",
+  "kernels",
+  "kv-block",
+  "load-error",
+  "native",
+  "options",
+  "package",
+  "weights/source",
 ].map((name) => `dist/lib/${name}.js`);
 
 describe("the package", () => {
