@@ -10,6 +10,9 @@ const execute = promisify(execFile);
 const mirror = "http://deb.debian.org/debian";
 const suite = process.env.CRIA_DEBIAN ?? "bookworm";
 
+/** A mirror that has not answered by then, behind a firewall that drops what it forbids, is out of reach. */
+const patienceMs = 20_000;
+
 /** Why a bare system cannot be made or entered here; undefined where it can. */
 export async function missingForBareSystems(): Promise<string | undefined> {
   if (process.getuid?.() !== 0) return "only root may change the root";
@@ -20,7 +23,8 @@ export async function missingForBareSystems(): Promise<string | undefined> {
     );
   if (await fails("debootstrap", "--version")) return "debootstrap is absent";
   if (await fails("unshare", "--mount", "--pid", "--fork", "true")) return "namespaces are forbidden";
-  const release = await fetch(`${mirror}/dists/${suite}/Release`, { method: "HEAD" }).catch(() => undefined);
+  const request = { method: "HEAD", signal: AbortSignal.timeout(patienceMs) };
+  const release = await fetch(`${mirror}/dists/${suite}/Release`, request).catch(() => undefined);
   return release?.ok ? undefined : `${mirror} has no ${suite}, or is out of reach`;
 }
 
