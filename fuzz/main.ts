@@ -39,32 +39,50 @@ Inputs that are found stay in build/fuzz/corpus, findings in build/fuzz/findings
 Ends with 1 where there is a finding, and with 2 where the command is wrong.
 `;
 
+/** What the command line says; where it is wrong, a sentence. */
+function readArguments(argv: string[]) {
+  try {
+    const { values, positionals } = parseArgs({
+      args: argv,
+      allowPositionals: true,
+      options: {
+        seconds: { type: "string", default: "60" },
+        jobs: { type: "string", default: "1" },
+        seed: { type: "string", default: "1" },
+        json: { type: "string" },
+        seeds: { type: "boolean", default: false },
+        help: { type: "boolean", default: false },
+      },
+    });
+    for (const name of positionals) if (!targets.includes(name)) return `${name}: is no target`;
+    for (const name of ["seconds", "jobs", "seed"] as const) {
+      const number = Number(values[name]);
+      if (!Number.isSafeInteger(number) || number < 1)
+        return `--${name}: must be an integer above 0, not ${values[name]}`;
+    }
+    return { values, positionals };
+  } catch (error) {
+    return (error as Error).message; // an option that there is not, or one without its value
+  }
+}
+
 async function main(argv: string[]): Promise<number> {
-  const { values, positionals } = parseArgs({
-    args: argv,
-    allowPositionals: true,
-    options: {
-      seconds: { type: "string", default: "60" },
-      jobs: { type: "string", default: "1" },
-      seed: { type: "string", default: "1" },
-      json: { type: "string" },
-      seeds: { type: "boolean", default: false },
-      help: { type: "boolean", default: false },
-    },
-  });
-  const numbers = [values.seconds, values.jobs, values.seed].map(Number);
-  const stranger = positionals.find((name) => !targets.includes(name));
-  if (values.help || stranger !== undefined || !numbers.every((n) => Number.isSafeInteger(n) && n > 0)) {
-    if (stranger !== undefined) console.error(`${stranger}: is no target`);
-    console.error(help);
-    return values.help ? 0 : 2;
+  const read = readArguments(argv);
+  if (typeof read === "string") {
+    console.error(`${read}\n\n${help}`);
+    return 2;
+  }
+  const { values, positionals } = read;
+  if (values.help) {
+    console.log(help);
+    return 0;
   }
   if (values.seeds) {
     // An ES module, as the tests' helpers are that it uses.
     await (await import("./seeds.mjs")).writeSeeds();
     return 0;
   }
-  const [seconds, jobs, seed] = numbers as [number, number, number];
+  const [seconds, jobs, seed] = [Number(values.seconds), Number(values.jobs), Number(values.seed)];
   const wanted = positionals.length > 0 ? positionals : targets;
   const results = await runAll(wanted, { seconds, seed, jobs }, (result) => {
     console.log(line(result));
