@@ -1,7 +1,7 @@
 /** The readers of cria's JavaScript, each fuzzed in a process of its own, which has little memory and is watched. */
 import { fork } from "node:child_process";
-import { copyFileSync, existsSync, mkdirSync } from "node:fs";
-import { join, relative } from "node:path";
+import { copyFileSync, existsSync, mkdirSync, rmSync } from "node:fs";
+import { dirname, join, relative } from "node:path";
 
 import { packageRoot } from "../lib/package.js";
 import type { FuzzOptions } from "./main.js";
@@ -47,7 +47,8 @@ export async function fuzzReader(target: string, { seconds, seed, work, onLine }
     }
   });
   const end = await new Promise<number | string | null>((resolve, reject) => {
-    child.on("error", reject).on("exit", (code, signal) => resolve(code ?? signal));
+    // Closed, and not only ended: what it told last is then heard.
+    child.on("error", reject).on("close", (code, signal) => resolve(code ?? signal));
   });
   clearTimeout(timer);
   if (!done && findings.length === 0) {
@@ -57,11 +58,12 @@ export async function fuzzReader(target: string, { seconds, seed, work, onLine }
   return { target, inputs, seconds: (performance.now() - begin) / 1000, coverage: features, corpus, findings };
 }
 
-/** Keeps the input that a process ended on. */
+/** Keeps the input that a process ended on, and takes away the folder that it left. */
 function rescue(target: string, work: string, input: string | undefined): string {
   if (input === undefined || !existsSync(input)) return "none";
   const path = join(work, "findings", `${target}-end-${Date.now()}`);
   mkdirSync(join(work, "findings"), { recursive: true });
   copyFileSync(input, path);
+  rmSync(dirname(input), { recursive: true, force: true });
   return relative(packageRoot, path);
 }

@@ -3,6 +3,7 @@ import { closeSync, existsSync, ftruncateSync, mkdtempSync, openSync, rmSync, wr
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
+import { Dice } from "../../bench/soak/dice.js";
 import { readAll } from "../../lib/files.js";
 import { Coverage } from "./coverage.js";
 import { Mutator } from "./mutate.js";
@@ -36,7 +37,7 @@ export interface EngineOptions {
   readonly seed: number;
   /** Called with the file that each input stands in, while it is run. */
   onPlace?(path: string): void;
-  /** Called from time to time. */
+  /** Called every second, while the seeds are run too. */
   onProgress(totals: Totals): void;
   /** Called with inputs that ran something new. */
   onNew?(input: Uint8Array): void;
@@ -130,36 +131,40 @@ export async function fuzz(target: Target, options: EngineOptions): Promise<Tota
   const { seeds, seconds, seed, onPlace, onProgress, onNew } = options;
   using place = new Place();
   onPlace?.(place.path);
-  const mutator = new Mutator(
-    seed,
-    target.dictionary.map((word) => Buffer.from(word)),
-    mostBytes,
-  );
+  const dice = new Dice(seed);
+  const dictionary = target.dictionary.map((word) => Buffer.from(word));
+  const mutator = new Mutator(dice, dictionary, mostBytes);
   const begin = performance.now();
   const elapsed = () => (performance.now() - begin) / 1000;
-  // What runs for the first time is slow, for it is compiled first, and takes memory that stays.
-  for (const input of seeds) await runOnce(target, input, place).catch(() => undefined);
-  const coverage = new Coverage();
   const corpus: Uint8Array[] = [];
   const totals: Totals = { inputs: 0, seconds: 0, features: 0, corpus: 0, accepted: 0 };
+  let told = 0;
+  const tell = (coverage?: Coverage) => {
+    if (elapsed() - told < 1) return;
+    told = elapsed();
+    onProgress({ ...totals, seconds: told, features: coverage?.size ?? 0, corpus: corpus.length });
+  };
+  // What runs for the first time is slow, for it is compiled first, and takes memory that stays.
+  for (const input of seeds) {
+    await runOnce(target, input, place).catch(() => undefined);
+    tell();
+  }
+  const coverage = new Coverage();
   const run = async (input: Uint8Array) => {
     if (await runOnce(target, input, place)) totals.accepted++;
     totals.inputs++;
-    if (coverage.take() === 0) return false;
-    corpus.push(input);
-    return true;
+    const isNew = coverage.take() > 0;
+    if (isNew) corpus.push(input);
+    tell(coverage);
+    return isNew;
   };
   for (const input of seeds) await run(input);
   if (corpus.length === 0) throw new Error("there must be a seed that runs something of cria");
-  let told = 0;
   while (elapsed() < seconds) {
     // Another third is of the seeds: most of what is found is refused, and would soon outnumber what is sound.
-    const from = mutator.pick([seeds, corpus, corpus.slice(-recent)]);
-    const input = mutator.mutate(mutator.pick(from), mutator.pick(corpus));
+    const from = dice.one([seeds, corpus, corpus.slice(-recent)]);
+    const input = mutator.mutate(dice.one(from), dice.one(corpus));
     if (await run(input)) onNew?.(input);
-    if (elapsed() - told < 1) continue;
-    told = elapsed();
-    onProgress({ ...totals, seconds: told, features: coverage.size, corpus: corpus.length });
   }
   return { ...totals, seconds: elapsed(), features: coverage.size, corpus: corpus.length };
 }

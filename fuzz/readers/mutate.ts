@@ -1,4 +1,4 @@
-import { Xoshiro128 } from "../../lib/random.js";
+import type { Dice } from "../../bench/soak/dice.js";
 
 /** Numbers that readers get wrong: the ends of what types hold, and sizes that overflow when they are multiplied. */
 const numbers: readonly bigint[] = [
@@ -12,93 +12,86 @@ const longestRun = 64;
 
 /** Random changes to bytes that are a format of little-endian numbers and strings with their lengths before them. */
 export class Mutator {
-  readonly #random: Xoshiro128;
+  readonly #dice: Dice;
   readonly #dictionary: readonly Uint8Array[];
   readonly #mostBytes: number;
 
   /** @param dictionary what stands in such files: names, mostly */
-  constructor(seed: number, dictionary: readonly Uint8Array[], mostBytes: number) {
-    this.#random = Xoshiro128.fromSeed(seed);
+  constructor(dice: Dice, dictionary: readonly Uint8Array[], mostBytes: number) {
+    this.#dice = dice;
     this.#dictionary = dictionary;
     this.#mostBytes = mostBytes;
-  }
-
-  /** An integer in [0, limit). */
-  below(limit: number): number {
-    return Math.floor((this.#random.next() / 2 ** 32) * limit);
-  }
-
-  pick<T>(from: readonly T[]): T {
-    return from[this.below(from.length)]!;
   }
 
   /** A changed copy. `other` is another input, of which it may take a part. */
   mutate(input: Uint8Array, other: Uint8Array): Uint8Array {
     let bytes = Buffer.from(input);
     // Most often one change: with each more, fewer get past a reader's first check.
-    for (let changes = this.pick([1, 1, 1, 1, 2, 2, 3, 5]); changes > 0; changes--) bytes = this.#change(bytes, other);
+    for (let changes = this.#dice.one([1, 1, 1, 1, 2, 2, 3, 5]); changes > 0; changes--)
+      bytes = this.#change(bytes, other);
     return bytes.subarray(0, this.#mostBytes);
   }
 
   #change(bytes: Buffer<ArrayBuffer>, other: Uint8Array): Buffer<ArrayBuffer> {
-    const at = this.below(bytes.length + 1);
-    switch (this.below(11)) {
+    const at = this.#dice.below(bytes.length + 1);
+    switch (this.#dice.below(11)) {
       case 0:
-        return this.#edit(bytes, at, 1, (byte) => byte.writeUInt8(byte.readUInt8() ^ (1 << this.below(8))));
+        return this.#edit(bytes, at, 1, (byte) => byte.writeUInt8(byte.readUInt8() ^ (1 << this.#dice.below(8))));
       case 1:
-        return this.#edit(bytes, at, 1, (byte) => byte.writeUInt8(this.below(256)));
+        return this.#edit(bytes, at, 1, (byte) => byte.writeUInt8(this.#dice.below(256)));
       case 2:
       case 3:
         return this.#number(bytes, at);
       case 4:
         return this.#step(bytes, at);
       case 5:
-        return splice(bytes, at, this.below(longestRun), new Uint8Array(0));
+        return splice(bytes, at, this.#dice.below(longestRun), new Uint8Array(0));
       case 6:
-        return splice(bytes, at, 0, new Uint8Array(this.below(longestRun)).fill(this.below(256)));
+        return splice(bytes, at, 0, new Uint8Array(this.#dice.below(longestRun)).fill(this.#dice.below(256)));
       case 7: {
-        const from = this.below(other.length + 1);
-        const part = other.subarray(from, from + this.below(longestRun));
-        return splice(bytes, at, this.below(2) * part.length, part);
+        const from = this.#dice.below(other.length + 1);
+        const part = other.subarray(from, from + this.#dice.below(longestRun));
+        return splice(bytes, at, this.#dice.below(2) * part.length, part);
       }
       case 8:
         return this.#resize(bytes);
       case 9: {
         if (this.#dictionary.length === 0) return bytes;
-        const word = this.pick(this.#dictionary);
-        return splice(bytes, at, this.below(2) * word.length, word);
+        const word = this.#dice.one(this.#dictionary);
+        return splice(bytes, at, this.#dice.below(2) * word.length, word);
       }
       default:
         // Cut where a file that was not written to its end would be.
-        return this.below(4) === 0 ? bytes.subarray(0, at) : this.#number(bytes, at);
+        return this.#dice.below(4) === 0 ? bytes.subarray(0, at) : this.#number(bytes, at);
     }
   }
 
   /** Writes one of the numbers, in any width. */
   #number(bytes: Buffer<ArrayBuffer>, at: number): Buffer<ArrayBuffer> {
-    const width = this.pick([1, 2, 4, 8] as const);
-    const value = BigInt.asUintN(8 * width, this.pick(numbers));
+    const width = this.#dice.one([1, 2, 4, 8] as const);
+    const value = BigInt.asUintN(8 * width, this.#dice.one(numbers));
     // Numbers stand at multiples of four more often than not.
-    const place = this.below(2) === 0 ? at : at & ~3;
+    const place = this.#dice.below(2) === 0 ? at : at & ~3;
     return this.#edit(bytes, place, width, (field) => write(field, width, value));
   }
 
   /** Makes a number a little larger or smaller. */
   #step(bytes: Buffer<ArrayBuffer>, at: number): Buffer<ArrayBuffer> {
-    const width = this.pick([1, 2, 4, 8] as const);
-    const by = BigInt(this.below(33) - 16);
+    const width = this.#dice.one([1, 2, 4, 8] as const);
+    const by = BigInt(this.#dice.below(33) - 16);
     return this.#edit(bytes, at, width, (field) => write(field, width, read(field, width) + by));
   }
 
   /** Finds a u64 that may be a length of what follows, and makes both longer or shorter. */
   #resize(bytes: Buffer<ArrayBuffer>): Buffer<ArrayBuffer> {
     for (let tries = 0; tries < 20; tries++) {
-      const at = this.below(bytes.length);
+      const at = this.#dice.below(bytes.length);
       if (at + 8 > bytes.length) continue;
       const length = bytes.readBigUInt64LE(at);
       if (length === 0n || length > 4096n || at + 8 + Number(length) > bytes.length) continue;
-      const word = this.below(2) === 0 && this.#dictionary.length > 0 ? this.pick(this.#dictionary) : undefined;
-      const content = word ?? new Uint8Array(this.below(longestRun)).fill(this.below(256));
+      const word =
+        this.#dice.below(2) === 0 && this.#dictionary.length > 0 ? this.#dice.one(this.#dictionary) : undefined;
+      const content = word ?? new Uint8Array(this.#dice.below(longestRun)).fill(this.#dice.below(256));
       const resized = splice(bytes, at + 8, Number(length), content);
       resized.writeBigUInt64LE(BigInt(content.length), at);
       return resized;
