@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 
+import { batchOf } from "../bench/cache.js";
 import { CriaError } from "../lib/errors.js";
 import { type Native, native } from "../lib/native.js";
 import { packageFile } from "./support/data.js";
@@ -14,15 +15,7 @@ const call = (name: Name, args: readonly unknown[], self: unknown = undefined): 
 
 const shape = { keys: "f32", values: "f32", layers: 1, kvHeads: 1, headDim: 8 } as const;
 const ropeOptions = { heads: 1, rotaryDim: 8, halves: false, theta: 10_000, scale: 1 };
-const batch = () => ({
-  tokens: Int32Array.of(0),
-  positions: Int32Array.of(0),
-  lengths: Int32Array.of(1),
-  pasts: Int32Array.of(0),
-  blockCounts: Int32Array.of(1),
-  blocks: Int32Array.of(0),
-  outputs: Int32Array.of(0),
-});
+const batch = () => batchOf([{ length: 1, past: 0, blocks: [0] }], () => 0, [0]);
 const cache = () => ({ ...shape, blocks: 1, k: new Float32Array(128), v: new Float32Array(128) });
 const floats = (n: number) => new Float32Array(n);
 

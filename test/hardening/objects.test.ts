@@ -1,6 +1,7 @@
 /** Every method of every class, called on what is no such object, and on one that was disposed of. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
+import { batchOf } from "../../bench/cache.js";
 import { Conversation } from "../../lib/conversation.js";
 import { Generation } from "../../lib/generate.js";
 import { CriaError, Device, loadModel, Program, Sampler, Tokenizer, tinyModel } from "../../lib/index.js";
@@ -94,16 +95,7 @@ describe.each(Object.entries(classes))("%s", (_, of) => {
 const value = { id: 0, width: 1 };
 const shape = { keys: "f32", values: "f32", layers: 1, kvHeads: 1, headDim: 8 } as const;
 const tokens = Int32Array.of(1, 2);
-const [zero, one] = [Int32Array.of(0), Int32Array.of(1)];
-const batch = {
-  tokens: zero,
-  positions: zero,
-  lengths: one,
-  pasts: zero,
-  blockCounts: one,
-  blocks: zero,
-  outputs: zero,
-};
+const batch = batchOf([{ length: 1, past: 0, blocks: [0] }], () => 0, [0]);
 const device = new Device({ device: "cpu", threads: 1 });
 const weight = native.matrixCreate(device.handle, "f32", 1, 1);
 const cache = native.cacheCreate(device.handle, shape, 1);

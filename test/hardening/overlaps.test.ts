@@ -2,22 +2,14 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 
+import { batchOf } from "../../bench/cache.js";
 import { native } from "../../lib/native.js";
 
 const device = native.deviceOpen("cpu", "scalar", 1);
 const weight = native.matrixCreate(device, "f32", 2, 4);
 const shape = { keys: "f32", values: "f32", blocks: 1, kvHeads: 1, headDim: 8 } as const;
 const options = { heads: 1, rotaryDim: 8, halves: false, theta: 10_000, scale: 1 };
-const [zero, one] = [Int32Array.of(0), Int32Array.of(1)];
-const batch = {
-  tokens: zero,
-  positions: zero,
-  lengths: one,
-  pasts: zero,
-  blockCounts: one,
-  blocks: zero,
-  outputs: zero,
-};
+const batch = batchOf([{ length: 1, past: 0, blocks: [0] }], () => 0, [0]);
 
 /** A place in the memory that all arrays lie in. */
 type Place = number;
