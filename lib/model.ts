@@ -309,9 +309,9 @@ export async function loadIndexed(
 ): Promise<Model> {
   checkOptions(index, options);
   const device = new Device(deviceFor(index, options));
-  warnOfCpu(device, options);
   let store: WeightStore | undefined;
   try {
+    warnOfCpu(device, options);
     using source = sourceOf(index, options);
     store = new WeightStore(device, source, options);
     const { cacheTokens } = await checkMemory(index.path, index, device, options);

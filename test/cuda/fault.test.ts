@@ -74,5 +74,13 @@ describe.runIf(found.available).sequential("a kernel that fails", () => {
     using model = await loadModel(tinyModel, { onWarning });
     expect(onWarning).toHaveBeenCalledExactlyOnceWith(`${device.withoutGpu?.message}; the CPU computes instead`);
     expect(await model.sequence().forward(tokens, "last")).toHaveLength(model.config.vocab);
+
+    const { device: open } = native.handleCounts();
+    const thrown = new Error("the caller's");
+    const onThrow = () => {
+      throw thrown;
+    };
+    await expect(loadModel(tinyModel, { onWarning: onThrow })).rejects.toBe(thrown);
+    expect(native.handleCounts().device).toBeLessThanOrEqual(open);
   });
 });
