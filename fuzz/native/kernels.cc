@@ -25,6 +25,10 @@ void quantize(Input& input) {
   const std::size_t blocks = rows * stride / 32;
   const auto run = [&](cria_device* device, std::vector<std::int8_t>& quants, std::vector<float>& scales,
                        std::vector<std::int32_t>& sums) {
+    // Nothing of the last device's may pass for this one's.
+    quants.assign(quants.size(), 0);
+    scales.assign(blocks, 0);
+    sums.assign(blocks, 0);
     return cria_quantize(device, rows, dim, x.data(), quants.data(), scales.data(), sums.data());
   };
   std::vector<std::int8_t> quants(rows * stride);
