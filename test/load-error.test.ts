@@ -251,6 +251,14 @@ describe("what a dynamic linker says", () => {
     expect(cause).toEqual({ cause: `${packed} is packed in an archive`, cure: expect.stringContaining(cure) });
   });
 
+  test.each([
+    [{ platform: "darwin", libc: undefined, libcVersion: undefined }, "on darwin-x64, Node.js"],
+    [{ libcVersion: undefined }, "on linux-x64, musl, Node.js"],
+  ])("is told with what is known of the system: %j", (known, told) => {
+    const { message } = loadError(new BindingError(file, new Error("no")), { ...host, ...known });
+    expect(message).toContain(told);
+  });
+
   test("is needless in a clone that has not been built", async () => {
     const folder = await emptyFolder();
     await writeFile(join(folder, "CMakeLists.txt"), "");
