@@ -314,7 +314,7 @@ void Caller::read_packed() {
   const std::size_t bytes = input_.take<std::uint16_t>();
   std::vector<std::uint8_t> data(bytes);
   succeeded(cria_tensor_read_packed(tensor, input_.rarely() ? input_.hostile_size() : input_.take<std::uint16_t>(),
-                               or_null(data.data()), bytes));
+                                    or_null(data.data()), bytes));
 }
 
 void Caller::fill_random() {
