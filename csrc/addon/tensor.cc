@@ -111,8 +111,8 @@ Napi::Value tensor_unpack(const Napi::CallbackInfo& info) {
 
 Napi::Value tensor_read_packed(const Napi::CallbackInfo& info) {
   const auto data = get_array<std::uint8_t>(info[2], "data");
-  check(info.Env(), cria_tensor_read_packed(get_handle<cria_tensor>(info[0], "tensor").get(), get_size(info[1], "offset"),
-                                       data.data, data.length));
+  check(info.Env(), cria_tensor_read_packed(get_handle<cria_tensor>(info[0], "tensor").get(),
+                                            get_size(info[1], "offset"), data.data, data.length));
   return info.Env().Undefined();
 }
 
