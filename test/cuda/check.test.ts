@@ -19,7 +19,7 @@ test("the CUDA kernels are built for the CPU", ({ skip }) => {
   expect(ops.length).toBeGreaterThan(0);
 });
 
-describe.runIf(built)("the CUDA kernels, emulated", { concurrent: true, timeout: 120_000 }, () => {
+describe.runIf(built)("the CUDA kernels, emulated", { concurrent: true, timeout: 300_000 }, () => {
   test.each(ops)("%s is what the CPU has, in whatever order threads take turns", async (op) => {
     for (const order of ["forward", "reverse", "random"]) {
       const { lines, ...found } = await checked(op, order);
@@ -50,6 +50,13 @@ describe.runIf(built)("the CUDA kernels, emulated", { concurrent: true, timeout:
     expect(status).toBe(2);
     expect(stderr).toMatch(new RegExp(`^${why}\n\nusage: `));
   });
+});
+
+test("the emulation catches what it says it catches", { timeout: 300_000 }, async ({ skip }) => {
+  const selfTest = join(packageRoot, "build/Release/cria_emulation_test");
+  if (!existsSync(selfTest)) skip(`${selfTest} is not there: "npm run build:emulation-test" builds it`);
+  const { stdout } = await promisify(execFile)(selfTest, { maxBuffer: 2 ** 26 });
+  expect(stdout).toMatch(/^ok /m);
 });
 
 /** The lines of the checks, those that do not begin with "ok", and the exit code. */
