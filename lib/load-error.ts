@@ -7,6 +7,7 @@ import { familySync, versionSync } from "detect-libc";
 import { type BindingError, DamagedFile } from "./binding.js";
 import { CriaError } from "./errors.js";
 import { packageRoot } from "./package.js";
+import { ifAllowed } from "./system.js";
 
 export interface LoadCause {
   readonly cause: string;
@@ -42,8 +43,9 @@ export const thisHost = (): Host => ({
   platform: platform(),
   arch: arch(),
   machine: machine(),
-  libc: familySync() ?? undefined,
-  libcVersion: versionSync() ?? undefined,
+  libc: ifAllowed(familySync) ?? undefined,
+  // Deno's process report names a glibc of its own making, whichever is there.
+  libcVersion: process.versions.deno === undefined ? (ifAllowed(versionSync) ?? undefined) : undefined,
   folder: process.env.CRIA_PREBUILD ?? packageRoot, // as node-gyp-build takes it
 });
 
@@ -64,15 +66,24 @@ const describe = (host: Host) => [system(host), ...libcOf(host), runtime()].join
 
 /** The error that tells people what `error` means on this system. */
 export function loadError(error: BindingError, host: Host = thisHost()): CriaLoadError {
-  const causes = error.file === undefined ? whyNotFound(host) : [whyNotLoaded(error.file, error, host)];
+  const causes = error.file === undefined ? whyNotFound(error, host) : [whyNotLoaded(error.file, error, host)];
   return new CriaLoadError(causes, host, { cause: error.cause });
 }
 
 const reinstall = "Install cria anew (remove node_modules/cria before): none of its files is optional";
 const buildHere = 'In a clone of cria\'s repository "npm ci" builds it, with CMake and a C++20 compiler';
 
-/** Nothing there is for this system. */
-function whyNotFound(host: Host): LoadCause[] {
+/** Nothing there is for this system, or what looks for it is not there. */
+function whyNotFound({ cause }: BindingError, host: Host): LoadCause[] {
+  if ((cause as NodeJS.ErrnoException | undefined)?.code === "MODULE_NOT_FOUND") {
+    return [
+      {
+        cause:
+          "node-gyp-build, which finds the addon, is missing: cria was installed or copied without its dependencies",
+        cure: "Install cria anew, and its dependencies with it",
+      },
+    ];
+  }
   const prebuilds = join(host.folder, "prebuilds");
   const systems = namesIn(prebuilds);
   if (systems.includes(system(host))) return [whyNoneForLibc(join(prebuilds, system(host)), host)];
@@ -145,6 +156,11 @@ const symptoms: readonly Symptom[] = [
     says: /loading addons is disabled|--allow-addons/i,
     cause: () => "Node.js was started so that it loads no addon",
     cure: () => "Start it without --no-addons, and beside --permission with --allow-addons",
+  },
+  {
+    says: /Requires (\w+) access to/,
+    cause: (permission) => `Deno was started without the permission "${permission}"`,
+    cure: () => "Start it with --allow-ffi, --allow-read and --allow-env",
   },
   {
     says: /Cannot allocate memory|Out of memory/,

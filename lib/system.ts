@@ -36,6 +36,15 @@ export const hugePages = (): string | undefined =>
 export const nvidiaDriver = (): string | undefined =>
   / (\d+\.\d+(\.\d+)?) /.exec(contentOf("/proc/driver/nvidia/version") ?? "")?.[1];
 
+/** What `ask` returns, or nothing where this process may not ask: what Deno does not permit throws. */
+export function ifAllowed<T>(ask: () => T): T | undefined {
+  try {
+    return ask();
+  } catch {
+    return undefined;
+  }
+}
+
 function contentOf(path: string): string | undefined {
   try {
     return readFileSync(path, "utf8");

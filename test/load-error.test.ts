@@ -232,6 +232,7 @@ describe("what a dynamic linker says", () => {
     ],
     ["/lib/libstdc++.so.6: version `GLIBCXX_3.4.30' not found", /^GLIBCXX_3\.4\.30 is needed/, /newer system/],
     ["Error relocating cria.musl.node: cria_open: symbol not found", /one version of cria/, /anew/],
+    [`Requires ffi access to "${file}", run again with the --allow-ffi flag`, /permission "ffi"/, /--allow-ffi/],
     ["the moon is full", /was not loaded: the moon is full/, /anew/],
   ])("%s", (said, cause, cure) => {
     const error = loadError(new BindingError(file, new Error(said)), host);
@@ -257,6 +258,14 @@ describe("what a dynamic linker says", () => {
   ])("is told with what is known of the system: %j", (known, told) => {
     const { message } = loadError(new BindingError(file, new Error("no")), { ...host, ...known });
     expect(message).toContain(told);
+  });
+
+  test("is needless where node-gyp-build was not installed, whatever else is there", async () => {
+    const { folder } = await prebuilt();
+    const absent = Object.assign(new Error("Cannot find module 'node-gyp-build'"), { code: "MODULE_NOT_FOUND" });
+    expect(loadError(new BindingError(undefined, absent), { ...host, folder }).causes).toEqual([
+      { cause: expect.stringMatching(/^node-gyp-build.* is missing/), cure: expect.stringContaining("dependencies") },
+    ]);
   });
 
   test("is needless in a clone that has not been built", async () => {

@@ -4,7 +4,7 @@ import { abiVersion, bindingFile } from "../binding.js";
 import { showBytes } from "../bytes.js";
 import type { AbsentDevice, CpuInfo, GpuInfo } from "../device.js";
 import { CriaLoadError, libcOf, runtime, thisHost } from "../load-error.js";
-import { allowedProcessors, hugePages, nvidiaDriver, vectorFeatures } from "../system.js";
+import { allowedProcessors, hugePages, ifAllowed, nvidiaDriver, vectorFeatures } from "../system.js";
 import { columns, command } from "./command.js";
 
 export const doctor = command({
@@ -32,7 +32,11 @@ async function examine() {
   return {
     version: require("cria/package.json").version as string,
     system: { platform, arch, machine, libc, libcVersion, runtime: runtime() },
-    processor: { name: found.cpu?.name ?? cpus()[0]?.model, features: vectorFeatures(), ...allowedProcessors() },
+    processor: {
+      name: found.cpu?.name ?? ifAllowed(cpus)?.[0]?.model,
+      features: vectorFeatures(),
+      ...allowedProcessors(),
+    },
     kernels: found.cpu && { isa: found.cpu.isa, isas: found.cpu.isas, threads: found.cpu.threads },
     memory: found.cpu && { total: found.cpu.memoryBytes, available: found.cpu.availableBytes, hugePages: hugePages() },
     gpu: found.gpu && { ...found.gpu, driver: nvidiaDriver() },
@@ -68,8 +72,8 @@ function forPeople({ version, system, processor, kernels, memory, gpu, addon }: 
     ["cria", version],
     ["system", [`${platform}-${arch}${machine === "x86_64" ? "" : ` on ${machine}`}`, ...libcOf(system)].join(", ")],
     ["runtime", runtime],
-    ["processor", `${processor.name}`],
-    ["features", processor.features.join(" ") || "none that the kernels use"],
+    ["processor", processor.name ?? "unknown"],
+    ["features", processor.features.join(" ") || noFeatures(processor)],
   ];
   if (kernels) rows.push(["kernels", `${kernels.isa}, of ${kernels.isas.join(", ")}`]);
   if (kernels) rows.push(["threads", whyThreads(kernels.threads, processor)]);
@@ -79,6 +83,10 @@ function forPeople({ version, system, processor, kernels, memory, gpu, addon }: 
   rows.push(["addon", addon ? `${addon.file}, ${addon.kind}, C ABI ${addon.abiVersion}` : "cannot be loaded"]);
   return columns(rows);
 }
+
+/** Where not even the processors are known, /proc was not to be read: on other systems, or by Deno's leave. */
+const noFeatures = ({ processors }: { processors: number }) =>
+  processors === 0 ? "unknown" : "none that the kernels use";
 
 /** The most that a device has, by csrc/cria.h. */
 const mostThreads = 256;

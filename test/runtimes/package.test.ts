@@ -47,6 +47,23 @@ describe("the package, packed and installed without scripts,", () => {
     );
   });
 
+  test("tells Deno what is missing, with no more allowed than it needs", async (context) => {
+    needRuntime(context, deno);
+    const core = join(project.folder, "node_modules", "cria", "prebuilds", "linux-x64", "libcria.so");
+    await rename(core, `${core}.away`);
+    try {
+      await writeFile(
+        join(project.folder, "broken.mjs"),
+        `import("cria").catch(({ code, message }) => console.log(code, message));`,
+      );
+      const said = await run(deno, "broken.mjs", project.folder);
+      expect(said).toMatch(/^ERR_CRIA_LOAD cria's native addon could not be loaded on linux-x64, glibc, Deno \d/);
+      expect(said).toContain("libcria.so, which must stand beside it, is missing");
+    } finally {
+      await rename(`${core}.away`, core);
+    }
+  });
+
   test("goes into an executable of Bun's, the core library beside it", async (context) => {
     needRuntime(context, bun);
     await writeFile(
