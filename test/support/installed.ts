@@ -48,7 +48,8 @@ const sources = (tarball: string): Record<string, string> => ({
 async function stagedPackage(folder: string): Promise<string> {
   const stage = join(folder, "stage");
   const files = ["package.json", "README.md", "LICENSE", ...packageJson.files.filter((name) => name !== "prebuilds")];
-  for (const name of files) await cp(packageFile(name), join(stage, name), { recursive: true });
+  for (const name of files.filter((each) => !each.startsWith("!")))
+    await cp(packageFile(name), join(stage, name), { recursive: true });
   await copyBinaries(join(stage, "prebuilds", "linux-x64"));
   return stage;
 }
