@@ -41,6 +41,7 @@ const kernelFiles = [
   "native",
   "options",
   "package",
+  "system",
   "weights/source",
 ].map((name) => `dist/lib/${name}.js`);
 
