@@ -43,10 +43,10 @@ export interface MemoryEstimate {
   fits: boolean;
 }
 
-/** What a model's memory follows from. Matrices of a `packed` one are mapped; weights alone have no vocabulary. */
+/** What a model's memory follows from. The matrices of a mappable one are mapped; weights alone have no vocabulary. */
 export type Weighed = Pick<ModelIndex, "config" | "tensors"> & {
   readonly vocabulary?: Vocabulary;
-  readonly packed?: unknown;
+  readonly mappable?: boolean;
 };
 
 /**
@@ -99,7 +99,7 @@ export async function memoryOf(
   const { cache: types, contextLength = config.contextLength, cacheSize, mmap = true } = options;
   const plan = await planPacked(config, tensors);
   const weights = bytesOf(plan);
-  const mapped = model.packed === undefined || !mmap ? 0 : bytesOf(plan.filter(({ kind }) => kind === "matrix"));
+  const mapped = model.mappable !== true || !mmap ? 0 : bytesOf(plan.filter(({ kind }) => kind === "matrix"));
   const activations = activationBytes(config, plan, Math.min(chunkTokens, contextLength));
   const shape = llamaCache(config, cacheTypesOf(types));
   const vocabulary = (model.vocabulary?.pieces.length ?? 0) * pieceBytes;

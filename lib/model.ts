@@ -18,9 +18,9 @@ import { type SampleOptions, Samples } from "./samples.js";
 import { type ChoiceOptions, type Scores, scoreChoices } from "./score.js";
 import { Sequence } from "./sequence.js";
 import { type Tokenizer, tokenizerOf } from "./text/tokenizer.js";
-import { type ModelFile, readModel, sourceOf } from "./weights/model-file.js";
+import { readModel } from "./weights/model-file.js";
 import type { LlamaConfig, ModelIndex } from "./weights/source.js";
-import { type LoadOptions, WeightStore } from "./weights/store.js";
+import { type LoadOptions, type ModelFile, WeightStore } from "./weights/store.js";
 
 /** Options of {@link loadModel}. */
 export interface ModelOptions extends DeviceOptions, RuntimeOptions, LoadOptions {
@@ -312,7 +312,7 @@ export async function loadIndexed(
   let store: WeightStore | undefined;
   try {
     warnOfCpu(device, options);
-    using source = sourceOf(index, options);
+    using source = index.source(options);
     store = new WeightStore(device, source, options);
     const { cacheTokens } = await checkMemory(index.path, index, device, options);
     const weights = await loadLlama(index.config, store);
@@ -328,7 +328,7 @@ export async function loadIndexed(
 /** A packed file is in the CPU's layout, so there "auto" is the CPU. */
 function deviceFor(index: ModelFile, options: ModelOptions): ModelOptions {
   const { device = "auto" } = options;
-  if (!("packed" in index)) return options;
+  if (!index.mappable) return options;
   if (device === "auto") return { ...options, device: "cpu" };
   if (device !== "cuda" && device !== "cuda-emulated") return options;
   throw new CriaError(

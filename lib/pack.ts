@@ -5,10 +5,9 @@ import { CriaError, CriaFileError } from "./errors.js";
 import { Replacement, unwritten, writeAll } from "./files.js";
 import { native } from "./native.js";
 import { readGguf, readGgufKeys } from "./weights/gguf.js";
-import type { LlamaGguf } from "./weights/llama-gguf.js";
 import { readModel } from "./weights/model-file.js";
 import { encodePacked, type PlacedTensor, planPacked } from "./weights/packed.js";
-import { fileSource, type LoadOptions, WeightStore } from "./weights/store.js";
+import { type LoadOptions, type ModelFile, WeightStore } from "./weights/store.js";
 
 /**
  * Packs a GGUF model to a file that is loaded without packing. One tensor is in memory at a time. The file takes its name
@@ -26,7 +25,7 @@ export async function packModel(
   options: Pick<DeviceOptions, "threads"> & LoadOptions = {},
 ): Promise<{ bytes: number }> {
   const model = await readModel(path);
-  if ("packed" in model) throw new CriaFileError(path, undefined, "must be a GGUF file, not packed already");
+  if (model.mappable) throw new CriaFileError(path, undefined, "must be a GGUF file, not packed already");
   await checkOut(out, path);
   const header = encodePacked(await readGgufKeys(path), await planPacked(model.config, model.tensors));
   // The layout is the CPU's.
@@ -64,10 +63,11 @@ async function writeTensor(
   writer: ChunkWriter,
   { kind, names, offset, bytes }: PlacedTensor,
   device: Device,
-  { tensors }: LlamaGguf,
+  model: ModelFile,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  using store = new WeightStore(device, fileSource(tensors), signal === undefined ? {} : { signal });
+  using source = model.source();
+  using store = new WeightStore(device, source, signal === undefined ? {} : { signal });
   const tensor = await (kind === "vector" ? store.vector(names[0]!) : store.matrix(...names));
   await writer.write(offset - writer.position, (_, into) => into.fill(0));
   await writer.write(bytes, (at, into) => native.tensorReadPacked(tensor, at, into));

@@ -8,7 +8,7 @@ import { loadLlama } from "../lib/llama.js";
 import { packModel } from "../lib/pack.js";
 import { tinyModel } from "../lib/tiny.js";
 import { typedLlamaTensors } from "../lib/weights/llama-tensors.js";
-import { readModel, sourceOf } from "../lib/weights/model-file.js";
+import { readModel } from "../lib/weights/model-file.js";
 import type { LlamaConfig, WeightType } from "../lib/weights/source.js";
 import { WeightStore } from "../lib/weights/store.js";
 import { f32, type GgufFile, llamaFile, string, temporaryFolder, u32 } from "./support/gguf-writer.js";
@@ -18,7 +18,7 @@ import { available } from "./support/isas.js";
 async function fingerprint(path: string, options = {}): Promise<string> {
   const model = await readModel(path);
   using device = new Device(options);
-  using source = sourceOf(model);
+  using source = model.source();
   using store = new WeightStore(device, source);
   await loadLlama(model.config, store);
   return modelFingerprint(model.config, store).toString("hex");

@@ -3,6 +3,7 @@ import { type Gguf, type GgufTensor, readGguf } from "./gguf.js";
 import type { GgufMetadata } from "./gguf-metadata.js";
 import { type LlamaTensor, llamaTensors } from "./llama-tensors.js";
 import { type FileTensor, type LlamaConfig, type ModelIndex, pieceTypes, type Vocabulary } from "./source.js";
+import { fileSource, type ModelFile } from "./store.js";
 
 /**
  * What is still a LLaMA and not a damaged file: each some times the largest that was published (Llama 3.1 405B: 126
@@ -35,11 +36,12 @@ export async function readLlama(path: string): Promise<LlamaGguf> {
   const file = await readGguf(path);
   const keys = readLlamaKeys(file.metadata);
   checkTensors(file, keys.config);
-  return { path, format: `GGUF v${file.version}`, ...keys, tensors: file.tensors };
+  const { tensors, version } = file;
+  return { path, format: `GGUF v${version}`, ...keys, tensors, mappable: false, source: () => fileSource(tensors) };
 }
 
 /** A model whose tensors stand one by one in GGUF files. */
-export interface LlamaGguf extends ModelIndex {
+export interface LlamaGguf extends ModelFile {
   readonly tensors: ReadonlyMap<string, FileTensor>;
 }
 

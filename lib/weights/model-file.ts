@@ -1,36 +1,60 @@
 import { wrongType } from "../errors.js";
 import { readAll } from "../files.js";
-import { type LlamaGguf, readLlama, readLlamaVocabulary } from "./llama-gguf.js";
+import { readLlama, readLlamaVocabulary } from "./llama-gguf.js";
 import { readFrom } from "./open.js";
-import { magic, type PackedModel, packedSource, readPacked } from "./packed.js";
+import { magic, readPacked } from "./packed.js";
 import type { Vocabulary } from "./source.js";
-import { fileSource, type LoadOptions, type WeightSource } from "./store.js";
+import type { ModelFile } from "./store.js";
 
-/** A model's index, with where its weights stand: one by one in GGUF files, or in the kernels' layout. */
-export type ModelFile = LlamaGguf | PackedModel;
+/** A way in which people have models: what it is recognised by, and what reads it. */
+interface Format {
+  /** Whether it is this, which its content tells; its name never does. @throws CriaFileError where it cannot be read */
+  recognises(path: string): Promise<boolean>;
+  read(path: string): Promise<ModelFile>;
+  /** The vocabulary, which may stand without a model. */
+  readVocabulary(path: string): Promise<Vocabulary>;
+}
+
+const packed: Format = {
+  recognises: isPacked,
+  read: readPacked,
+  readVocabulary: async (path) => (await readPacked(path)).vocabulary,
+};
+
+/** Recognises nothing: what is nothing else is refused as a GGUF file. */
+const gguf: Format = {
+  recognises: async () => true,
+  read: readLlama,
+  readVocabulary: readLlamaVocabulary,
+};
+
+/** In the order in which they are tried. */
+const formats: readonly Format[] = [packed, gguf];
 
 /**
- * Reads the index of a model. Which kind of file it is, its first bytes tell.
+ * Reads the index of a model, whatever it is stored as.
  *
- * @throws CriaFileError as {@link readLlama} and {@link readPacked}
+ * @throws CriaFileError as what reads the format
  */
 export async function readModel(path: string): Promise<ModelFile> {
-  return (await isPacked(path)) ? readPacked(path) : readLlama(path);
+  return (await formatOf(path)).read(path);
 }
 
 /**
- * Reads the vocabulary of a file, which need not hold a model where it is a GGUF.
+ * Reads the vocabulary of a model, or of a file that has one and no model.
  *
  * @throws CriaFileError as {@link readModel}
  */
 export async function readVocabulary(path: string): Promise<Vocabulary> {
-  return (await isPacked(path)) ? (await readPacked(path)).vocabulary : readLlamaVocabulary(path);
+  return (await formatOf(path)).readVocabulary(path);
 }
 
-/** The weights of a model; `mmap` as in {@link LoadOptions}. To be disposed when they were loaded. */
-export function sourceOf(model: ModelFile, { mmap = true }: Pick<LoadOptions, "mmap"> = {}): WeightSource & Disposable {
-  if ("packed" in model) return packedSource(model, mmap);
-  return { ...fileSource(model.tensors), [Symbol.dispose]: () => undefined };
+async function formatOf(path: string): Promise<Format> {
+  if (typeof path !== "string") throw wrongType("path", "a string", path);
+  for (const format of formats) {
+    if (await format.recognises(path)) return format;
+  }
+  return gguf;
 }
 
 /** Whether a file is one that `cria pack` made. @throws CriaFileError where it cannot be read */

@@ -38,8 +38,8 @@ import { HeaderReader } from "./header-reader.js";
 import { readLlamaKeys } from "./llama-gguf.js";
 import { llamaTensors } from "./llama-tensors.js";
 import { readFrom } from "./open.js";
-import { type LlamaConfig, type ModelIndex, type TensorInfo, type WeightType, weightFormats } from "./source.js";
-import { naming, stacksOf, type TensorStore, type WeightSource } from "./store.js";
+import { type LlamaConfig, type TensorInfo, type WeightType, weightFormats } from "./source.js";
+import { type ModelFile, naming, stacksOf, type TensorStore, type WeightSource } from "./store.js";
 
 export const magic = "CRIAPACK";
 const byteOrder = 0x01020304;
@@ -76,7 +76,7 @@ export interface PlacedTensor extends PackedTensor {
 }
 
 /** A model in the kernels' layout. Every range lies within the file, on a page, and no two overlap. */
-export interface PackedModel extends ModelIndex {
+export interface PackedModel extends ModelFile {
   /** What stands in the file, in the order of the forward pass. */
   readonly packed: readonly PlacedTensor[];
 }
@@ -191,7 +191,15 @@ export async function readPacked(path: string): Promise<PackedModel> {
   const tensors = unstack(path, model.config, packed);
   checkPlan(path, packed, await planPacked(model.config, tensors));
   const format = `packed v${formatVersion}, layout ${native.matrixLayout(layoutOf)}`;
-  return { path, format, ...model, tensors, packed };
+  return {
+    path,
+    format,
+    ...model,
+    tensors,
+    packed,
+    mappable: true,
+    source: ({ mmap = true } = {}) => packedSource(path, tensors, packed, mmap),
+  };
 }
 
 interface Index {
@@ -344,7 +352,12 @@ function checkPlan(path: string, packed: readonly PlacedTensor[], plan: readonly
 }
 
 /** Weights in the kernels' layout. Matrices are mapped, or read; vectors, which are small, are read. */
-export function packedSource({ path, tensors, packed }: PackedModel, mmap: boolean): WeightSource & Disposable {
+function packedSource(
+  path: string,
+  tensors: ReadonlyMap<string, TensorInfo>,
+  packed: readonly PlacedTensor[],
+  mmap: boolean,
+): WeightSource & Disposable {
   const byName = new Map(packed.flatMap((tensor) => tensor.names.map((name) => [name, tensor] as const)));
   const file = native.fileOpen(path);
   const load = mmap ? native.matrixMap : native.matrixRead;

@@ -77,7 +77,7 @@ export interface Vocabulary {
 /** A model's index: all that is read of a file before its weights are. */
 export interface ModelIndex {
   readonly path: string;
-  /** "GGUF v3", or "packed v1, layout 3", for people. */
+  /** What was recognised, for people: "GGUF v3", or "packed v1, layout 3". */
   readonly format: string;
   readonly name: string | undefined;
   readonly config: LlamaConfig;

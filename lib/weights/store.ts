@@ -2,7 +2,7 @@
 import type { Device } from "../device.js";
 import { aborted, CriaError, CriaFileError } from "../errors.js";
 import { type DeviceHandle, native, type TensorHandle } from "../native.js";
-import type { FileTensor, TensorInfo } from "./source.js";
+import type { FileTensor, ModelIndex, TensorInfo } from "./source.js";
 import { weightBytes } from "./source.js";
 
 /** Where weights come from: their shapes, and a way to put one at a row of a tensor on the device. */
@@ -11,6 +11,14 @@ export interface WeightSource {
   pack(info: TensorInfo, into: TensorHandle, row: number): Promise<void>;
   /** The matrix of these, stacked, as the source has it in the device's own layout. Absent where it has none. */
   stored?(device: DeviceHandle, parts: readonly TensorInfo[]): Promise<TensorHandle>;
+}
+
+/** A model that was recognised: its index, and the way to its weights. */
+export interface ModelFile extends ModelIndex {
+  /** Whether the matrices stand in the kernels' layout, so that they can be mapped. */
+  readonly mappable: boolean;
+  /** To be disposed when the weights were loaded. */
+  source(options?: Pick<LoadOptions, "mmap">): WeightSource & Disposable;
 }
 
 /** A model's tensors by name, each asked for once, in the order of the forward pass. */
@@ -31,7 +39,7 @@ export function stacksOf(infos: readonly TensorInfo[]): (readonly TensorInfo[])[
 }
 
 /** Weights in files. They are read and packed natively, and never enter JavaScript. */
-export function fileSource(tensors: ReadonlyMap<string, FileTensor>): WeightSource {
+export function fileSource(tensors: ReadonlyMap<string, FileTensor>): WeightSource & Disposable {
   return {
     tensors,
     pack: async ({ name, rows }, into, row) => {
@@ -42,6 +50,7 @@ export function fileSource(tensors: ReadonlyMap<string, FileTensor>): WeightSour
         throw naming(error, file, name);
       }
     },
+    [Symbol.dispose]: () => undefined,
   };
 }
 
