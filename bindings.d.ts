@@ -39,7 +39,21 @@ export function handleCounts(): HandleCounts;
 /** "cuda-emulated" is the CUDA kernels on the CPU, slowly: for tests, where the library was built so. */
 export type DeviceKind = "cpu" | "cuda" | "cuda-emulated";
 export type Isa = "scalar" | "avx2" | "avx512";
-export type WeightType = "f32" | "f16" | "bf16" | "q8_0" | "q4_0";
+export type WeightType = FloatType | QuantisedType;
+export type FloatType = "f32" | "f16" | "bf16";
+/** GGML's, under its names. */
+export type QuantisedType =
+  | "q8_0"
+  | "q4_0"
+  | "q4_1"
+  | "q5_0"
+  | "q5_1"
+  | "q2_K"
+  | "q3_K"
+  | "q4_K"
+  | "q5_K"
+  | "q6_K"
+  | "iq4_nl";
 export type CacheType = "f32" | "f16" | "q8_0";
 
 /** The processor. */

@@ -1,6 +1,6 @@
 import type { Device, Isa, LimitKind } from "../lib/device.js";
 import { CriaError } from "../lib/errors.js";
-import type { WeightType } from "../lib/weights/source.js";
+import { type WeightType, weightFormats } from "../lib/weights/source.js";
 import type { Limits } from "./schema.js";
 import { best } from "./statistics.js";
 
@@ -55,8 +55,7 @@ export const withReads = (limits: Limits, rates: readonly number[]): Limits => (
 /** What a product's operations are done with: int8's by the instruction that the kernels have for them, floats' by fma. */
 export type Multiplier = "int8" | "fma";
 
-export const multiplierOf = (format: WeightType): Multiplier =>
-  format === "q4_0" || format === "q8_0" ? "int8" : "fma";
+export const multiplierOf = (format: WeightType): Multiplier => (weightFormats[format].block > 1 ? "int8" : "fma");
 
 /** The peak of that in an instruction set's kernels, in 10⁹ operations a second. */
 export function peakOf(isa: Isa, multiplier: Multiplier, limits: Limits): number | null {

@@ -140,7 +140,22 @@ CRIA_API cria_status cria_measure_limit(cria_device* device, cria_limit limit, u
 
 /* The values are GGUF's type ids. */
 typedef int32_t cria_type;
-enum { CRIA_TYPE_F32 = 0, CRIA_TYPE_F16 = 1, CRIA_TYPE_Q4_0 = 2, CRIA_TYPE_Q8_0 = 8, CRIA_TYPE_BF16 = 30 };
+enum {
+  CRIA_TYPE_F32 = 0,
+  CRIA_TYPE_F16 = 1,
+  CRIA_TYPE_Q4_0 = 2,
+  CRIA_TYPE_Q4_1 = 3,
+  CRIA_TYPE_Q5_0 = 6,
+  CRIA_TYPE_Q5_1 = 7,
+  CRIA_TYPE_Q8_0 = 8,
+  CRIA_TYPE_Q2_K = 10,
+  CRIA_TYPE_Q3_K = 11,
+  CRIA_TYPE_Q4_K = 12,
+  CRIA_TYPE_Q5_K = 13,
+  CRIA_TYPE_Q6_K = 14,
+  CRIA_TYPE_IQ4_NL = 20,
+  CRIA_TYPE_BF16 = 30
+};
 
 /* A file that weights are read from, opened for reading: a regular one (CRIA_ERROR_FILE otherwise, and where it cannot
  * be opened). It may be freed once the matrices that are mapped from it are there. `path` is as open(2) takes it,
@@ -151,8 +166,8 @@ CRIA_API void cria_file_free(cria_file* file);
 
 typedef struct cria_tensor cria_tensor;
 
-/* A matrix of `rows` x `cols` zeros, each at least 1, packed for products with its rows. In the quantised types `cols`
- * is a multiple of 32 (CRIA_ERROR_ARGUMENT). */
+/* A matrix of `rows` x `cols` zeros, each at least 1, packed for products with its rows. `cols` is a multiple of 32 in
+ * the quantised types, of 256 in those whose names end in _K (CRIA_ERROR_ARGUMENT). */
 CRIA_API cria_status cria_matrix_create(cria_device* device, cria_type type, size_t rows, size_t cols,
                                         cria_tensor** tensor);
 

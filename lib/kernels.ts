@@ -152,7 +152,7 @@ export class PackedWeights {
     integer("cols", cols, 1, 2 ** 31 - 1);
     const { block } = weightFormats[type];
     if (cols % block !== 0) throw outOfRange("cols", `a multiple of ${block} in ${type}`, cols);
-    const ArrayType = arrayTypes[type];
+    const ArrayType = arrayTypeOf(type);
     if (!(data instanceof ArrayType)) throw wrongType("data", `a ${ArrayType.name}`, data);
     const length = weightBytes(type, rows, cols) / ArrayType.BYTES_PER_ELEMENT;
     if (data.length !== length) throw outOfRange("data.length", String(length), data.length);
@@ -171,7 +171,7 @@ export class PackedWeights {
 
   /** What was packed, bit for bit, as an array of the same type. */
   unpack(): WeightData {
-    const ArrayType = arrayTypes[this.type];
+    const ArrayType = arrayTypeOf(this.type);
     const data = new ArrayType(weightBytes(this.type, this.rows, this.cols) / ArrayType.BYTES_PER_ELEMENT);
     native.tensorUnpack(this.handle, 0, this.rows, asBytes(data));
     return data;
@@ -426,13 +426,9 @@ function deviceFor(options: Execution): DeviceHandle {
   return handle;
 }
 
-const arrayTypes = {
-  f32: Float32Array,
-  f16: Uint16Array,
-  bf16: Uint16Array,
-  q8_0: Uint8Array,
-  q4_0: Uint8Array,
-} as const;
+const arrayTypes = { f32: Float32Array, f16: Uint16Array, bf16: Uint16Array } as const;
+const arrayTypeOf = (type: WeightType) =>
+  Object.hasOwn(arrayTypes, type) ? arrayTypes[type as keyof typeof arrayTypes] : Uint8Array;
 
 const asBytes = ({ buffer, byteOffset, byteLength }: WeightData) => new Uint8Array(buffer, byteOffset, byteLength);
 

@@ -11,7 +11,7 @@ import { type RuntimeOptions, runtimeOptions } from "./runtime.js";
 import { chunkTokens } from "./scheduler.js";
 import { readModel } from "./weights/model-file.js";
 import { type PackedTensor, planPacked } from "./weights/packed.js";
-import type { LlamaConfig, ModelIndex, Vocabulary } from "./weights/source.js";
+import { type LlamaConfig, type ModelIndex, type Vocabulary, weightFormats } from "./weights/source.js";
 import type { LoadOptions } from "./weights/store.js";
 
 /**
@@ -121,9 +121,9 @@ const bytesOf = (plan: readonly PackedTensor[]) => plan.reduce((sum, { bytes }) 
 function activationBytes(config: LlamaConfig, plan: readonly PackedTensor[], tokens: number): number {
   const values = llamaValues(config, splitGates(plan));
   const floats = (widths: object) => Object.values(widths).reduce((sum, width) => sum + stride(width), 0);
-  const quantised = plan.filter(({ type }) => type === "q4_0" || type === "q8_0").map(({ cols }) => cols);
-  // Superblocks of 64: int8 each, and for each half of one a float and an int32 (csrc/cpu/quantize.h).
-  const quantisedRow = Math.ceil(Math.max(0, ...quantised) / 64) * (64 + 2 * (4 + 4));
+  const quantised = plan.filter(({ type }) => weightFormats[type].block > 1).map(({ cols }) => cols);
+  // Two blocks of 32 at a time: int8 each, and for each block a float and two int32 (csrc/cpu/quantize.h).
+  const quantisedRow = Math.ceil(Math.max(0, ...quantised) / 64) * (64 + 2 * (4 + 4 + 4));
   // A cosine and a sine for each pair of dimensions.
   const angles = 4 * config.rope.dim;
   return 4 * (tokens * floats(values.tokens) + floats(values.outputs)) + tokens * (quantisedRow + angles);

@@ -9,7 +9,7 @@ import { packModel } from "../lib/pack.js";
 import { tinyModel } from "../lib/tiny.js";
 import { typedLlamaTensors } from "../lib/weights/llama-tensors.js";
 import { readModel } from "../lib/weights/model-file.js";
-import type { LlamaConfig, WeightType } from "../lib/weights/source.js";
+import { type LlamaConfig, type WeightType, weightBytes } from "../lib/weights/source.js";
 import { WeightStore } from "../lib/weights/store.js";
 import { f32, type GgufFile, llamaFile, string, temporaryFolder, u32 } from "./support/gguf-writer.js";
 import { available } from "./support/isas.js";
@@ -29,7 +29,7 @@ const weightData = (file: GgufFile) => {
   for (const tensor of file.tensors) {
     const type = tensor.type as WeightType;
     const [cols, rows = 1] = tensor.shape.map(Number) as [number, number?];
-    const outputLength = { f32: 4, f16: 2, bf16: 2, q8_0: 34 / 32, q4_0: 18 / 32 }[type] * cols * rows;
+    const outputLength = weightBytes(type, rows, cols);
     tensor.data = createHash("shake256", { outputLength }).update(tensor.name).digest();
   }
   return file;

@@ -61,7 +61,7 @@ describe("packed weights", () => {
     );
   });
 
-  test("take whole panels: rows rounded up to 16, quantised columns to 64", () => {
+  test("take whole panels: rows rounded up to 16, columns to 64 where two blocks of 32 stand together", () => {
     const bytes = (type: WeightType, rows: number, cols: number) => {
       using packed = packWeights(randomWeights(type, rows, cols, () => 0));
       return packed.bytes;
@@ -70,6 +70,11 @@ describe("packed weights", () => {
     expect(bytes("bf16", 16, 5)).toBe(16 * 5 * 2);
     expect(bytes("q4_0", 1, 32)).toBe(16 * 2 * 18);
     expect(bytes("q8_0", 33, 96)).toBe(48 * 4 * 34);
+    expect(bytes("q5_0", 16, 96)).toBe(16 * 4 * 22);
+    expect(bytes("q4_1", 1, 32)).toBe(16 * 20);
+    for (const type of ["q2_K", "q3_K", "q4_K", "q5_K", "q6_K"] as const) {
+      expect(bytes(type, 32, 768)).toBe(weightBytes(type, 32, 768));
+    }
   });
 
   test("name the argument that is wrong", () => {
@@ -77,8 +82,9 @@ describe("packed weights", () => {
     const wrong = (changes: object, error: Error) =>
       expectArgumentError(() => packWeights({ ...good, ...changes }), error);
 
-    wrong({ type: "q5_0" }, new RangeError('type: must be one of f32, f16, bf16, q8_0, q4_0, not "q5_0"'));
-    wrong({ type: "toString" }, new RangeError('type: must be one of f32, f16, bf16, q8_0, q4_0, not "toString"'));
+    const known = types.join(", ");
+    wrong({ type: "q8_1" }, new RangeError(`type: must be one of ${known}, not "q8_1"`));
+    wrong({ type: "toString" }, new RangeError(`type: must be one of ${known}, not "toString"`));
     wrong({ rows: 0 }, new RangeError("rows: must be an integer from 1 to 2147483647, not 0"));
     wrong({ rows: "2" }, new TypeError('rows: must be a number, not "2"'));
     wrong({ cols: 33 }, new RangeError("cols: must be a multiple of 32 in q8_0, not 33"));

@@ -9,7 +9,7 @@ import { Device } from "../../lib/device.js";
 import type { WeightType } from "../../lib/kernels.js";
 import type { TensorHandle } from "../../lib/native.js";
 import type { Program, Value } from "../../lib/program.js";
-import type { LlamaConfig } from "../../lib/weights/source.js";
+import { type LlamaConfig, weightBytes, weightFormats } from "../../lib/weights/source.js";
 import { Cleanup } from "../cleanup.js";
 import { multiplierOf } from "../limits.js";
 import { rotationBytes } from "../machine.js";
@@ -111,15 +111,10 @@ async function operandsOf(device: Device, type: WeightType, { rows, cols, as }: 
   };
 }
 
-/** As the kernels hold them: rows in panels of 16, quantised columns in steps of 64, a scale for each 32 of them. */
+/** As the kernels hold them: rows in panels of 16, columns in superblocks (csrc/cpu/panel.h). */
 export function packedBytes(type: WeightType, rows: number, cols: number): number {
-  const wide = Math.ceil(rows / 16) * 16;
-  const long = Math.ceil(cols / 64) * 64;
-  return {
-    f32: 4 * wide * cols,
-    f16: 2 * wide * cols,
-    bf16: 2 * wide * cols,
-    q8_0: wide * long * (34 / 32),
-    q4_0: wide * long * (18 / 32),
-  }[type];
+  const { block } = weightFormats[type];
+  // Where a block's scale stands before its words, two blocks share a line of them.
+  const step = ["q8_0", "q4_0", "q5_0", "iq4_nl"].includes(type) ? 2 * block : block;
+  return weightBytes(type, Math.ceil(rows / 16) * 16, Math.ceil(cols / step) * step);
 }

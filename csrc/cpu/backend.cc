@@ -184,7 +184,8 @@ void CpuBackend::rmsnorm(std::size_t rows, std::size_t dim, const float* x, cons
 
 void CpuBackend::quantize(std::size_t rows, std::size_t dim, const float* x, std::int8_t* quants, float* scales,
                           std::int32_t* sums) {
-  const QuantRows out = quant_row_by_row(quants, scales, sums, dim);
+  const Memory halves(checked_product({rows, quant_blocks(dim), sizeof(QuantSums)}));
+  const QuantRows out = quant_row_by_row(quants, scales, sums, reinterpret_cast<QuantSums*>(halves.data()), dim);
   run_kernel(kernels_.quantize, Quantize{x, dim, dim, out}, rows, 8 * dim);
   for (std::size_t i = 0; i < rows * out.blocks; ++i) sums[i] /= kSeed;
 }
@@ -206,9 +207,10 @@ void CpuBackend::matmul(const Tensor& weight, std::size_t tokens, const float* x
   const Memory quants(checked_product({tokens, blocks, kBlock}));
   const Memory scales(checked_product({tokens, blocks, sizeof(float)}));
   const Memory seeds(checked_product({tokens, blocks, sizeof(std::int32_t)}));
-  const QuantRows rows =
-      quant_block_by_block(reinterpret_cast<std::int8_t*>(quants.data()), reinterpret_cast<float*>(scales.data()),
-                           reinterpret_cast<std::int32_t*>(seeds.data()), panels.cols, tokens);
+  const Memory sums(checked_product({tokens, blocks, sizeof(QuantSums)}));
+  const QuantRows rows = quant_block_by_block(
+      reinterpret_cast<std::int8_t*>(quants.data()), reinterpret_cast<float*>(scales.data()),
+      reinterpret_cast<std::int32_t*>(seeds.data()), reinterpret_cast<QuantSums*>(sums.data()), panels.cols, tokens);
   run_kernel(kernels_.quantize, Quantize{x, panels.cols, panels.cols, rows}, tokens, 8 * panels.cols);
   run_kernel(kernels_.matmul_q(panels.type), MatmulQ{panels, rows, tokens, stored}, count, cost);
 }

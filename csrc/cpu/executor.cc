@@ -70,7 +70,7 @@ struct Workspace {
   }
 
   std::vector<Memory> values;
-  Memory quants, scales, seeds;
+  Memory quants, scales, seeds, sums;
   std::vector<Memory> cosines, sines;
   Memory partials;
   std::vector<AnyBound> bound;
@@ -141,6 +141,7 @@ class Run {
     Workspace::sized(workspace_->quants, checked_product({rows, blocks, kBlock}));
     Workspace::sized(workspace_->scales, checked_product({rows, blocks, sizeof(float)}));
     Workspace::sized(workspace_->seeds, checked_product({rows, blocks, sizeof(std::int32_t)}));
+    Workspace::sized(workspace_->sums, checked_product({rows, blocks, sizeof(QuantSums)}));
   }
 
   void place_partials() {
@@ -157,7 +158,8 @@ class Run {
   QuantRows quantised(cria_value x) const {
     return quant_block_by_block(reinterpret_cast<std::int8_t*>(workspace_->quants.data()),
                                 reinterpret_cast<float*>(workspace_->scales.data()),
-                                reinterpret_cast<std::int32_t*>(workspace_->seeds.data()), width(x), rows_of(x));
+                                reinterpret_cast<std::int32_t*>(workspace_->seeds.data()),
+                                reinterpret_cast<QuantSums*>(workspace_->sums.data()), width(x), rows_of(x));
   }
 
   void fill_angles() {

@@ -1,10 +1,19 @@
 // Matrix products x W^T, for one token or many, with W packed as panel.h draws it, and what is done with them.
 //
-// Quantised weights (q4_0, q8_0) meet activations quantised by quantize.h. For each output, over the blocks of 32
-// columns in ascending order, from 0:
+// Quantised weights meet activations quantised by quantize.h. u_k being a weight's unsigned quant, d and m its scale
+// and minimum, x the activations' scale, for each output, over the blocks of 32 columns in ascending order, from 0:
 //
-//     dot  = Σ_k (w_k + z) q_k - z Σ_k q_k        exact in int32; z is the weights' zero point, 8 or 128
-//     sum  = fma(float(dot), weight_scale * activation_scale, sum)
+//     q4_0, q5_0, q8_0, iq4_nl   sum = fma(float(dot), d x, sum)     dot = Σ_k u_k q_k - z Σ_k q_k
+//                                                                    z is the zero point: 8, 16, 128, 128
+//     q4_1, q5_1, q4_K, q5_K     sum = fma(float(dot), d x, sum)     dot = Σ_k u_k q_k; the d of a K-quant is d s
+//                                sum = fma(-m / 8, float(-8 Σ_k q_k) x, sum)
+//     q3_K, q6_K                 sum = fma(float(dot), d x, sum)     dot = Σ_h s_h (Σ_k u_k q_k - z Σ_k q_k), h being
+//     the
+//                                                                    two groups of 16 columns; z is 4, 32
+//     q2_K                       sum = fma(float(dot), d x, sum)     dot = Σ_h s_h Σ_k u_k q_k
+//                                sum = fma(float(least), -(e x), sum)   least = Σ_h m_h Σ_k q_k
+//
+// All that is integer is exact in int32, and below 2^24, so that its conversion is exact too; so are d s and m / 8.
 //
 // Float weights (f32, f16, bf16) are widened exactly and meet f32 activations: sum = fma(w_k, x_k, sum), ascending k,
 // from 0.
@@ -31,7 +40,7 @@ struct MatmulOut {
 };
 
 struct MatmulQ {
-  Panels weights;  // q4_0 or q8_0
+  Panels weights;  // of a quantised type
   QuantRows x;     // [tokens]
   std::size_t tokens;
   MatmulOut out;
@@ -99,6 +108,15 @@ static inline void run_float_tiles(const MatmulF& op, std::size_t begin, std::si
 namespace scalar {
 void matmul_q4(const MatmulQ&, std::size_t begin, std::size_t end);
 void matmul_q8(const MatmulQ&, std::size_t begin, std::size_t end);
+void matmul_q4_1(const MatmulQ&, std::size_t begin, std::size_t end);
+void matmul_q5_0(const MatmulQ&, std::size_t begin, std::size_t end);
+void matmul_q5_1(const MatmulQ&, std::size_t begin, std::size_t end);
+void matmul_q2_k(const MatmulQ&, std::size_t begin, std::size_t end);
+void matmul_q3_k(const MatmulQ&, std::size_t begin, std::size_t end);
+void matmul_q4_k(const MatmulQ&, std::size_t begin, std::size_t end);
+void matmul_q5_k(const MatmulQ&, std::size_t begin, std::size_t end);
+void matmul_q6_k(const MatmulQ&, std::size_t begin, std::size_t end);
+void matmul_iq4_nl(const MatmulQ&, std::size_t begin, std::size_t end);
 void matmul_f(const MatmulF&, std::size_t begin, std::size_t end);
 }  // namespace scalar
 namespace avx2 {

@@ -25,11 +25,13 @@ static void quantize_rest(const float* x, std::size_t n, const QuantRows& out, s
   alignas(64) std::int8_t quants[lanes * kBlock];
   float scales[lanes];
   std::int32_t seeds[lanes];
-  group(padded, {quants, scales, seeds, lanes, lanes, 1}, 0, 1);
+  QuantSums sums[lanes];
+  group(padded, {quants, scales, seeds, sums, lanes, lanes, 1}, 0, 1);
   for (std::size_t i = 0; i < count; ++i) {
     std::copy(quants + i * kBlock, quants + (i + 1) * kBlock, out.quants + (at + i * step) * kBlock);
     out.scales[at + i * step] = scales[i];
     out.seeds[at + i * step] = seeds[i];
+    out.sums[at + i * step] = sums[i];
   }
 }
 
@@ -51,13 +53,14 @@ static void quantize_in_groups(const Quantize& op, std::size_t begin, std::size_
   }
 }
 
-// A group's scales and seeds to their places.
+// A group's scales, seeds and sums to their places.
 template <std::size_t lanes>
-static void scatter_scales(const float (&scales)[lanes], const std::int32_t (&seeds)[lanes], const QuantRows& out,
-                           std::size_t at, std::size_t step) {
+static void scatter_scales(const float (&scales)[lanes], const std::int32_t (&seeds)[lanes],
+                           const QuantSums (&sums)[lanes], const QuantRows& out, std::size_t at, std::size_t step) {
   for (std::size_t n = 0; n < lanes; ++n) {
     out.scales[at + n * step] = scales[n];
     out.seeds[at + n * step] = seeds[n];
+    out.sums[at + n * step] = sums[n];
   }
 }
 

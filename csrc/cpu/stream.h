@@ -18,7 +18,7 @@ struct Stream {
   [[gnu::always_inline]] Stream(const Panels& weights, std::size_t panel, std::size_t next)
       : here(panel_superblocks<Superblock>(weights, panel)),
         there(panel_superblocks<Superblock>(weights, next)),
-        count((weights.cols + kSuperblock - 1) / kSuperblock) {}
+        count((weights.cols + Superblock::kCols - 1) / Superblock::kCols) {}
 
   // Superblock i, which may lie past the panel's end, to be asked for: past the end of the matrix that does nothing.
   [[gnu::always_inline]] const char* superblock(std::size_t i) const {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "../core/checked.h"
+#include "../core/decode.h"
 #include "../core/weights.h"
 #include "pool.h"
 
@@ -112,7 +113,7 @@ Vector::Vector(cria_type type, std::size_t size)
 
 void Vector::pack_from(std::size_t, std::size_t, const RowSource& source) {
   std::vector<std::uint8_t> buffer;
-  widen(type, cols, source(0, 1, buffer), reinterpret_cast<float*>(memory_.data()));
+  decode_row(type, cols, source(0, 1, buffer), reinterpret_cast<float*>(memory_.data()));
 }
 
 void Vector::unpack(std::size_t, std::size_t, std::uint8_t* out) const { std::memcpy(out, data(), memory_.bytes()); }

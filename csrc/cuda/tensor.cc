@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "../core/checked.h"
+#include "../core/decode.h"
 #include "../core/weights.h"
 #include "pack.h"
 
@@ -102,7 +103,7 @@ Vector::Vector(DevicePtr device, cria_type type, std::size_t size)
 void Vector::pack_from(std::size_t, std::size_t, const RowSource& source) {
   std::vector<std::uint8_t> buffer;
   std::vector<float> values(cols);
-  widen(type, cols, source(0, 1, buffer), values.data());
+  decode_row(type, cols, source(0, 1, buffer), values.data());
   const std::lock_guard turn(device_->turn);
   device_->copy(memory_.data(), values.data(), memory_.bytes());
   device_->synchronize();

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "../../csrc/core/half.h"
 #include "../../csrc/cpu/matmul.h"
@@ -152,13 +153,18 @@ inline Sums cpu_products(const QuantMatrix& matrix, const QuantActivations& x, i
   std::vector<std::int8_t> quants(tokens * blocks * 32);
   std::vector<float> scales(tokens * blocks);
   std::vector<std::int32_t> seeds(tokens * blocks);
-  const cpu::QuantRows rows = cpu::quant_row_by_row(quants.data(), scales.data(), seeds.data(), matrix.cols);
+  std::vector<cpu::QuantSums> halves(tokens * blocks);
+  const cpu::QuantRows rows =
+      cpu::quant_row_by_row(quants.data(), scales.data(), seeds.data(), halves.data(), matrix.cols);
   for (int token = 0; token < tokens; ++token) {
     for (int b = 0; b < x.blocks(); ++b) {
       const std::int8_t* block = x.block(token, b);
       std::copy(block, block + 32, rows.block(token, b));
       scales[rows.at(token, b)] = x.scale(token, b);
-      for (int k = 0; k < 32; ++k) seeds[rows.at(token, b)] += cpu::kSeed * block[k];
+      const std::int32_t first = std::accumulate(block, block + 16, 0),
+                         last = std::accumulate(block + 16, block + 32, 0);
+      seeds[rows.at(token, b)] = cpu::kSeed * (first + last);
+      halves[rows.at(token, b)] = cpu::quant_sums(first, last);
     }
   }
   Sums sums{matrix.rows, std::vector<float>(static_cast<std::size_t>(tokens) * matrix.rows)};

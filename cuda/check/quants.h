@@ -23,7 +23,8 @@ inline HostQuants quantized_by_cpu(const RowShape& shape, const std::vector<floa
   std::vector<std::int8_t> quants(count * blocks * kQuantBlock);
   std::vector<float> scales(count * blocks);
   std::vector<std::int32_t> seeds(count * blocks);
-  const cpu::QuantRows by_row = cpu::quant_row_by_row(quants.data(), scales.data(), seeds.data(), dim);
+  std::vector<cpu::QuantSums> sums(count * blocks);
+  const cpu::QuantRows by_row = cpu::quant_row_by_row(quants.data(), scales.data(), seeds.data(), sums.data(), dim);
   cpu::scalar::quantize({x.data(), dim, dim, by_row}, 0, count);
 
   HostQuants out{poisoned<std::int8_t>(quants_room(shape)), poisoned<float>(scales_room(shape))};

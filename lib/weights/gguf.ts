@@ -32,9 +32,8 @@ export const weightTypes: ReadonlyMap<number, WeightType> = new Map(
 /** The other types of ggml.h, by id, with those that it has dropped. */
 // biome-ignore format: a table
 const otherTypes: ReadonlyMap<number, string> = new Map([
-  [3, "Q4_1"], [4, "Q4_2"], [5, "Q4_3"], [6, "Q5_0"], [7, "Q5_1"], [9, "Q8_1"],
-  [10, "Q2_K"], [11, "Q3_K"], [12, "Q4_K"], [13, "Q5_K"], [14, "Q6_K"], [15, "Q8_K"],
-  [16, "IQ2_XXS"], [17, "IQ2_XS"], [18, "IQ3_XXS"], [19, "IQ1_S"], [20, "IQ4_NL"], [21, "IQ3_S"], [22, "IQ2_S"],
+  [4, "Q4_2"], [5, "Q4_3"], [9, "Q8_1"], [15, "Q8_K"],
+  [16, "IQ2_XXS"], [17, "IQ2_XS"], [18, "IQ3_XXS"], [19, "IQ1_S"], [21, "IQ3_S"], [22, "IQ2_S"],
   [23, "IQ4_XS"], [29, "IQ1_M"], [24, "I8"], [25, "I16"], [26, "I32"], [27, "I64"], [28, "F64"],
   [31, "Q4_0_4_4"], [32, "Q4_0_4_8"], [33, "Q4_0_8_8"], [34, "TQ1_0"], [35, "TQ2_0"],
   [36, "IQ4_NL_4_4"], [37, "IQ4_NL_4_8"], [38, "IQ4_NL_8_8"], [39, "MXFP4"], [40, "NVFP4"], [41, "Q1_0"], [42, "Q2_0"],

@@ -1,5 +1,6 @@
-/** The weight types that the kernels multiply by, under GGML's names. */
-export type WeightType = "f32" | "f16" | "bf16" | "q8_0" | "q4_0";
+import type { FloatType, QuantisedType, WeightType } from "../../bindings.js";
+
+export type { FloatType, QuantisedType, WeightType };
 
 /** GGML's id of a type, the weights that share a scale, and the bytes that these take in a file (GGML's blocks). */
 export const weightFormats: Readonly<Record<WeightType, { id: number; block: number; blockBytes: number }>> = {
@@ -8,6 +9,15 @@ export const weightFormats: Readonly<Record<WeightType, { id: number; block: num
   bf16: { id: 30, block: 1, blockBytes: 2 },
   q8_0: { id: 8, block: 32, blockBytes: 34 },
   q4_0: { id: 2, block: 32, blockBytes: 18 },
+  q4_1: { id: 3, block: 32, blockBytes: 20 },
+  q5_0: { id: 6, block: 32, blockBytes: 22 },
+  q5_1: { id: 7, block: 32, blockBytes: 24 },
+  q2_K: { id: 10, block: 256, blockBytes: 84 },
+  q3_K: { id: 11, block: 256, blockBytes: 110 },
+  q4_K: { id: 12, block: 256, blockBytes: 144 },
+  q5_K: { id: 13, block: 256, blockBytes: 176 },
+  q6_K: { id: 14, block: 256, blockBytes: 210 },
+  iq4_nl: { id: 20, block: 32, blockBytes: 18 },
 };
 
 /** Bytes of `rows` rows of `cols` weights in a file. */

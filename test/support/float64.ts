@@ -2,12 +2,13 @@ import { readFileSync } from "node:fs";
 
 import {
   type FileTensor,
+  type FloatType,
   type LlamaConfig,
   type TensorInfo,
   type WeightType,
   weightBytes,
 } from "../../lib/weights/source.js";
-import { fromHalf } from "./half.js";
+import { decodeQuantised, halves, isQuantised } from "./quantised.js";
 
 /**
  * LLaMA's forward pass (Touvron et al. 2023, §2.2) in float64, a reference that shares nothing with the kernels: it reads
@@ -150,13 +151,13 @@ function product(
   stride: number,
 ): Float64Array[] {
   const { type, rows, cols } = weights.tensors.get(name)!;
-  const rounded = activations === "int8" && (type === "q8_0" || type === "q4_0");
+  const rounded = activations === "int8" && isQuantised(type);
   const inputs = fours(rounded ? xs.map(roundToInt8) : xs, cols);
   const outs = xs.map(() => new Float64Array(Math.ceil(rows / stride)));
   const w = new Float64Array(cols);
   const sum4 = new Float64Array(4);
   for (let row = 0; row < rows; row += stride) {
-    decode[type](weights.read(name, row, 1), w);
+    decode(type, weights.read(name, row, 1), w);
     for (let four = 0; four < inputs.length; four++) {
       dot4(w, inputs[four]!, sum4);
       for (let t = 4 * four; t < Math.min(4 * four + 4, xs.length); t++) outs[t]![row / stride] = sum4[t % 4]!;
@@ -216,15 +217,17 @@ const sumOf = (values: Float64Array, term: (value: number, index: number) => num
 export function decodeRow(weights: WeightRows, name: string, row: number): Float64Array {
   const { type, cols } = weights.tensors.get(name)!;
   const out = new Float64Array(cols);
-  decode[type](weights.read(name, row, 1), out);
+  decode(type, weights.read(name, row, 1), out);
   return out;
 }
 
-/** The value of each binary16: a table, for decoding is most of the reference's time. */
-const halves = Float64Array.from({ length: 65_536 }, (_, bits) => fromHalf(bits));
+function decode(type: WeightType, bytes: Uint8Array, out: Float64Array): void {
+  if (isQuantised(type)) decodeQuantised(type, bytes, out);
+  else decodeFloats[type](bytes, out);
+}
 
-/** From little-endian bytes to values, for each type: ggml's blocks of 32 are a binary16 scale and then the weights. */
-const decode: Record<WeightType, (bytes: Uint8Array, out: Float64Array) => void> = {
+/** From little-endian bytes to values, of each type that is not in blocks. */
+const decodeFloats: Record<FloatType, (bytes: Uint8Array, out: Float64Array) => void> = {
   f32(bytes, out) {
     const view = new DataView(bytes.buffer, bytes.byteOffset);
     for (let i = 0; i < out.length; i++) out[i] = view.getFloat32(4 * i, true);
@@ -239,24 +242,6 @@ const decode: Record<WeightType, (bytes: Uint8Array, out: Float64Array) => void>
       word.setUint8(2, bytes[2 * i]!);
       word.setUint8(3, bytes[2 * i + 1]!);
       out[i] = word.getFloat32(0, true);
-    }
-  },
-  /** 32 signed bytes. */
-  q8_0(bytes, out) {
-    for (let i = 0, at = 0; i < out.length; i += 32, at += 34) {
-      const scale = halves[bytes[at]! | (bytes[at + 1]! << 8)]!;
-      for (let k = 0; k < 32; k++) out[i + k] = scale * ((bytes[at + 2 + k]! << 24) >> 24);
-    }
-  },
-  /** 16 bytes: weight k in the low nibble of byte k, weight k + 16 in the high one, both with 8 added. */
-  q4_0(bytes, out) {
-    for (let i = 0, at = 0; i < out.length; i += 32, at += 18) {
-      const scale = halves[bytes[at]! | (bytes[at + 1]! << 8)]!;
-      for (let k = 0; k < 16; k++) {
-        const byte = bytes[at + 2 + k]!;
-        out[i + k] = scale * ((byte & 15) - 8);
-        out[i + k + 16] = scale * ((byte >> 4) - 8);
-      }
     }
   },
 };

@@ -5,6 +5,7 @@ import {
   type Execution,
   matmul,
   type PackedWeights,
+  type PackWeightsOptions,
   packWeights,
   quantize,
   type WeightType,
@@ -14,7 +15,7 @@ import { weightFormats } from "../../lib/weights/source.js";
 import { random, randomFloats } from "./arbitraries.js";
 import { expectArgumentError, expectClose, expectSameBits } from "./compare.js";
 import { available, executions, scalar } from "./isas.js";
-import { dequantise, randomWeights } from "./weights.js";
+import { dequantise, randomWeights, weightParts } from "./weights.js";
 
 // Rows and columns below, at and past 16, 32 and 64, and tokens below and past every tile and block of tokens.
 const problems = (type: WeightType) =>
@@ -50,9 +51,20 @@ function operand(type: WeightType, x: Float32Array, cols: number): Float64Array 
   });
 }
 
+/**
+ * The weights' values, and what their magnitudes come to where a scale's part and a minimum's, which the kernels add up
+ * apart, cancel one another.
+ */
+function valuesOf(weights: PackWeightsOptions): { values: Float64Array; sizes: Float64Array } {
+  const values = dequantise(weights);
+  const parts = weightParts(weights).map(dequantise);
+  return { values, sizes: values.map((_, i) => parts.reduce((sum, part) => sum + Math.abs(part[i]!), 0)) };
+}
+
 /** x · weightᵀ in float64, and the sum of the magnitudes that each output was added up from. */
-function exact(weights: Float64Array, rows: number, x: Float64Array): { out: number[]; size: number[] } {
-  const cols = weights.length / rows;
+function exact(weights: PackWeightsOptions, x: Float64Array): { out: number[]; size: number[] } {
+  const { rows, cols } = weights;
+  const { values, sizes } = valuesOf(weights);
   const out: number[] = [];
   const size: number[] = [];
   for (let t = 0; t < x.length; t += cols) {
@@ -60,9 +72,8 @@ function exact(weights: Float64Array, rows: number, x: Float64Array): { out: num
       let sum = 0;
       let magnitude = 0;
       for (let k = 0; k < cols; k++) {
-        const product = weights[row * cols + k]! * x[t + k]!;
-        sum += product;
-        magnitude += Math.abs(product);
+        sum += values[row * cols + k]! * x[t + k]!;
+        magnitude += sizes[row * cols + k]! * Math.abs(x[t + k]!);
       }
       out.push(sum);
       size.push(magnitude);
@@ -74,12 +85,13 @@ function exact(weights: Float64Array, rows: number, x: Float64Array): { out: num
 /** The properties of a product with weights of `type`. */
 export function testMatmul(type: WeightType): void {
   const problem = problems(type);
+  const granule = Math.max(32, weightFormats[type].block);
 
   test("is the product, to float32's accuracy", () => {
     fc.assert(
       fc.property(problem, ({ weights, x }) => {
         using weight = packWeights(weights);
-        const { out, size } = exact(dequantise(weights), weights.rows, operand(type, x, weights.cols));
+        const { out, size } = exact(weights, operand(type, x, weights.cols));
         // 150 steps, each rounding by at most 2^-24 of the sum so far; 2^-126 where a product is subnormal.
         expectClose(run(scalar, weight, x), out, (i) => 150 * 2 ** -24 * size[i]! + weights.cols * 2 ** -126);
       }),
@@ -90,7 +102,7 @@ export function testMatmul(type: WeightType): void {
   // Large enough that one token's product is cut for the threads, down to its smallest chunks.
   test.each([2, 3, 5, 40])("few tokens shared by %i threads have the scalar kernel's bits", (threads) => {
     const next = Xoshiro128.fromSeed(threads);
-    using weight = packWeights(randomWeights(type, 1003, 7 * 32, () => next.next()));
+    using weight = packWeights(randomWeights(type, 1003, 7 * granule, () => next.next()));
     for (const tokens of [1, 2, 3]) {
       const x = randomFloats(tokens * weight.cols, () => next.next());
       const want = run(scalar, weight, x);
@@ -136,10 +148,11 @@ export function testMatmul(type: WeightType): void {
     "$isa with $threads threads turns NaN and infinity in x into NaN, in their row alone",
     (execution) => {
       const next = fc.sample(random, { numRuns: 1, seed: 2 })[0]!;
-      using weight = packWeights(randomWeights(type, 19, 96, next));
+      const cols = 3 * granule;
+      using weight = packWeights(randomWeights(type, 19, cols, next));
       for (const fault of [Number.NaN, Number.POSITIVE_INFINITY]) {
-        const x = new Float32Array(3 * 96).fill(1);
-        x[96 + 40] = fault;
+        const x = new Float32Array(3 * cols).fill(1);
+        x[cols + 40] = fault;
         const out = run(execution, weight, x);
         const row = (t: number) => Array.from(out.subarray(t * 19, (t + 1) * 19));
         expect(row(1).some(Number.isFinite)).toBe(false);
@@ -151,17 +164,19 @@ export function testMatmul(type: WeightType): void {
 
   test("names the argument that is wrong", () => {
     const next = fc.sample(random, { numRuns: 1, seed: 3 })[0]!;
-    using weight = packWeights(randomWeights(type, 5, 64, next));
-    const good = { weight, x: new Float32Array(128), out: new Float32Array(10) };
+    const cols = 2 * granule;
+    using weight = packWeights(randomWeights(type, 5, cols, next));
+    const good = { weight, x: new Float32Array(2 * cols), out: new Float32Array(10) };
     const wrong = (changes: object, error: Error) => expectArgumentError(() => matmul({ ...good, ...changes }), error);
 
-    wrong({ x: new Float32Array(65) }, new RangeError("x: its length must be a multiple of weight's cols 64, not 65"));
+    const problem = `x: its length must be a multiple of weight's cols ${cols}, not ${cols + 1}`;
+    wrong({ x: new Float32Array(cols + 1) }, new RangeError(problem));
     wrong({ out: new Float32Array(5) }, new RangeError("out: its length must be 10, not 5"));
-    wrong({ x: new Int32Array(128) }, new TypeError("x: must be a Float32Array, not an Int32Array"));
+    wrong({ x: new Int32Array(2 * cols) }, new TypeError("x: must be a Float32Array, not an Int32Array"));
     wrong({ weight: good.x }, new TypeError("weight: must be PackedWeights, not Float32Array"));
     wrong({ weight: undefined }, new TypeError("weight: must be PackedWeights, not undefined"));
     wrong({ out: good.x.subarray(0, 10) }, new RangeError("out: must not overlap x"));
-    const detached = new Float32Array(128);
+    const detached = new Float32Array(2 * cols);
     structuredClone(detached, { transfer: [detached.buffer] });
     wrong({ x: detached }, new TypeError("x: must not be detached"));
 

@@ -10,6 +10,7 @@ import {
 } from "../../lib/weights/source.js";
 import type { WeightSource } from "../../lib/weights/store.js";
 import type { WeightRows } from "./float64.js";
+import { halvesOf, isQuantised } from "./quantised.js";
 
 /** Random weights that the device packs and the float64 reference reads. */
 export type RandomWeights = WeightSource & WeightRows;
@@ -22,8 +23,8 @@ export interface RandomOptions {
   tied?: boolean;
 }
 
-/** Weights that a row's window moves in steps of: a block of the quantised formats. */
-const granule = 32;
+/** Weights that a row's window moves in steps of: a block of the quantised formats, or as many floats. */
+const granuleOf = (type: WeightType) => Math.max(32, weightFormats[type].block);
 
 /** Windows that a row can begin at. More than a LLaMA's matrices have rows, so that none comes twice, and a prime. */
 const windows = 32_771;
@@ -55,7 +56,7 @@ export function randomLlama(config: LlamaConfig, { seed, type, tied = false }: R
     const rowBytes = weightBytes(info.type, 1, info.cols);
     const { start, step } = windowsOf(name, seed);
     for (let i = 0; i < rows; i++) {
-      const at = weightBytes(info.type, (start + (row + i) * step) % windows, granule);
+      const at = weightBytes(info.type, (start + (row + i) * step) % windows, granuleOf(info.type));
       source.copy(chunk, i * rowBytes, at, at + rowBytes);
     }
     return chunk.subarray(0, rows * rowBytes);
@@ -82,20 +83,41 @@ export function randomLlama(config: LlamaConfig, { seed, type, tied = false }: R
 function scaleExponent({ name, type, rows, cols }: TensorInfo): number {
   if (rows === 1) return 0;
   const deviation = name === "token_embd.weight" ? 2 ** -8 : 1 / Math.sqrt(cols);
-  // A scale in [1, 2) has a root mean square of 1.53. 16 nibbles then have 7, 256 bytes 113; weights of four equally
-  // likely exponents, the largest 0, have 0.88. The least exponent is that of the smallest normal binary16.
-  const unit = { q4_0: 7, q8_0: 113, f16: 0.88, bf16: 0.88, f32: 0.88 }[type];
-  return Math.max(-14, Math.round(Math.log2(deviation / unit)));
+  return Math.max(-14, Math.round(Math.log2(deviation / units[type])));
 }
+
+/**
+ * The root mean square of each type's weights whose scales lie in [1, 2), which themselves have 1.53. Weights of four
+ * equally likely exponents, the largest 0, have 0.88. Minima are of the scales' size.
+ */
+const units: Readonly<Record<WeightType, number>> = {
+  f16: 0.88,
+  bf16: 0.88,
+  f32: 0.88,
+  q8_0: 113,
+  q4_0: 7,
+  q4_1: 14,
+  q5_0: 14,
+  q5_1: 28,
+  iq4_nl: 103,
+  q2_K: 26,
+  q3_K: 66,
+  q4_K: 500,
+  q5_K: 1000,
+  q6_K: 2090,
+};
 
 /** A line of `type` that holds a window of the widest row at each of its places. */
 function randomLine(type: WeightType, exponent: number, { dim, ffn }: LlamaConfig, random: Xoshiro128): Buffer {
+  const granule = granuleOf(type);
   const granules = windows + Math.ceil(Math.max(dim, ffn) / granule);
   const { block, blockBytes } = weightFormats[type];
   const words = Uint32Array.from({ length: (granules * granule * blockBytes) / block / 4 + 1 }, () => random.next());
   const line = Buffer.from(words.buffer, 0, (granules * granule * blockBytes) / block);
-  if (type === "q4_0" || type === "q8_0") {
-    for (let at = 0; at < line.length; at += blockBytes) setExponent(line, at, "f16", exponent, 0);
+  if (isQuantised(type)) {
+    for (let at = 0; at < line.length; at += blockBytes) {
+      for (const half of halvesOf[type]) setExponent(line, at + half, "f16", exponent, 0);
+    }
   } else {
     for (let at = 0; at < line.length; at += blockBytes) {
       setExponent(line, at, type, exponent - (line[at]! & 3), line[at + blockBytes - 1]! & 0x80);

@@ -2,6 +2,7 @@ import type { PackWeightsOptions, WeightData, WeightType } from "../../lib/kerne
 import { weightBytes, weightFormats } from "../../lib/weights/source.js";
 import { type Random, randomFloats, randomHalf } from "./arbitraries.js";
 import { decodeRow } from "./float64.js";
+import { halvesOf, isQuantised } from "./quantised.js";
 
 /** A matrix of random weights, every value finite. */
 export function randomWeights(type: WeightType, rows: number, cols: number, next: Random): PackWeightsOptions {
@@ -15,7 +16,9 @@ function randomData(type: WeightType, rows: number, cols: number, next: Random):
   if (type === "bf16") return new Uint16Array(randomFloats(rows * cols, next).buffer).filter((_, i) => i % 2 === 1);
   const data = Uint8Array.from({ length: weightBytes(type, rows, cols) }, () => next());
   const scales = new DataView(data.buffer);
-  for (let at = 0; at < data.length; at += weightFormats[type].blockBytes) scales.setUint16(at, randomHalf(next), true);
+  for (let at = 0; at < data.length; at += weightFormats[type].blockBytes) {
+    for (const half of halvesOf[type]) scales.setUint16(at + half, randomHalf(next), true);
+  }
   return data;
 }
 
@@ -30,4 +33,16 @@ export function dequantise({ type, rows, cols, data }: PackWeightsOptions): Floa
   const values = new Float64Array(rows * cols);
   for (let row = 0; row < rows; row++) values.set(decodeRow(source, "weight", row), row * cols);
   return values;
+}
+
+/** Weights whose values add up to these: those of the scales alone, and those of the minima where there are any. */
+export function weightParts(weights: PackWeightsOptions): PackWeightsOptions[] {
+  const { type, data } = weights;
+  if (!isQuantised(type) || halvesOf[type].length === 1) return [weights];
+  return halvesOf[type].map((half) => {
+    const part = Uint8Array.from(data as Uint8Array);
+    const view = new DataView(part.buffer);
+    for (let at = 0; at < part.length; at += weightFormats[type].blockBytes) view.setUint16(at + half, 0);
+    return { ...weights, data: part };
+  });
 }

@@ -15,7 +15,7 @@ import { tinyModel } from "../../lib/tiny.js";
 import { readLlama } from "../../lib/weights/llama-gguf.js";
 import { readModel, readVocabulary } from "../../lib/weights/model-file.js";
 import { type PackedModel, readPacked } from "../../lib/weights/packed.js";
-import { type WeightType, weightBytes } from "../../lib/weights/source.js";
+import { type WeightType, weightBytes, weightFormats } from "../../lib/weights/source.js";
 import { expectSameBits } from "../support/compare.js";
 import { llamaFile, splitGguf, temporaryFolder } from "../support/gguf-writer.js";
 
@@ -37,9 +37,9 @@ function weightData(name: string, type: WeightType, rows: number, cols: number):
   const bytes = createHash("shake256", { outputLength: weightBytes(type, rows, cols) })
     .update(name)
     .digest();
-  const width = { f32: 4, f16: 2, bf16: 2, q8_0: 34, q4_0: 18 }[type];
+  const { block, blockBytes: width } = weightFormats[type];
   const top = type === "f32" || type === "bf16" ? 0x3d : 0x24;
-  const place = type === "q8_0" || type === "q4_0" ? 1 : width - 1;
+  const place = block > 1 ? 1 : width - 1;
   for (let i = place; i < bytes.length; i += width) bytes[i] = top;
   return bytes;
 }

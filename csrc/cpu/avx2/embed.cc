@@ -72,6 +72,8 @@ void embed_row(const Panels& table, std::size_t row, float* out) {
       return embed_quantised<Q4Superblock>(table, row, out);
     case CRIA_TYPE_Q8_0:
       return embed_quantised<Q8Superblock>(table, row, out);
+    default:
+      return embed_decoded(table, row, out);
   }
 }
 

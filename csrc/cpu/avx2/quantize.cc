@@ -54,7 +54,8 @@ Scales block_scales(__m256 largest) {
   return {_mm256_blendv_ps(nan, scale, finite), _mm256_and_ps(sound, _mm256_div_ps(top, largest))};
 }
 
-// A block's quants, and the lanes of what is to be added up: Σ y q, and as integers Σ q and Σ q q.
+// A block's quants, and the lanes of what is to be added up: Σ y q, and as integers Σ q, of the last 16 times 2^16, and
+// Σ q q.
 struct Rounded {
   __m256i quants;
   __m256 products, sums, squares;
@@ -74,9 +75,16 @@ struct Rounded {
   const __m256 high = _mm256_fmadd_ps(y[3], whole[3], _mm256_mul_ps(y[1], whole[1]));
 
   const __m256i quants = narrow_quants(q), sizes = _mm256_abs_epi8(quants), ones = _mm256_set1_epi16(1);
-  const __m256i sums = _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), quants), ones);
+  const __m256i halves = _mm256_setr_epi32(0, 0, 0, 0, 16, 16, 16, 16);
+  const __m256i sums =
+      _mm256_sllv_epi32(_mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), quants), ones), halves);
   const __m256i squares = _mm256_madd_epi16(_mm256_maddubs_epi16(sizes, sizes), ones);  // 2 * 127^2 fits 16 bits
   return {quants, _mm256_add_ps(low, high), _mm256_castsi256_ps(sums), _mm256_castsi256_ps(squares)};
+}
+
+// first + 2^16 last as quant_sums has them: without the 1 that a negative first takes of the last.
+__m256i joined_sums(__m256i total) {
+  return _mm256_add_epi32(total, _mm256_slli_epi32(_mm256_and_si256(total, _mm256_set1_epi32(0x8000)), 1));
 }
 
 void quantize_group(const float* x, const QuantRows& out, std::size_t at, std::size_t step) {
@@ -96,8 +104,8 @@ void quantize_group(const float* x, const QuantRows& out, std::size_t at, std::s
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(out.quants + (at + b * step) * kBlock), second.quants);
   }
 
-  const __m256i sum = _mm256_castps_si256(fold_quarters(sums, add_integers));
-  const __m256i seed = _mm256_mullo_epi32(sum, _mm256_set1_epi32(kSeed));
+  const __m256i pair = joined_sums(_mm256_castps_si256(fold_quarters(sums, add_integers)));
+  const __m256i seed = _mm256_madd_epi16(pair, _mm256_set1_epi16(kSeed));
   const __m256 square = _mm256_cvtepi32_ps(_mm256_castps_si256(fold_quarters(squares, add_integers)));
   const __m256 refit = _mm256_div_ps(fold_quarters(products, add_floats), square);
   const __m256 zeros = _mm256_cmp_ps(square, _mm256_setzero_ps(), _CMP_EQ_OQ);
@@ -105,13 +113,16 @@ void quantize_group(const float* x, const QuantRows& out, std::size_t at, std::s
   if (step == 1) {
     _mm256_storeu_ps(out.scales + at, scale);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(out.seeds + at), seed);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out.sums + at), pair);
     return;
   }
   alignas(32) float scales[kGroup];
-  alignas(32) std::int32_t integers[kGroup];
+  alignas(32) std::int32_t seeds[kGroup];
+  alignas(32) QuantSums pairs[kGroup];
   _mm256_store_ps(scales, scale);
-  _mm256_store_si256(reinterpret_cast<__m256i*>(integers), seed);
-  scatter_scales(scales, integers, out, at, step);
+  _mm256_store_si256(reinterpret_cast<__m256i*>(seeds), seed);
+  _mm256_store_si256(reinterpret_cast<__m256i*>(pairs), pair);
+  scatter_scales(scales, seeds, pairs, out, at, step);
 }
 
 }  // namespace

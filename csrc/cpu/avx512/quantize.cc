@@ -77,11 +77,18 @@ __m512i narrow(const Rounded& a, const Rounded& b) {
   return _mm512_permutexvar_epi32(in_order, _mm512_maskz_mov_epi8(number, bytes));
 }
 
+// first + 2^16 last as quant_sums has them: without the 1 that a negative first takes of the last.
+__m512i joined_sums(__m512i total) {
+  return _mm512_add_epi32(total, _mm512_slli_epi32(_mm512_and_si512(total, _mm512_set1_epi32(0x8000)), 1));
+}
+
 void quantize_group(const float* x, const QuantRows& out, std::size_t at, std::size_t step) {
   const Scales block = block_scales(largest(x));
   alignas(64) float inverse[kGroup];
   _mm512_store_ps(inverse, block.inverse);
 
+  // Of each block's lanes the last four times 2^16: both its sums are added up at once.
+  const __m512i halves = _mm512_setr_epi32(0, 0, 0, 0, 16, 16, 16, 16, 0, 0, 0, 0, 16, 16, 16, 16);
   __m512 products[4], sums[4], squares[4];  // in quarters, see fold.h
 #pragma GCC unroll 4
   for (std::size_t i = 0; i < 4; ++i) {
@@ -92,7 +99,8 @@ void quantize_group(const float* x, const QuantRows& out, std::size_t at, std::s
       const Rounded first = round_block(x + a * kBlock, inverse[a]), second = round_block(x + b * kBlock, inverse[b]);
       const __m512i quants = narrow(first, second), sizes = _mm512_abs_epi8(quants), zero = _mm512_setzero_si512();
       pair_products[half] = fold_8(first.products, second.products, add_floats);
-      pair_sums[half] = _mm512_castsi512_ps(_mm512_dpbusd_epi32(zero, _mm512_set1_epi8(1), quants));
+      pair_sums[half] =
+          _mm512_castsi512_ps(_mm512_sllv_epi32(_mm512_dpbusd_epi32(zero, _mm512_set1_epi8(1), quants), halves));
       pair_squares[half] = _mm512_castsi512_ps(_mm512_dpbusd_epi32(zero, sizes, sizes));
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(out.quants + (at + a * step) * kBlock),
                           _mm512_castsi512_si256(quants));
@@ -104,21 +112,24 @@ void quantize_group(const float* x, const QuantRows& out, std::size_t at, std::s
     squares[i] = fold_4(pair_squares[0], pair_squares[1], add_integers);
   }
 
-  const __m512i sum = _mm512_castps_si512(fold_quarters(sums, add_integers));
-  const __m512i seed = _mm512_mullo_epi32(sum, _mm512_set1_epi32(kSeed));
+  const __m512i pair = joined_sums(_mm512_castps_si512(fold_quarters(sums, add_integers)));
+  const __m512i seed = _mm512_madd_epi16(pair, _mm512_set1_epi16(kSeed));
   const __m512i square = _mm512_castps_si512(fold_quarters(squares, add_integers));
   const __m512 refit = _mm512_div_ps(fold_quarters(products, add_floats), _mm512_cvtepi32_ps(square));
   const __m512 scale = _mm512_mask_mul_ps(block.scale, _mm512_test_epi32_mask(square, square), block.scale, refit);
   if (step == 1) {
     _mm512_storeu_ps(out.scales + at, scale);
     _mm512_storeu_si512(out.seeds + at, seed);
+    _mm512_storeu_si512(out.sums + at, pair);
     return;
   }
   alignas(64) float scales[kGroup];
-  alignas(64) std::int32_t integers[kGroup];
+  alignas(64) std::int32_t seeds[kGroup];
+  alignas(64) QuantSums pairs[kGroup];
   _mm512_store_ps(scales, scale);
-  _mm512_store_si512(integers, seed);
-  scatter_scales(scales, integers, out, at, step);
+  _mm512_store_si512(seeds, seed);
+  _mm512_store_si512(pairs, pair);
+  scatter_scales(scales, seeds, pairs, out, at, step);
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// What the products with q4_0 and q8_0 weights have in common: all but the integer dot product of a block.
+// What the products with weights of a scale and a zero point have in common: all but the integer dot product of a
+// block.
 //
 // A Format has Superblock, the one of panel.h, kZero, the weights' zero point, and
 //     dot(lines, lane, q)   Σ_k u_k q_k over one block, u being the unsigned weights of the row at `lane`

@@ -10,19 +10,20 @@ namespace cria::cpu::scalar {
 namespace {
 
 // A block, with the scale that fits its quants best.
-void quantize_fitted(const float* x, std::int8_t* quants, float* scale, std::int32_t* seed) {
+void quantize_fitted(const float* x, std::int8_t* quants, float* scale, std::int32_t* seed, QuantSums* sums) {
   const BlockScale block = block_scale(largest_magnitude(x));
   float products[kLanes] = {};
-  std::int32_t squares = 0;
-  *seed = 0;
+  std::int32_t squares = 0, sum[2] = {};
   for (std::size_t k = 0; k < kBlock; ++k) {
     const float y = scaled_to_quants(x[k], block);
     const float q = std::nearbyint(y);
     quants[k] = static_cast<std::int8_t>(q);
     products[k % kLanes] = std::fma(y, q, products[k % kLanes]);
     squares += quants[k] * quants[k];
-    *seed += kSeed * quants[k];
+    sum[k / (kBlock / 2)] += quants[k];
   }
+  *seed = kSeed * (sum[0] + sum[1]);
+  *sums = quant_sums(sum[0], sum[1]);
   *scale = squares == 0 ? block.scale : block.scale * (sum_lanes(products) / static_cast<float>(squares));
 }
 
@@ -36,7 +37,7 @@ void quantize(const Quantize& op, std::size_t begin, std::size_t end) {
       float x[kBlock] = {};
       std::copy(op.x + row * op.x_stride + first, op.x + row * op.x_stride + last, x);
       const std::size_t at = out.at(row, b);
-      quantize_fitted(x, out.block(row, b), &out.scales[at], &out.seeds[at]);
+      quantize_fitted(x, out.block(row, b), &out.scales[at], &out.seeds[at], &out.sums[at]);
     }
   }
 }

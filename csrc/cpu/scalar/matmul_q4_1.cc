@@ -1,0 +1,26 @@
+#include "matmul_min.h"
+
+namespace cria::cpu::scalar {
+namespace {
+
+struct Q4_1 {
+  using Superblock = Q4_1Superblock;
+
+  static std::int32_t dot(const Superblock& superblock, std::size_t, std::size_t lane, const std::int8_t* q) {
+    std::int32_t sum = 0;
+    for (std::size_t k = 0; k < kBlock; ++k) sum += nibble_of(superblock.nibbles, lane, k) * q[k];
+    return sum;
+  }
+
+  static Line line(const Superblock& superblock, std::size_t, std::size_t lane) {
+    // This minimum is added.
+    const Line line = line_of(word_of(superblock.lead, lane), 1, 1);
+    return {line.step, -line.lift};
+  }
+};
+
+}  // namespace
+
+void matmul_q4_1(const MatmulQ& op, std::size_t begin, std::size_t end) { matmul_min<Q4_1>(op, begin, end); }
+
+}  // namespace cria::cpu::scalar

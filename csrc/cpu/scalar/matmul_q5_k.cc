@@ -1,0 +1,28 @@
+#include "matmul_min.h"
+
+namespace cria::cpu::scalar {
+namespace {
+
+struct Q5_K {
+  using Superblock = Q5KSuperblock;
+
+  static std::int32_t dot(const Superblock& superblock, std::size_t b, std::size_t lane, const std::int8_t* q) {
+    std::int32_t sum = 0;
+    for (std::size_t k = 0; k < kBlock; ++k) {
+      const std::int32_t nibble = byte_of(superblock.nibbles[b / 2], lane, k) >> b % 2 * 4 & 15;
+      sum += (nibble | (byte_of(superblock.fifths, lane, k) >> b & 1) << 4) * q[k];
+    }
+    return sum;
+  }
+
+  static Line line(const Superblock& superblock, std::size_t b, std::size_t lane) {
+    const ScaleAndMinimum scales = scales_of(superblock.scales, lane, b);
+    return line_of(word_of(superblock.lead, lane), scales.scale, scales.minimum);
+  }
+};
+
+}  // namespace
+
+void matmul_q5_k(const MatmulQ& op, std::size_t begin, std::size_t end) { matmul_min<Q5_K>(op, begin, end); }
+
+}  // namespace cria::cpu::scalar

@@ -1,0 +1,46 @@
+// A row's share of a panel's lines.
+//
+// Static, not inline: see reduce.h.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "../panel.h"
+
+namespace cria::cpu::scalar {
+
+static inline std::uint32_t word_of(const std::uint8_t (&line)[kLine], std::size_t lane) {
+  std::uint32_t word;
+  std::memcpy(&word, line + 4 * lane, sizeof word);
+  return word;
+}
+
+// The row's byte for column k of 32, in the eight lines that have a byte for each.
+static inline std::int32_t byte_of(const std::uint8_t (&lines)[8][kLine], std::size_t lane, std::size_t k) {
+  return lines[k / 4][4 * lane + k % 4];
+}
+
+// The row's nibble for column k of 32, in the four lines that have two for each byte.
+static inline std::int32_t nibble_of(const std::uint8_t (&lines)[4][kLine], std::size_t lane, std::size_t k) {
+  return lines[k % 16 / 4][4 * lane + k % 4] >> k / 16 * 4 & 15;
+}
+
+// The row's fifth bit for column k of 32, at its place, in the line of panel.h.
+static inline std::int32_t fifth_of(const std::uint8_t (&line)[kLine], std::size_t lane, std::size_t k) {
+  return (line[4 * lane + k % 4] >> k / 4 & 1) << 4;
+}
+
+// The scale and the minimum of 32 columns, which have 6 bits each: see decode.cc.
+struct ScaleAndMinimum {
+  std::uint32_t scale, minimum;
+};
+static inline ScaleAndMinimum scales_of(const std::uint8_t (&lines)[3][kLine], std::size_t lane, std::size_t b) {
+  const std::size_t i = 4 * lane + b % 4;
+  const std::uint32_t first = lines[0][i], second = lines[1][i], third = lines[2][i];
+  if (b < 4) return {first & 63, second & 63};
+  return {(third & 15) | first >> 6 << 4, third >> 4 | second >> 6 << 4};
+}
+
+}  // namespace cria::cpu::scalar
