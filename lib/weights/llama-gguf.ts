@@ -46,18 +46,21 @@ export interface LlamaGguf extends ModelFile {
 }
 
 /**
- * What the keys of a LLaMA say: its name, its hyper-parameters and its vocabulary.
+ * What the keys of a LLaMA say: its name, its hyper-parameters, its vocabulary and the template of its chats.
  *
  * @throws CriaFileError as {@link readLlama}
  */
-export function readLlamaKeys(metadata: GgufMetadata): Pick<ModelIndex, "name" | "config" | "vocabulary"> {
+export function readLlamaKeys(
+  metadata: GgufMetadata,
+): Pick<ModelIndex, "name" | "config" | "vocabulary" | "chatTemplate"> {
   const architecture = metadata.string("general.architecture");
   if (architecture !== "llama") {
     throw metadata.error("general.architecture", `must be "llama", not ${show(architecture)}`, "ERR_CRIA_UNSUPPORTED");
   }
   const vocabulary = readVocabulary(metadata);
   const config = readConfig(metadata, vocabulary.pieces.length);
-  return { name: metadata.string("general.name", undefined), config, vocabulary };
+  const chatTemplate = metadata.string("tokenizer.chat_template", undefined);
+  return { name: metadata.string("general.name", undefined), config, vocabulary, chatTemplate };
 }
 
 /**

@@ -92,6 +92,8 @@ export interface ModelIndex {
   readonly name: string | undefined;
   readonly config: LlamaConfig;
   readonly vocabulary: Vocabulary;
+  /** The Jinja template of the model's chats, where its files have one: nothing is known of it but that it is a text. */
+  readonly chatTemplate?: string | undefined;
   /** Every tensor of the forward pass, under GGUF's names, in the files' order. */
   readonly tensors: ReadonlyMap<string, TensorInfo>;
 }

@@ -67,6 +67,15 @@ describe("models", () => {
     expect(model.tensors.get("output_norm.weight")).toMatchObject({ type: "f32", rows: 1, cols: 64 });
   });
 
+  test("the template of its chats, as it is", async () => {
+    const template = "{{ bos_token }}{% for message in messages %}\ud83e\udd99{% endfor %}";
+    expect((await read(llamaFile())).chatTemplate).toBeUndefined();
+    expect((await read(withKeys({ "tokenizer.chat_template": string(template) }))).chatTemplate).toBe(template);
+    await expect(read(withKeys({ "tokenizer.chat_template": u32(1) }))).rejects.toThrow(
+      "chat_template: must be a string",
+    );
+  });
+
   test("keys that may be absent", async () => {
     const absent = {
       "general.name": undefined,
