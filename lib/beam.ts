@@ -87,8 +87,8 @@ class BeamSearch {
   readonly #reading: ForwardOptions;
   /** Tokens that end a text, and why. */
   readonly #ends: ReadonlyMap<number, FinishReason>;
-  /** A token that must not come. */
-  readonly #banned: number | undefined;
+  /** Tokens that must not come. */
+  readonly #banned: readonly number[];
   readonly #continuation: boolean;
   readonly #open = new Set<Sequence>();
   #live: Beam[] = []; // all of the same length, the best first
@@ -96,17 +96,18 @@ class BeamSearch {
 
   constructor(speaker: Speaker, options: BeamSearchOptions, continuation: boolean) {
     const { beams = 4, lengthPenalty = 1 } = options;
-    const { eos, size } = speaker.tokenizer;
+    const { ends, size } = speaker.tokenizer;
     const { maxTokens, stopTokens, ignoreEos, signal, priority, onProgress } = planOf(options, size);
     this.#speaker = speaker;
     this.#beams = integer("beams", beams, 1, mostBeams);
     this.#maxTokens = maxTokens;
     this.#lengthPenalty = finite("lengthPenalty", lengthPenalty, -10, 10);
     this.#reading = { signal, priority, onProgress };
-    const ends = new Map<number, FinishReason>(stopTokens.map((token) => [token, "stop"]));
-    if (eos !== undefined) ends.set(eos, "eos");
-    this.#ends = ends;
-    this.#banned = ignoreEos ? eos : undefined;
+    this.#ends = new Map([
+      ...stopTokens.map((token): [number, FinishReason] => [token, "stop"]),
+      ...ends.map((token): [number, FinishReason] => [token, "eos"]),
+    ]);
+    this.#banned = ignoreEos ? ends : [];
     this.#continuation = continuation;
   }
 
@@ -152,7 +153,7 @@ class BeamSearch {
     );
     if (steps.length === 0) throw noNumbers();
     // The sort is stable: of equal ones the better beam's, and of one beam's the lower token's, come first.
-    return steps.filter(({ token }) => token !== this.#banned).sort((a, b) => b.logprob - a.logprob);
+    return steps.filter(({ token }) => !this.#banned.includes(token)).sort((a, b) => b.logprob - a.logprob);
   }
 
   /** Why texts end with their next token, whatever it is, if they do. */

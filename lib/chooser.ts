@@ -20,18 +20,21 @@ export interface Drawn {
 export class Chooser {
   readonly #sampler: Sampler;
   readonly #plan: Pick<GenerationPlan, "minTokens" | "stopTokens" | "ignoreEos" | "logprobs">;
-  readonly #eos: number | undefined;
+  readonly #ends: readonly number[];
   #said = 0;
 
-  /** @param sampler has accepted the prompt; it accepts what is chosen */
+  /**
+   * @param sampler has accepted the prompt; it accepts what is chosen
+   * @param ends the tokens by which a model ends a text
+   */
   constructor(
     sampler: Sampler,
     plan: Pick<GenerationPlan, "minTokens" | "stopTokens" | "ignoreEos" | "logprobs">,
-    eos: number | undefined,
+    ends: readonly number[],
   ) {
     this.#sampler = sampler;
     this.#plan = plan;
-    this.#eos = eos;
+    this.#ends = ends;
   }
 
   /** Whether each choice is the likeliest token, whatever came before, and nothing more is told of it than which it is. */
@@ -64,7 +67,6 @@ export class Chooser {
   #banned(): readonly number[] {
     const { ignoreEos, minTokens, stopTokens } = this.#plan;
     const early = this.#said < minTokens;
-    const ends = early ? stopTokens : [];
-    return this.#eos !== undefined && (ignoreEos || early) ? [this.#eos, ...ends] : ends;
+    return [...(ignoreEos || early ? this.#ends : []), ...(early ? stopTokens : [])];
   }
 }

@@ -113,7 +113,7 @@ export class Generation implements AsyncIterable<string> {
     const { scheduler } = this.#speaker.runtime;
     scheduler.beginText(sequence);
     const known = opened.before.length;
-    const chooser = new Chooser(this.#sampler, this.#plan, tokenizer.eos);
+    const chooser = new Chooser(this.#sampler, this.#plan, tokenizer.ends);
     let source: TokenSource | undefined;
     const decoder = tokenizer.decoder({ continuation });
     const watcher = new StopWatcher(this.#plan.stops);
@@ -196,7 +196,7 @@ export class Generation implements AsyncIterable<string> {
 
   /** How a text ends with a token that is not part of it, if it does. */
   #endingAt(token: number): Ending | undefined {
-    if (token === this.#speaker.tokenizer.eos) return { finishReason: "eos" };
+    if (this.#speaker.tokenizer.ends.includes(token)) return { finishReason: "eos" };
     return this.#plan.stopTokens.includes(token) ? { finishReason: "stop", stop: token } : undefined;
   }
 

@@ -41,6 +41,6 @@ export type { SpeculationStatistics } from "./speculation/speculative-source.js"
 export type { DecoderOptions, TokenDecoder } from "./text/decoder.js";
 export { Tokenizer } from "./text/tokenizer.js";
 export { tinyModel } from "./tiny.js";
-export type { LlamaConfig, ModelIndex, TensorInfo, Vocabulary, WeightType } from "./weights/source.js";
+export type { LlamaConfig, ModelIndex, TensorInfo, Vocabulary, WeightType, WordPattern } from "./weights/source.js";
 export type { LoadOptions } from "./weights/store.js";
 export type { WindowOptions } from "./window.js";

@@ -1,5 +1,6 @@
 import { integer } from "../errors.js";
 import { pieceTypes, type Vocabulary } from "../weights/source.js";
+import { bytesOfPiece } from "./byte-alphabet.js";
 
 /** U+2581, which stands for a space in SentencePiece's pieces. */
 export const spaceMark = "\u2581";
@@ -29,8 +30,8 @@ export interface DecoderOptions {
  * Turns tokens into text as they come. The pushed texts and the end, put together, are the text of all tokens together,
  * whatever the tokens are.
  *
- * Normal, user-defined and unused pieces give their text, byte pieces their byte, control pieces (BOS, EOS) nothing,
- * the unknown piece " \u2047 ". Bytes are held until they are a whole UTF-8 character, or until it is certain that they
+ * Normal, user-defined and unused pieces give their text, byte pieces their byte, and so do normal and unused ones of a
+ * byte-level vocabulary; control pieces (BOS, EOS) nothing, the unknown piece " \u2047 ". Bytes are held until they are a whole UTF-8 character, or until it is certain that they
  * will not be one, which gives U+FFFD as the Encoding Standard's decoder does.
  */
 export class TokenDecoder {
@@ -43,7 +44,7 @@ export class TokenDecoder {
   /** @param vocabulary one that {@link Tokenizer} accepts */
   constructor(vocabulary: Vocabulary, { continuation = false }: DecoderOptions = {}) {
     this.#vocabulary = vocabulary;
-    this.#dropSpace = vocabulary.addSpacePrefix && !continuation;
+    this.#dropSpace = vocabulary.addSpacePrefix !== false && !continuation;
   }
 
   /**
@@ -52,7 +53,7 @@ export class TokenDecoder {
    * @throws TypeError or RangeError if it is not a token of the vocabulary
    */
   push(id: number): string {
-    const { pieces, types } = this.#vocabulary;
+    const { pieces, types, wordPattern } = this.#vocabulary;
     const piece = pieces[integer("id", id, 0, pieces.length - 1)]!;
     switch (types[id]) {
       case pieceTypes.control:
@@ -61,10 +62,20 @@ export class TokenDecoder {
         return this.#emit(this.#bytes.decode(Uint8Array.of(byteOf(piece)!), { stream: true }));
       case pieceTypes.unknown:
         return this.#emit(this.#bytes.decode() + unknownText);
+      case pieceTypes.userDefined:
+        return this.#literal(piece);
       default:
-        // An empty piece has no byte that could end an unfinished character.
-        return piece === "" ? "" : this.#emit(this.#bytes.decode() + wellFormed(piece.replaceAll(spaceMark, " ")));
+        if (wordPattern === undefined) return this.#literal(piece);
+        return this.#emit(this.#bytes.decode(bytesOfPiece(piece), { stream: true }));
     }
+  }
+
+  /** The text of a piece that is no bytes. */
+  #literal(piece: string): string {
+    // An empty piece has no byte that could end an unfinished character.
+    if (piece === "") return "";
+    const text = this.#vocabulary.wordPattern === undefined ? piece.replaceAll(spaceMark, " ") : piece;
+    return this.#emit(this.#bytes.decode() + wellFormed(text));
   }
 
   /** @returns what was held: U+FFFD for an unfinished character, else "". To be called once, after the last push. */

@@ -1,17 +1,7 @@
-import { Tokenizer as Pipeline } from "@huggingface/tokenizers";
 import { CriaError, CriaFileError, integer, show, wrongType } from "../errors.js";
 import { pieceTypes, type Vocabulary } from "../weights/source.js";
 import { byteOf, type DecoderOptions, spaceMark, TokenDecoder, wellFormed } from "./decoder.js";
-
-/** What is used of the library's tokenizer. */
-interface BpePipeline {
-  encode(text: string, options: { add_special_tokens: boolean }): { ids: (number | undefined)[] };
-  /** BPE's merges: the lower the rank of a pair, a JSON array of two strings, the earlier it merges. */
-  readonly model: { bpe_ranks: Map<string, number> };
-}
-
-/** No text is encoded as the empty piece, so that the library can know the unknown piece by this name. */
-const unknownName = "";
+import { type BpePipeline, createPipeline } from "./pipeline.js";
 
 /**
  * The longest user-defined piece, in UTF-16 units. Each place of a text is compared with up to as many units; chat
@@ -20,13 +10,14 @@ const unknownName = "";
 const longestUserDefined = 1024;
 
 /**
- * Text to tokens and back with a SentencePiece BPE vocabulary, as llama.cpp does it for `tokenizer.ggml.model` "llama"
- * (Kudo and Richardson 2018; Sennrich et al. 2016 for BPE).
+ * Text to tokens and back with a BPE vocabulary (Sennrich et al. 2016), as llama.cpp does it for `tokenizer.ggml.model`
+ * "llama", which is SentencePiece (Kudo and Richardson 2018), and "gpt2" (Radford et al. 2019).
  *
  * A text that is not empty gets a space before it if the vocabulary asks for it, spaces become U+2581, and the
  * characters merge: of all neighbours that together are a piece, those with the highest score first, the leftmost
  * first where scores are equal. What is no piece then becomes its UTF-8 bytes, and where the vocabulary lacks one of
- * these, the unknown token.
+ * these, the unknown token. Where the vocabulary lists merges, their order is what the scores are else. One that is
+ * byte-level cuts a text into words instead, and their bytes merge.
  *
  * - Control, unknown and byte pieces are never found in a text: "</s>" in it is four characters, not the end.
  * - User-defined pieces are cut out of a text before anything merges, the longest at the leftmost place first. As in
@@ -39,6 +30,7 @@ const longestUserDefined = 1024;
  */
 export class Tokenizer {
   readonly #vocabulary: Vocabulary;
+  readonly #ends: readonly number[];
   /** Made for the first text: of a vocabulary of 32,000 pieces it takes longer than mapping a packed model does. */
   #pipeline: BpePipeline | undefined;
 
@@ -46,6 +38,8 @@ export class Tokenizer {
   constructor(vocabulary: Vocabulary) {
     check(vocabulary);
     this.#vocabulary = vocabulary;
+    const { eos, ends = [] } = vocabulary;
+    this.#ends = [...new Set(eos === undefined ? ends : [eos, ...ends])];
   }
 
   /** How many tokens there are. */
@@ -61,6 +55,11 @@ export class Tokenizer {
   /** The token that ends a text. */
   get eos(): number | undefined {
     return this.#vocabulary.eos;
+  }
+
+  /** The tokens that end a generated text, EOS among them where there is one. */
+  get ends(): readonly number[] {
+    return this.#ends;
   }
 
   /** The token for what cannot be encoded. */
@@ -81,9 +80,10 @@ export class Tokenizer {
    */
   encode(text: string, { continuation = false }: DecoderOptions = {}): Int32Array {
     if (typeof text !== "string") throw wrongType("text", "a string", text);
-    const prefix = this.#vocabulary.addSpacePrefix && !continuation && text !== "" ? " " : "";
+    const { wordPattern } = this.#vocabulary;
+    const whole = wellFormed(continuation ? text : this.#prefixed(text));
     this.#pipeline ??= createPipeline(this.#vocabulary);
-    const { ids } = this.#pipeline.encode(wellFormed(prefix + text).replaceAll(" ", spaceMark), {
+    const { ids } = this.#pipeline.encode(wordPattern === undefined ? whole.replaceAll(" ", spaceMark) : whole, {
       add_special_tokens: false,
     });
     return Int32Array.from(ids, (id) => {
@@ -93,6 +93,15 @@ export class Tokenizer {
         `text: must be of the vocabulary's pieces and bytes, not ${show(text)}`,
       );
     });
+  }
+
+  /** A text with the space that the vocabulary puts before it. */
+  #prefixed(text: string): string {
+    const { addSpacePrefix } = this.#vocabulary;
+    if (!addSpacePrefix || text === "") return text;
+    // Where spaces are U+2581, one that stands in the text is a space too.
+    const there = addSpacePrefix === "unless-there" && (text.startsWith(" ") || text.startsWith(spaceMark));
+    return there ? text : ` ${text}`;
   }
 
   /**
@@ -139,7 +148,7 @@ export function tokenizerOf(path: string, vocabulary: Vocabulary): Tokenizer {
 }
 
 /** Throws unless the vocabulary is one that a tokenizer can be built of. */
-function check({ pieces, scores, types, bos, eos, unknown }: Vocabulary): void {
+function check({ pieces, scores, types, bos, eos, ends = [], unknown }: Vocabulary): void {
   const must = (holds: boolean, subject: string, expected: string, actual: unknown): void => {
     if (!holds)
       throw new CriaError("ERR_CRIA_FILE", `vocabulary: ${subject}: must be ${expected}, not ${show(actual)}`);
@@ -147,7 +156,8 @@ function check({ pieces, scores, types, bos, eos, unknown }: Vocabulary): void {
   must(pieces.length > 0, "the number of pieces", "at least 1", pieces.length);
   must(scores.length === pieces.length, "the number of scores", `that of pieces, ${pieces.length}`, scores.length);
   must(types.length === pieces.length, "the number of types", `that of pieces, ${pieces.length}`, types.length);
-  for (const [name, id] of Object.entries({ bos, eos, unknown })) {
+  const tokens = [...Object.entries({ bos, eos, unknown }), ...ends.map((id) => ["a token that ends", id] as const)];
+  for (const [name, id] of tokens) {
     const known = id === undefined || (Number.isInteger(id) && id >= 0 && id < pieces.length);
     must(known, name, `an integer from 0 to ${pieces.length - 1}`, id);
   }
@@ -162,85 +172,4 @@ function check({ pieces, scores, types, bos, eos, unknown }: Vocabulary): void {
       must(piece.length <= longestUserDefined, `user-defined piece ${id}`, expected, piece);
     }
   });
-}
-
-/** The library's BPE over the vocabulary. It is given texts whose spaces are U+2581 already. */
-function createPipeline(vocabulary: Vocabulary): BpePipeline {
-  const { pieces, scores, types, unknown } = vocabulary;
-  // Without a prototype, so that "__proto__" is a piece like any other.
-  const ids: Record<string, number> = Object.create(null);
-  const mergeable = new Map<string, number>();
-  const userDefined = new Map<string, number>();
-  const bytes = new Map<string, number>();
-  pieces.forEach((piece, id) => {
-    const type = types[id];
-    if (type === pieceTypes.byte) bytes.set(byteName(byteOf(piece)!), id);
-    if (piece === "") return;
-    // GGUF's user-defined pieces hold spaces where the others hold U+2581.
-    if (type === pieceTypes.userDefined) userDefined.set(piece.replaceAll(" ", spaceMark), id);
-    if (type !== pieceTypes.normal && type !== pieceTypes.unused) return;
-    ids[piece] = id;
-    mergeable.set(piece, scores[id]!);
-  });
-  // A text piece with the name of a byte piece could not be told from it.
-  for (const [name, id] of bytes) {
-    ids[name] = id;
-    mergeable.delete(name);
-  }
-  if (unknown !== undefined) ids[unknownName] = unknown;
-
-  const pipeline: BpePipeline = new Pipeline(
-    {
-      normalizer: null,
-      pre_tokenizer: wordSplitter(mergeable.keys()),
-      post_processor: null,
-      decoder: null,
-      added_tokens: Array.from(userDefined, ([content, id]) => ({ id, content, normalized: false, special: false })),
-      model: { type: "BPE", vocab: ids, merges: [], unk_token: unknownName, byte_fallback: true, ignore_merges: false },
-    },
-    { clean_up_tokenization_spaces: false },
-  );
-  pipeline.model.bpe_ranks = new ScoreRanks(mergeable);
-  return pipeline;
-}
-
-/** The name by which the library's byte fallback knows a byte. */
-const byteName = (byte: number): string => `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`;
-
-/**
- * A pre-tokenizer that cuts a text before each run of spaces, or null if a piece could reach over such a cut. Where
- * none can, words merge by themselves, so that the cut changes no token; and words, unlike texts, come again and are
- * in the library's cache: English text takes a fifth of the time.
- */
-function wordSplitter(pieces: Iterable<string>): object | null {
-  for (const piece of pieces) {
-    if (/[^\u2581]\u2581/.test(piece)) return null;
-  }
-  return { type: "Split", pattern: { Regex: "\u2581+[^\u2581]*|[^\u2581]+" }, behavior: "Removed", invert: true };
-}
-
-/**
- * SentencePiece's merges as ranks of pairs, found when asked for: any two neighbours merge that together are a piece,
- * and the higher the piece's score, the lower the rank. Equal scores share a rank, for then the library takes the
- * leftmost pair.
- *
- * A table of all pairs, as `tokenizer.json` has it, would hold each piece as often as it can be cut in two: quadratic
- * in the length of a piece, which a hostile file may choose.
- */
-class ScoreRanks extends Map<string, number> {
-  readonly #ranks: ReadonlyMap<string, number>;
-
-  /** @param mergeable each piece with its score */
-  constructor(mergeable: ReadonlyMap<string, number>) {
-    super();
-    const descending = Float64Array.from(new Set(mergeable.values())).sort().reverse();
-    const rankOfScore = new Map(Array.from(descending, (score, rank) => [score, rank]));
-    this.#ranks = new Map(Array.from(mergeable, ([piece, score]) => [piece, rankOfScore.get(score)!]));
-  }
-
-  /** @param pair a JSON array of two strings */
-  override get(pair: string): number | undefined {
-    const [left, right] = JSON.parse(pair) as [string, string];
-    return this.#ranks.get(left + right);
-  }
 }

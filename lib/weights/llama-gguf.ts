@@ -1,29 +1,11 @@
 import { CriaFileError, show } from "../errors.js";
 import { type Gguf, type GgufTensor, readGguf } from "./gguf.js";
 import type { GgufMetadata } from "./gguf-metadata.js";
+import { readGgufVocabulary } from "./gguf-vocabulary.js";
+import { headDims, most } from "./llama-limits.js";
 import { type LlamaTensor, llamaTensors } from "./llama-tensors.js";
-import { type FileTensor, type LlamaConfig, type ModelIndex, pieceTypes, type Vocabulary } from "./source.js";
+import type { FileTensor, LlamaConfig, ModelIndex, Vocabulary } from "./source.js";
 import { fileSource, type ModelFile } from "./store.js";
-
-/**
- * What is still a LLaMA and not a damaged file: each some times the largest that was published (Llama 3.1 405B: 126
- * layers, 128 heads, dimensions of 16,384 and 53,248; 128,256 pieces). Products of any two stay far below 2^53.
- */
-const most = {
-  layers: 1024,
-  dim: 65_536,
-  heads: 1024,
-  ffn: 262_144,
-  vocab: 1_048_576,
-  /** Up to here every position is exact as a float32. */
-  contextLength: 2 ** 24,
-} as const;
-
-/** What the attention and RoPE kernels take: whole AVX2 registers, up to twice the 128 of the published LLaMAs. */
-const headDims = { multiple: 8, most: 256 } as const;
-
-/** An id that stands for none: -1 as 32 bits. */
-const noToken = 0xffffffff;
 
 /**
  * Reads the index of a LLaMA from a GGUF file, or from any part of a split one: hyper-parameters, vocabulary, and where
@@ -57,20 +39,20 @@ export function readLlamaKeys(
   if (architecture !== "llama") {
     throw metadata.error("general.architecture", `must be "llama", not ${show(architecture)}`, "ERR_CRIA_UNSUPPORTED");
   }
-  const vocabulary = readVocabulary(metadata);
+  const vocabulary = readGgufVocabulary(metadata);
   const config = readConfig(metadata, vocabulary.pieces.length);
   const chatTemplate = metadata.string("tokenizer.chat_template", undefined);
   return { name: metadata.string("general.name", undefined), config, vocabulary, chatTemplate };
 }
 
 /**
- * Reads the SentencePiece vocabulary of a GGUF file, which need not hold a model.
+ * Reads the vocabulary of a GGUF file, which need not hold a model.
  *
  * @throws CriaFileError as {@link readLlama}
  */
 export async function readLlamaVocabulary(path: string): Promise<Vocabulary> {
   const { metadata } = await readGguf(path);
-  return readVocabulary(metadata);
+  return readGgufVocabulary(metadata);
 }
 
 function readConfig(metadata: GgufMetadata, vocab: number): LlamaConfig {
@@ -188,70 +170,4 @@ function checkTensor(file: Gguf, { name, kind, rows, cols }: LlamaTensor): void 
 function checkVector({ file, name, type }: GgufTensor): void {
   if (type === "f32" || type === "f16" || type === "bf16") return;
   throw new CriaFileError(file, name, `must be of type F32, F16 or BF16, not ${type.toUpperCase()}`);
-}
-
-function readVocabulary(metadata: GgufMetadata): Vocabulary {
-  const model = metadata.string("tokenizer.ggml.model");
-  if (model !== "llama") {
-    throw metadata.error(
-      "tokenizer.ggml.model",
-      `must be "llama", which is SentencePiece, not ${show(model)}`,
-      "ERR_CRIA_UNSUPPORTED",
-    );
-  }
-  const pieces = metadata.strings("tokenizer.ggml.tokens");
-  if (pieces.length < 1 || pieces.length > most.vocab) {
-    throw metadata.error("tokenizer.ggml.tokens", `must be 1 to ${most.vocab} strings, not ${pieces.length}`);
-  }
-  const bos = readToken(metadata, "tokenizer.ggml.bos_token_id", pieces.length);
-  return {
-    pieces,
-    scores: readScores(metadata, pieces.length),
-    types: readPieceTypes(metadata, pieces),
-    bos,
-    eos: readToken(metadata, "tokenizer.ggml.eos_token_id", pieces.length),
-    unknown: readToken(metadata, "tokenizer.ggml.unknown_token_id", pieces.length),
-    addBos: metadata.boolean("tokenizer.ggml.add_bos_token", true) && bos !== undefined,
-    addSpacePrefix: metadata.boolean("tokenizer.ggml.add_space_prefix", true),
-  };
-}
-
-function readScores(metadata: GgufMetadata, count: number): number[] {
-  const key = "tokenizer.ggml.scores";
-  const scores = metadata.floats(key);
-  checkLength(metadata, key, scores.length, count);
-  const nan = scores.findIndex(Number.isNaN);
-  if (nan !== -1) throw metadata.error(key, `its element ${nan} must be a number, not NaN`);
-  return [...scores];
-}
-
-function readPieceTypes(metadata: GgufMetadata, pieces: readonly string[]): number[] {
-  const key = "tokenizer.ggml.token_type";
-  const types = metadata.integers(key);
-  checkLength(metadata, key, types.length, pieces.length);
-  const { normal: first, byte: last } = pieceTypes;
-  types.forEach((type, id) => {
-    if (type < first || type > last)
-      throw metadata.error(key, `its element ${id} must be ${first} to ${last}, not ${type}`);
-    if (type === pieceTypes.byte && !/^<0x[0-9A-F]{2}>$/.test(pieces[id]!)) {
-      throw metadata.error(
-        "tokenizer.ggml.tokens",
-        `its element ${id} must be a byte as <0x0A>, not ${show(pieces[id])}`,
-      );
-    }
-  });
-  return [...types];
-}
-
-function checkLength(metadata: GgufMetadata, key: string, length: number, count: number): void {
-  if (length !== count)
-    throw metadata.error(key, `must have ${count} elements, as tokenizer.ggml.tokens has, not ${length}`);
-}
-
-/** A token's id, or undefined where the file has none. */
-function readToken(metadata: GgufMetadata, key: string, count: number): number | undefined {
-  const id = metadata.integer(key, -1, noToken, noToken);
-  if (id === noToken || id === -1) return undefined;
-  if (id >= count) throw metadata.error(key, `must be below ${count}, the number of tokenizer.ggml.tokens, not ${id}`);
-  return id;
 }

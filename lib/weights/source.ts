@@ -69,19 +69,38 @@ export interface LlamaConfig {
 /** The types of a piece, in the order of sentencepiece's ModelProto.SentencePiece.Type, as GGUF has them. */
 export const pieceTypes = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const;
 
-/** A SentencePiece vocabulary as GGUF holds it. */
+/** How a byte-level vocabulary cuts a text into words, which merge each by itself, under llama.cpp's names. */
+export type WordPattern = "gpt-2" | "llama-bpe" | "smollm";
+
+/**
+ * A BPE vocabulary as GGUF holds it: SentencePiece's, in which a space is U+2581 and what is no piece becomes bytes, or,
+ * where it has a `wordPattern`, a byte-level one as GPT-2's and Llama 3's, whose pieces are written in an alphabet of
+ * bytes.
+ */
 export interface Vocabulary {
   readonly pieces: readonly string[];
+  /** What merges first, where there are no `merges`: the neighbours that together are the piece of the highest score. */
   readonly scores: readonly number[];
+  /** What merges first: pairs of neighbours as "left right", the first before the others. */
+  readonly merges?: readonly string[] | undefined;
   /** For each piece its type: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte. */
   readonly types: readonly number[];
   readonly bos: number | undefined;
   readonly eos: number | undefined;
+  /** Every token that ends a generated text, where EOS is not the only one. */
+  readonly ends?: readonly number[] | undefined;
   readonly unknown: number | undefined;
+  /** Whether neighbours that are all unknown become one token. */
+  readonly fuseUnknown?: boolean | undefined;
   /** Whether a text begins with BOS. */
   readonly addBos: boolean;
-  /** Whether a space is put before a text. */
-  readonly addSpacePrefix: boolean;
+  /** Whether a space is put before a text; "unless-there": before one that does not begin with a space. */
+  readonly addSpacePrefix: boolean | "unless-there";
+  /** Whether no piece reaches over a space, whatever could merge. */
+  readonly splitSpaces?: boolean | undefined;
+  readonly wordPattern?: WordPattern | undefined;
+  /** Whether a word that is a piece is taken as it, whatever merges. */
+  readonly wholeWords?: boolean | undefined;
 }
 
 /** A model's index: all that is read of a file before its weights are. */

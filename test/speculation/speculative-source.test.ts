@@ -19,7 +19,7 @@ async function open(propose: Proposer["propose"]) {
   const source = new SpeculativeSource(
     sequence,
     prompt,
-    new Chooser(new Sampler({ temperature: 0 }), planOf({}), undefined),
+    new Chooser(new Sampler({ temperature: 0 }), planOf({}), []),
     { proposer: { propose, dispose: () => held.dispose() }, pace: new Pace(15, false) },
     { contextLength: 48, maxTokens: 100, signal: undefined },
   );

@@ -261,8 +261,8 @@ describe("models that cria cannot run", () => {
     ["llama.vocab_size", `must be 300, the number of ${many}, not 301`, withKeys({ "llama.vocab_size": u32(301) })],
     [
       "tokenizer.ggml.model",
-      'must be "llama", which is SentencePiece, not "gpt2"',
-      withKeys({ "tokenizer.ggml.model": string("gpt2") }),
+      'must be "llama", which is SentencePiece, or "gpt2", which is byte-level BPE, not "bert"',
+      withKeys({ "tokenizer.ggml.model": string("bert") }),
       unsupported,
     ],
     [many, "must be an array of strings, but is missing", withKeys({ [many]: undefined })],
