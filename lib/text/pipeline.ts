@@ -100,6 +100,10 @@ const cutAt = (pattern: string) => ({ type: "Split", pattern: { Regex: pattern }
 /** What writes words in the alphabet of bytes, after it cut them itself as GPT-2 did where `cuts`. */
 const byteLevel = (cuts: boolean) => ({ type: "ByteLevel", add_prefix_space: false, use_regex: cuts });
 
+/** What Llama 3 finds words by. */
+export const llama3Words =
+  "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+
 /** The pre-tokenizers of byte-level vocabularies, as the models' own `tokenizer.json` have them. */
 export const wordSplitters: Readonly<Record<WordPattern, object>> = {
   "gpt-2": byteLevel(true),
@@ -109,8 +113,7 @@ export const wordSplitters: Readonly<Record<WordPattern, object>> = {
       {
         type: "Split",
         pattern: {
-          Regex:
-            "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+          Regex: llama3Words,
         },
         behavior: "Isolated",
         invert: false,

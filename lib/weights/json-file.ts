@@ -1,3 +1,5 @@
+import { stat } from "node:fs/promises";
+
 import { CriaFileError, show } from "../errors.js";
 import { readAll } from "../files.js";
 import { readFrom } from "./open.js";
@@ -16,18 +18,37 @@ export async function readJsonFile(
   subject?: string,
   mostBytes: number = usualMostBytes,
 ): Promise<JsonKeys> {
-  const text = await readFrom(path, subject, (fd, size) => {
-    if (size > mostBytes) {
-      throw new CriaFileError(path, subject, `must be of at most ${mostBytes} bytes, not ${size}`);
-    }
-    const bytes = Buffer.alloc(size);
-    return decodeUtf8(bytes.subarray(0, readAll(fd, bytes, 0)), () => {
-      return new CriaFileError(path, subject, "must be UTF-8 throughout");
-    });
-  });
+  const text = await readTextFile(path, mostBytes, subject);
   const value = parseJson(path, subject, text);
   if (!isObject(value)) throw new CriaFileError(path, subject, `must hold a JSON object, not ${show(value)}`);
   return new JsonKeys(path, value);
+}
+
+/**
+ * Reads a text file.
+ *
+ * @throws CriaFileError where it cannot be read, is longer than `mostBytes`, or no UTF-8
+ */
+export function readTextFile(path: string, mostBytes: number, subject?: string): Promise<string> {
+  return readFrom(path, subject, (fd, size) => {
+    if (size > mostBytes) throw new CriaFileError(path, subject, `must be of at most ${mostBytes} bytes, not ${size}`);
+    const bytes = Buffer.alloc(size);
+    const read = bytes.subarray(0, readAll(fd, bytes, 0));
+    return decodeUtf8(read, () => new CriaFileError(path, subject, "must be UTF-8 throughout"));
+  });
+}
+
+/** As {@link readJsonFile}; undefined where there is no such file. */
+export async function readOptionalJsonFile(path: string): Promise<JsonKeys | undefined> {
+  return (await exists(path)) ? await readJsonFile(path) : undefined;
+}
+
+/** Whether there is anything of that name. */
+export async function exists(path: string): Promise<boolean> {
+  return await stat(path).then(
+    () => true,
+    () => false,
+  );
 }
 
 /** @param fail makes the error of bytes that are not UTF-8 */
@@ -60,13 +81,17 @@ export class JsonKeys {
   /** @param within the key of the object itself, with a point after it, where it is another's value */
   constructor(
     readonly file: string,
-    private readonly values: Readonly<Record<string, unknown>>,
+    readonly values: Readonly<Record<string, unknown>>,
     private readonly within: string = "",
   ) {}
 
   /** A value as it is; undefined where it is absent or null. What an object inherits is no key of it. */
   value(key: string): unknown {
     return Object.hasOwn(this.values, key) ? (this.values[key] ?? undefined) : undefined;
+  }
+
+  has(key: string): boolean {
+    return this.value(key) !== undefined;
   }
 
   /** The keys and their values, as they are. */

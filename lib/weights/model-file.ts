@@ -1,5 +1,6 @@
 import { wrongType } from "../errors.js";
 import { readAll } from "../files.js";
+import { huggingFaceFolder, readHuggingFace, readHuggingFaceKeys } from "./hugging-face.js";
 import { readLlama, readLlamaVocabulary } from "./llama-gguf.js";
 import { readFrom } from "./open.js";
 import { magic, readPacked } from "./packed.js";
@@ -15,6 +16,12 @@ interface Format {
   readVocabulary(path: string): Promise<Vocabulary>;
 }
 
+const huggingFace: Format = {
+  recognises: async (path) => (await huggingFaceFolder(path)) !== undefined,
+  read: readHuggingFace,
+  readVocabulary: async (path) => (await readHuggingFaceKeys((await huggingFaceFolder(path))!.folder)).vocabulary,
+};
+
 const packed: Format = {
   recognises: isPacked,
   read: readPacked,
@@ -29,7 +36,7 @@ const gguf: Format = {
 };
 
 /** In the order in which they are tried. */
-const formats: readonly Format[] = [packed, gguf];
+const formats: readonly Format[] = [huggingFace, packed, gguf];
 
 /**
  * Reads the index of a model, whatever it is stored as.

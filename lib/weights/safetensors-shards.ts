@@ -1,8 +1,8 @@
 import { readdir } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 
 import { CriaFileError, show } from "../errors.js";
-import { type JsonKeys, readJsonFile } from "./json-file.js";
+import { type JsonKeys, readJsonFile, readOptionalJsonFile } from "./json-file.js";
 import { unreadable } from "./open.js";
 import { readSafetensors, type Safetensors, type SafetensorsTensor } from "./safetensors.js";
 
@@ -23,6 +23,18 @@ export async function readSafetensorsFolder(folder: string): Promise<Safetensors
   const names = await namesOf(folder);
   if (names.includes(indexName)) return readShards(folder, await readJsonFile(join(folder, indexName)));
   return readSafetensors(join(folder, soleFile(folder, names)));
+}
+
+/**
+ * The same, where one of the folder's files may have been named: it is read alone, unless the index lists it as a shard.
+ *
+ * @throws CriaFileError as {@link readSafetensorsFolder}
+ */
+export async function readSafetensorsModel(folder: string, file?: string): Promise<Safetensors> {
+  if (file === undefined) return readSafetensorsFolder(folder);
+  const index = await readOptionalJsonFile(join(folder, indexName));
+  const listed = index !== undefined && [...readWeightMap(index).values()].includes(basename(file));
+  return listed ? readShards(folder, index) : readSafetensors(file);
 }
 
 async function namesOf(folder: string): Promise<string[]> {
