@@ -308,8 +308,9 @@ async function load(path: string, options: ModelWanted): Promise<Opened> {
   const started = performance.now();
   // Node's own memory, which is more than that of a tiny model.
   const residentBefore = process.memoryUsage.rss();
-  const index = await readModel(path);
-  const model = await loadIndexed(index, tokenizerOf(path, index.vocabulary), options, started);
+  const index = await readModel(path, options);
+  const tokenizer = tokenizerOf(options.tokenizer ?? path, index.vocabulary);
+  const model = await loadIndexed(index, tokenizer, options, started);
   return {
     name: options.name ?? path,
     runtime: model.runtime,

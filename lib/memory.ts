@@ -71,13 +71,13 @@ const pieceBytes = 600;
  */
 export async function estimateMemory(
   path: string,
-  options: DeviceOptions & RuntimeOptions & Pick<LoadOptions, "mmap"> = {},
+  options: DeviceOptions & RuntimeOptions & Pick<LoadOptions, "mmap" | "tokenizer"> = {},
 ): Promise<MemoryEstimate> {
   if (typeof path !== "string") throw wrongType("path", "a string", path);
-  const known = optionsOf("estimateMemory", options, [...deviceOptions, ...runtimeOptions, "mmap"]);
+  const known = optionsOf("estimateMemory", options, [...deviceOptions, ...runtimeOptions, "mmap", "tokenizer"]);
   checkRuntimeOptions(known);
   optionalFlag("mmap", known.mmap);
-  const index = await readModel(path);
+  const index = await readModel(path, known);
   using device = new Device(known);
   return await memoryOf(index, known, device.info);
 }

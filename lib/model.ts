@@ -32,6 +32,7 @@ const modelOptions = [
   ...deviceOptions,
   ...runtimeOptions,
   "mmap",
+  "tokenizer",
   "onProgress",
   "onWarning",
   "signal",
@@ -290,8 +291,8 @@ export async function loadModel(path: string, options: ModelOptions = {}): Promi
   if (typeof path !== "string") throw wrongType("path", "a string", path);
   const known = optionsOf("loadModel", options, modelOptions);
   const started = performance.now();
-  const index = await readModel(path);
-  return loadIndexed(index, tokenizerOf(path, index.vocabulary), known, started);
+  const index = await readModel(path, known);
+  return loadIndexed(index, tokenizerOf(known.tokenizer ?? path, index.vocabulary), known, started);
 }
 
 /**
@@ -345,7 +346,7 @@ function warnOfCpu({ withoutGpu }: Device, { onWarning = warn }: ModelOptions): 
 
 function checkOptions(
   { path, config }: ModelIndex,
-  { mmap, onProgress, onWarning = warn, signal, ...options }: ModelOptions,
+  { mmap, tokenizer: _, onProgress, onWarning = warn, signal, ...options }: ModelOptions,
 ): void {
   checkRuntimeOptions(options);
   optionalFlag("mmap", mmap);

@@ -5,10 +5,9 @@ import { planOf } from "../generate-options.js";
 import { loadIndexed, type Model, type ModelOptions } from "../model.js";
 import { promptTokens } from "../prompt.js";
 import { Sampler } from "../sampling/sampler.js";
-import { type Tokenizer, tokenizerOf } from "../text/tokenizer.js";
+import { tokenizerOf } from "../text/tokenizer.js";
 import { tinyModel } from "../tiny.js";
-import { readModel, readVocabulary } from "../weights/model-file.js";
-import type { ModelIndex } from "../weights/source.js";
+import { readModel } from "../weights/model-file.js";
 import { type Arguments, given, UsageError } from "./arguments.js";
 import { command } from "./command.js";
 import type { Io, Output } from "./io.js";
@@ -54,7 +53,6 @@ export const generate = command({
     echo: { help: "with --json: the same of the prompt's tokens" },
     speculate: { value: "prompt", help: "guess from what was said before: the same text, sooner where it repeats" },
     draft: { value: "FILE", help: "a smaller model with the same vocabulary, which guesses" },
-    tokenizer: { value: "FILE", help: "a GGUF file whose vocabulary is used instead of the model's" },
     ...runningOptions,
   },
   async run(args, io) {
@@ -88,8 +86,8 @@ export const generate = command({
     if (told && !json) throw new UsageError(`--${told}: must be given with --json, which tells of it`);
     const speculate = speculateOf(args);
 
-    const files = { path: args.model ?? tinyModel, tokenizer: args.text("tokenizer") };
-    using model = await loadWith(args, io, (running) => load(files, { prompt, maxTokens }, running));
+    const path = args.model ?? tinyModel;
+    using model = await loadWith(args, io, (running) => load(path, { prompt, maxTokens }, running));
     const draftPath = args.text("draft");
     using draft =
       draftPath === undefined ? undefined : await loadWith(args, io, (running) => loadDraft(draftPath, model, running));
@@ -108,15 +106,10 @@ interface Wanted {
 }
 
 /** Loads a model with a context for the prompt and the tokens asked for: the trained one, or a longer one if need be. */
-async function load(
-  { path, tokenizer: tokenizerPath }: { path: string; tokenizer: string | undefined },
-  { prompt, maxTokens = 0 }: Wanted,
-  options: ModelOptions,
-): Promise<Model> {
+async function load(path: string, { prompt, maxTokens = 0 }: Wanted, options: ModelOptions): Promise<Model> {
   const started = performance.now();
-  const index = await readModel(path);
-  const tokenizer =
-    tokenizerPath === undefined ? tokenizerOf(path, index.vocabulary) : await readTokenizer(tokenizerPath, index);
+  const index = await readModel(path, options);
+  const tokenizer = tokenizerOf(options.tokenizer ?? path, index.vocabulary);
   const trained = index.config.contextLength;
   const { length } = promptTokens(tokenizer, prompt);
   if (length > trained) {
@@ -132,7 +125,7 @@ async function load(
 
 /** Within the context that it was trained with: past it, it guesses nothing. */
 async function loadDraft(path: string, { config, runtime, tokenizer }: Model, options: ModelOptions): Promise<Model> {
-  const index = await readModel(path);
+  const index = await readModel(path, options);
   const { vocab, contextLength } = index.config;
   if (vocab !== config.vocab) {
     throw new CriaFileError(path, undefined, `must have ${config.vocab} tokens, as the model has, not ${vocab}`);
@@ -150,12 +143,6 @@ function speculateOf(args: Arguments<"speculate" | "draft">): "prompt" | undefin
   if (speculate !== "prompt") throw new UsageError(`--speculate: must be prompt, not ${JSON.stringify(speculate)}`);
   if (args.text("draft") !== undefined) throw new UsageError("--draft: must not be given with --speculate");
   return speculate;
-}
-
-async function readTokenizer(path: string, { config }: ModelIndex): Promise<Tokenizer> {
-  const tokenizer = tokenizerOf(path, await readVocabulary(path));
-  if (tokenizer.size === config.vocab) return tokenizer;
-  throw new CriaFileError(path, undefined, `must have ${config.vocab} tokens, as the model has, not ${tokenizer.size}`);
 }
 
 const silence: Output = { write: () => undefined };

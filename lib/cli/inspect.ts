@@ -16,6 +16,7 @@ export const inspect = command({
   about: "Tells what a model's file holds, and what memory it will need. Weights are not read.",
   options: {
     context: { value: "N", help: "tokens that a sequence may have; those that the model was trained with by default" },
+    tokenizer: runningOptions.tokenizer,
     cache: runningOptions.cache,
     "cache-size": runningOptions["cache-size"],
   },
@@ -25,7 +26,8 @@ export const inspect = command({
     if (context !== undefined) integer("context", context, 1, 2 ** 24);
     const options = { ...given({ contextLength: context }), ...cacheOptions(args) };
     checkRuntimeOptions(options);
-    const description = await describe(await readModel(path), options);
+    const index = await readModel(path, given({ tokenizer: args.text("tokenizer") }));
+    const description = await describe(index, options);
     io.stdout.write(args.flag("json") ? `${JSON.stringify(description)}\n` : forPeople(description));
   },
 });

@@ -7,6 +7,7 @@ import { type Io, Progress } from "./io.js";
 
 /** What every command that runs a model takes. */
 export const runningOptions = {
+  tokenizer: { value: "FILE", help: "a file whose vocabulary is used instead of the model's, or of that beside it" },
   threads: { value: "N", help: "threads that compute; the physical cores that it may use by default" },
   isa: { value: "scalar|avx2|avx512", help: "the kernels' instruction set; the best by default" },
   device: {
@@ -46,6 +47,7 @@ export async function loadWith<Model>(
 /** The library checks them, and names the argument that is wrong. */
 function optionsOf(args: Arguments<keyof typeof runningOptions>): ModelOptions {
   return given({
+    tokenizer: args.text("tokenizer"),
     threads: args.integer("threads"),
     isa: args.text("isa") as Isa | undefined,
     device: args.text("device") as DeviceKind | "auto" | undefined,

@@ -1,17 +1,18 @@
-import { wrongType } from "../errors.js";
+import { CriaFileError, wrongType } from "../errors.js";
 import { readAll } from "../files.js";
 import { huggingFaceFolder, readHuggingFace, readHuggingFaceKeys } from "./hugging-face.js";
 import { readLlama, readLlamaVocabulary } from "./llama-gguf.js";
 import { readFrom } from "./open.js";
 import { magic, readPacked } from "./packed.js";
 import type { Vocabulary } from "./source.js";
-import type { ModelFile } from "./store.js";
+import type { LoadOptions, ModelFile } from "./store.js";
 
 /** A way in which people have models: what it is recognised by, and what reads it. */
 interface Format {
   /** Whether it is this, which its content tells; its name never does. @throws CriaFileError where it cannot be read */
   recognises(path: string): Promise<boolean>;
-  read(path: string): Promise<ModelFile>;
+  /** @param vocabulary what is used instead of its own, or of one that stands beside it and need then not be there */
+  read(path: string, vocabulary?: Vocabulary): Promise<ModelFile>;
   /** The vocabulary, which may stand without a model. */
   readVocabulary(path: string): Promise<Vocabulary>;
 }
@@ -41,10 +42,23 @@ const formats: readonly Format[] = [huggingFace, packed, gguf];
 /**
  * Reads the index of a model, whatever it is stored as.
  *
- * @throws CriaFileError as what reads the format
+ * @param options.tokenizer the file whose vocabulary it gets
+ * @throws CriaFileError as what reads the format, and where that vocabulary is not of the model's size
  */
-export async function readModel(path: string): Promise<ModelFile> {
-  return (await formatOf(path)).read(path);
+export async function readModel(path: string, { tokenizer }: Pick<LoadOptions, "tokenizer"> = {}): Promise<ModelFile> {
+  const format = await formatOf(path);
+  if (tokenizer === undefined) return format.read(path);
+  if (typeof tokenizer !== "string") throw wrongType("tokenizer", "a string", tokenizer);
+  const vocabulary = await readVocabulary(tokenizer);
+  const model = await format.read(path, vocabulary);
+  checkSize(tokenizer, vocabulary, model.config.vocab);
+  return { ...model, vocabulary };
+}
+
+/** @throws CriaFileError where the vocabulary of a file is not one for a model of so many tokens */
+export function checkSize(path: string, { pieces }: Vocabulary, vocab: number): void {
+  if (pieces.length === vocab) return;
+  throw new CriaFileError(path, undefined, `must have ${vocab} tokens, as the model has, not ${pieces.length}`);
 }
 
 /**

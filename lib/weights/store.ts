@@ -71,6 +71,12 @@ export interface LoadOptions {
    * Default: true.
    */
   mmap?: boolean;
+  /**
+   * The file whose vocabulary is used: any that a model can be, or one that holds nothing else, such as llama2.c's
+   * `tokenizer.bin`. It must have as many tokens as the model. Default: the vocabulary that the model's file holds, or
+   * else the one that stands beside it.
+   */
+  tokenizer?: string;
   /** Called after each tensor with the bytes packed so far, as they stand in the file, and those of all. */
   onProgress?: (loaded: number, total: number) => void;
   /** Stops the loading between two tensors. */

@@ -21,16 +21,16 @@ describe("help", () => {
         "logit-bias seed min-tokens stop stop-tokens ignore-eos logprobs echo speculate draft tokenizer threads isa " +
         "device cache cache-size no-mmap json",
     ],
-    ["tokenize", "text json"],
-    ["logits", "tokens out threads isa device cache cache-size no-mmap json"],
-    ["perplexity", "file context threads isa device cache cache-size no-mmap json"],
-    ["eval", "task context threads isa device cache cache-size no-mmap json"],
-    ["inspect", "context cache cache-size json"],
+    ["tokenize", "tokenizer text json"],
+    ["logits", "tokens out tokenizer threads isa device cache cache-size no-mmap json"],
+    ["perplexity", "file context tokenizer threads isa device cache cache-size no-mmap json"],
+    ["eval", "task context tokenizer threads isa device cache cache-size no-mmap json"],
+    ["inspect", "context tokenizer cache cache-size json"],
     ["pack", "threads json"],
     ["doctor", "json"],
     [
       "bench",
-      "ops shapes tokens shape format model prompt gen context serving sequences peer peer-dir write-gguf compare report from threads isa device cache cache-size no-mmap json",
+      "ops shapes tokens shape format model prompt gen context serving sequences peer peer-dir write-gguf compare report from tokenizer threads isa device cache cache-size no-mmap json",
     ],
   ] as const)("%s: has its options, whatever else is wrong", async ([command, options]) => {
     const { code, stdout, stderr } = await cria([command, "--nonsense", "--help"]);

@@ -36,7 +36,7 @@ interface Taker {
 }
 
 const tokens = Int32Array.of(1, 300);
-const modelNames = [...deviceOptions, ...runtimeOptions, "mmap", "onProgress", "onWarning", "signal"];
+const modelNames = [...deviceOptions, ...runtimeOptions, "mmap", "tokenizer", "onProgress", "onWarning", "signal"];
 const readingNames = ["signal", "priority", "wait", "onProgress"];
 const of = (options: Options) => options as never;
 
@@ -47,7 +47,7 @@ const takers: Record<string, Taker> = {
     take: (options) => left(loadModel(tinyModel, of({ onWarning: () => undefined, ...options }))),
   },
   estimateMemory: {
-    names: [...deviceOptions, ...runtimeOptions, "mmap"],
+    names: [...deviceOptions, ...runtimeOptions, "mmap", "tokenizer"],
     take: (options) => estimateMemory(tinyModel, of(options)),
   },
   Sampler: {

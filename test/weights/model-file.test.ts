@@ -1,0 +1,42 @@
+import { expect, test } from "vitest";
+
+import { estimateMemory } from "../../lib/memory.js";
+import { loadModel } from "../../lib/model.js";
+import { tinyModel } from "../../lib/tiny.js";
+import { readModel, readVocabulary } from "../../lib/weights/model-file.js";
+import { cria } from "../cli/run.js";
+import { llamaFile, temporaryFolder } from "../support/gguf-writer.js";
+
+test("a model gets the vocabulary of another file, where that has as many tokens", async () => {
+  await using folder = await temporaryFolder();
+  const other = await folder.write("other.gguf", llamaFile({ vocab: 1024 }));
+  const index = await readModel(tinyModel, { tokenizer: other });
+  expect(index.vocabulary).toEqual(await readVocabulary(other));
+  expect(index.vocabulary).not.toEqual(await readVocabulary(tinyModel));
+  using model = await loadModel(tinyModel, { tokenizer: other });
+  expect(model.tokenizer.piece(261)).toBe("▁w1");
+  expect(await estimateMemory(tinyModel, { tokenizer: other })).toMatchObject({ fits: true });
+});
+
+test("every command takes that vocabulary", async () => {
+  await using folder = await temporaryFolder();
+  const other = await folder.write("other.gguf", llamaFile({ vocab: 1024 }));
+  const output = async (...argv: string[]) => (await cria([...argv, "--tokenizer", other, "--json"])).stdout;
+  expect(JSON.parse(await output("tokenize", tinyModel, "--text", "w1"))).toEqual([259, 122, 52]);
+  expect(JSON.parse(await output("inspect", tinyModel)).vocabulary.size).toBe(1024);
+  const greedy = ["--prompt", "w1", "--max-tokens", "2", "--temperature", "0"];
+  expect(JSON.parse(await output("generate", tinyModel, ...greedy)).promptTokens).toBe(4);
+});
+
+test("a vocabulary of another size, none, and what is no path are refused", async () => {
+  await using folder = await temporaryFolder();
+  const other = await folder.write("other.gguf", llamaFile({ vocab: 300 }));
+  await expect(loadModel(tinyModel, { tokenizer: other })).rejects.toMatchObject({
+    code: "ERR_CRIA_FILE",
+    message: `${other}: must have 1024 tokens, as the model has, not 300`,
+  });
+  await expect(loadModel(tinyModel, { tokenizer: "absent.bin" })).rejects.toMatchObject({
+    message: "absent.bin: cannot be read: no such file or directory",
+  });
+  await expect(loadModel(tinyModel, { tokenizer: 5 as never })).rejects.toThrow("tokenizer: must be a string, not 5");
+});
