@@ -5,8 +5,13 @@ import { join } from "node:path";
 import { loadModel } from "../lib/index.js";
 import { packModel } from "../lib/pack.js";
 import { Xoshiro128 } from "../lib/random.js";
+import { huggingFaceName } from "../lib/weights/hugging-face.js";
+import { llamaTensors } from "../lib/weights/llama-tensors.js";
 import { type WeightType, weightBytes } from "../lib/weights/source.js";
 import { bool, encodeGguf, f32, llamaFile, string, temporaryFolder, u32 } from "../test/support/gguf-writer.js";
+import { smallConfig, smallTokenizer } from "../test/support/hugging-face.js";
+import { encodeSafetensors } from "../test/support/safetensors-writer.js";
+import { bytesField, integerField, piece } from "../test/support/sentencepiece-writer.js";
 import { corpusOf } from "./folders.js";
 
 const types = ["f32", "f16", "bf16", "q8_0", "q4_0"] as const satisfies WeightType[];
@@ -22,6 +27,9 @@ export async function writeSeeds(): Promise<void> {
   ]);
   writeAll("sessions", await sessionSeeds(model, join(folder.path, "session")));
   writeAll("tokenizer", tokenizerSeeds());
+  writeAll("hugging-face", huggingFaceSeeds());
+  writeAll("safetensors", [["small", encodeSafetensors({ tensors: tinyTensors("BF16"), metadata: { format: "pt" } })]]);
+  writeAll("sentencepiece", [["small", smallSentencePiece()]]);
 }
 
 function writeAll(target: string, seeds: readonly (readonly [name: string, bytes: Uint8Array])[]): void {
@@ -106,6 +114,56 @@ async function sessionSeeds(path: string, out: string): Promise<[string, Buffer]
   model.dispose();
   return seeds;
 }
+
+const tinyDims = { layers: 1, dim: 8, heads: 1, kvHeads: 1, headDim: 8, ffn: 8, vocab: 12 } as const;
+
+/** Weights as {@link data} has them. */
+function tinyTensors(dtype: "F32" | "F16" | "BF16") {
+  const type = ({ F32: "f32", F16: "f16", BF16: "bf16" } as const)[dtype];
+  return Object.fromEntries(
+    llamaTensors(tinyDims, true).map(({ name, kind, rows, cols }) => [
+      huggingFaceName(name),
+      { dtype, shape: kind === "vector" ? [cols] : [rows, cols], data: data(name, type, rows, cols) },
+    ]),
+  );
+}
+
+/** The smallest folders, as one file each (readers/targets/hugging-face.ts). */
+function huggingFaceSeeds(): [string, Buffer][] {
+  const config = {
+    ...smallConfig,
+    hidden_size: 8,
+    intermediate_size: 8,
+    num_attention_heads: 1,
+    num_key_value_heads: 1,
+    num_hidden_layers: 1,
+    vocab_size: 12,
+    tie_word_embeddings: true,
+  };
+  const pieces = ["<unk>", "<s>", "</s>", "\u2581", "a", "b", "ab", "\u2581a", "<0x0A>"];
+  const { model, ...tokenizer } = smallTokenizer();
+  const vocab = Object.fromEntries(pieces.map((piece, id) => [piece, id]));
+  const json = { ...tokenizer, model: { ...(model as object), vocab } };
+  const settings = { bos_token: "<s>", eos_token: { content: "</s>" }, add_bos_token: true };
+  const texts = [config, json, settings, { eos_token_id: [2, 3] }].map((value) => `${JSON.stringify(value)}\0`);
+  return (["F32", "F16"] as const).map((dtype) => [
+    dtype,
+    Buffer.concat([Buffer.from(texts.join("")), encodeSafetensors({ tensors: tinyTensors(dtype) })]),
+  ]);
+}
+
+/** LLaMA's first pieces, some bytes, and what a model says beside. */
+const smallSentencePiece = () =>
+  Buffer.concat([
+    piece("<unk>", 0, 2),
+    piece("<s>", 0, 3),
+    piece("</s>", 0, 3),
+    piece("<0x0A>", 0, 6),
+    piece("\u2581", -1, 1),
+    piece("\u2581a", -2, 1),
+    bytesField(2, integerField(3, 2), integerField(40, 0), integerField(41, 1), integerField(42, 2)),
+    bytesField(3, bytesField(1, "identity"), integerField(3, 1)),
+  ]);
 
 function tokenizerSeeds(): [string, Buffer][] {
   return randomSeeds(99, 400).map(([name, bytes], i): [string, Buffer] => {

@@ -1,8 +1,19 @@
 import type { Target } from "./target.js";
 import { gguf } from "./targets/gguf.js";
+import { huggingFace } from "./targets/hugging-face.js";
 import { packed } from "./targets/packed.js";
+import { safetensors } from "./targets/safetensors.js";
+import { sentencepiece } from "./targets/sentencepiece.js";
 import { sessions } from "./targets/sessions.js";
 import { tokenizer } from "./targets/tokenizer.js";
 
 /** The readers that are fuzzed, by name. */
-export const readerTargets: Readonly<Record<string, Target>> = { gguf, packed, sessions, tokenizer };
+export const readerTargets: Readonly<Record<string, Target>> = {
+  gguf,
+  packed,
+  sessions,
+  tokenizer,
+  "hugging-face": huggingFace,
+  safetensors,
+  sentencepiece,
+};
