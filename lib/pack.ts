@@ -26,6 +26,11 @@ export async function packModel(
 ): Promise<{ bytes: number }> {
   const model = await readModel(path);
   if (model.mappable) throw new CriaFileError(path, undefined, "must be a GGUF file, not packed already");
+  if (model.config.rope.pairing !== "adjacent") {
+    // A packed file's keys are GGUF's, which say nothing of another pairing.
+    const problem = `must be a GGUF file to be packed, not ${model.format}`;
+    throw new CriaFileError(path, undefined, problem, "ERR_CRIA_UNSUPPORTED");
+  }
   await checkOut(out, path);
   const header = encodePacked(await readGgufKeys(path), await planPacked(model.config, model.tensors));
   // The layout is the CPU's.

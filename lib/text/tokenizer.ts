@@ -1,7 +1,7 @@
 import { CriaError, CriaFileError, integer, show, wrongType } from "../errors.js";
 import { pieceTypes, type Vocabulary } from "../weights/source.js";
 import { byteOf, type DecoderOptions, spaceMark, TokenDecoder, wellFormed } from "./decoder.js";
-import { type BpePipeline, createPipeline } from "./pipeline.js";
+import { type BpePipeline, createPipeline, wordSplitters } from "./pipeline.js";
 
 /**
  * The longest user-defined piece, in UTF-16 units. Each place of a text is compared with up to as many units; chat
@@ -148,7 +148,8 @@ export function tokenizerOf(path: string, vocabulary: Vocabulary): Tokenizer {
 }
 
 /** Throws unless the vocabulary is one that a tokenizer can be built of. */
-function check({ pieces, scores, types, bos, eos, ends = [], unknown }: Vocabulary): void {
+function check(vocabulary: Vocabulary): void {
+  const { pieces, scores, types, merges, bos, eos, ends = [], unknown, wordPattern } = vocabulary;
   const must = (holds: boolean, subject: string, expected: string, actual: unknown): void => {
     if (!holds)
       throw new CriaError("ERR_CRIA_FILE", `vocabulary: ${subject}: must be ${expected}, not ${show(actual)}`);
@@ -156,10 +157,16 @@ function check({ pieces, scores, types, bos, eos, ends = [], unknown }: Vocabula
   must(pieces.length > 0, "the number of pieces", "at least 1", pieces.length);
   must(scores.length === pieces.length, "the number of scores", `that of pieces, ${pieces.length}`, scores.length);
   must(types.length === pieces.length, "the number of types", `that of pieces, ${pieces.length}`, types.length);
+  const known = Object.keys(wordSplitters);
+  must(wordPattern === undefined || known.includes(wordPattern), "wordPattern", known.join(" or "), wordPattern);
+  must(merges === undefined || Array.isArray(merges), "merges", "an array", merges);
+  merges?.forEach((merge, i) => {
+    must(typeof merge === "string", `merge ${i}`, "a string", merge);
+  });
   const tokens = [...Object.entries({ bos, eos, unknown }), ...ends.map((id) => ["a token that ends", id] as const)];
   for (const [name, id] of tokens) {
-    const known = id === undefined || (Number.isInteger(id) && id >= 0 && id < pieces.length);
-    must(known, name, `an integer from 0 to ${pieces.length - 1}`, id);
+    const isToken = id === undefined || (Number.isInteger(id) && id >= 0 && id < pieces.length);
+    must(isToken, name, `an integer from 0 to ${pieces.length - 1}`, id);
   }
   pieces.forEach((piece, id) => {
     const type = types[id]!;

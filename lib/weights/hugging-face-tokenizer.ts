@@ -1,13 +1,11 @@
 import { join } from "node:path";
 
 import { CriaFileError, show } from "../errors.js";
-import { exists, type JsonKeys, readJsonFile, readOptionalJsonFile, readTextFile } from "./json-file.js";
+import { exists, type JsonKeys, readOptionalJsonFile, readTextFile } from "./json-file.js";
 import { readSentencePiece } from "./sentencepiece.js";
 import { pieceTypes, type Vocabulary } from "./source.js";
+import { readTokenizerJson } from "./tokenizer-file.js";
 import { type AddedToken, parseTokenizerJson } from "./tokenizer-json.js";
-
-/** The longest `tokenizer.json` that is read. The largest in use, of 262,144 pieces, have 33 MB. */
-const mostTokenizerBytes = 64 * 2 ** 20;
 
 /** What of a model's other files the vocabulary depends on. */
 interface ModelFiles {
@@ -63,10 +61,7 @@ function addsBos(settings: JsonKeys | undefined, byTemplate: boolean): boolean {
 async function readPieces(folder: string, vocab: number, settings: JsonKeys | undefined): Promise<Pieces> {
   const json = join(folder, "tokenizer.json");
   if (await exists(json)) {
-    const { first: name, ...pieces } = parseTokenizerJson(
-      await readJsonFile(json, undefined, mostTokenizerBytes),
-      vocab,
-    );
+    const { first: name, ...pieces } = parseTokenizerJson(await readTokenizerJson(json), vocab);
     const first = name === undefined ? -1 : pieces.pieces.indexOf(name);
     return { pieces, first: first === -1 ? undefined : first, last: undefined };
   }

@@ -6,6 +6,7 @@ import { readFrom } from "./open.js";
 import { magic, readPacked } from "./packed.js";
 import type { Vocabulary } from "./source.js";
 import type { LoadOptions, ModelFile } from "./store.js";
+import { readTokenizerFile, tokenizerFileOf } from "./tokenizer-file.js";
 
 /** A way in which people have models: what it is recognised by, and what reads it. */
 interface Format {
@@ -23,6 +24,14 @@ const huggingFace: Format = {
   readVocabulary: async (path) => (await readHuggingFaceKeys((await huggingFaceFolder(path))!.folder)).vocabulary,
 };
 
+const tokenizerFile: Format = {
+  recognises: async (path) => (await tokenizerFileOf(path)) !== undefined,
+  read: async (path) => {
+    throw new CriaFileError(path, undefined, "must be a model, not a tokenizer alone");
+  },
+  readVocabulary: readTokenizerFile,
+};
+
 const packed: Format = {
   recognises: isPacked,
   read: readPacked,
@@ -37,7 +46,7 @@ const gguf: Format = {
 };
 
 /** In the order in which they are tried. */
-const formats: readonly Format[] = [huggingFace, packed, gguf];
+const formats: readonly Format[] = [huggingFace, packed, tokenizerFile, gguf];
 
 /**
  * Reads the index of a model, whatever it is stored as.

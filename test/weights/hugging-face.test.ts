@@ -1,9 +1,12 @@
 import { readFileSync } from "node:fs";
-import { copyFile, mkdir } from "node:fs/promises";
+import { copyFile, mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import fc from "fast-check";
 import { describe, expect, onTestFinished, test } from "vitest";
 
+import { CriaError } from "../../lib/errors.js";
 import { loadModel } from "../../lib/model.js";
+import { packModel } from "../../lib/pack.js";
 import { readModel } from "../../lib/weights/model-file.js";
 import type { FileTensor } from "../../lib/weights/source.js";
 import { expectSameBits } from "../support/compare.js";
@@ -12,6 +15,7 @@ import { fileRows, forward64, nmse } from "../support/float64.js";
 import { temporaryFolder } from "../support/gguf-writer.js";
 import { smallTensors, writeModel } from "../support/hugging-face.js";
 import { executions, scalar } from "../support/isas.js";
+import { mutate, mutation } from "../support/mutants.js";
 import { encodeSafetensors } from "../support/safetensors-writer.js";
 
 type Changes = NonNullable<Parameters<typeof writeModel>[1]>;
@@ -291,6 +295,46 @@ describe("models that cria cannot run", () => {
     const refused = read(changes);
     await expect(refused).rejects.toMatchObject({ name: "CriaFileError", subject, code });
     await expect(refused).rejects.toThrow(message);
+  });
+
+  test("packing, for the keys of a packed file know no other pairing than GGUF's", async () => {
+    await using folder = await temporaryFolder();
+    const path = await writeModel(folder);
+    await expect(packModel(path, join(path, "packed"))).rejects.toMatchObject({
+      name: "CriaFileError",
+      code: unsupported,
+      message: `${path}: must be a GGUF file to be packed, not Hugging Face LlamaForCausalLM, safetensors`,
+    });
+  });
+
+  test("its files cut and mutated, a model is read or refused", async () => {
+    await using folder = await temporaryFolder();
+    // A long text among the keys, in which a changed byte may be as good as what was there.
+    const path = await writeModel(folder, { config: { _name_or_path: "x".repeat(500) } });
+    const names = ["config.json", "tokenizer.json", "model.safetensors"] as const;
+    const sound = Object.fromEntries(names.map((name) => [name, readFileSync(join(path, name))]));
+    const outcomes = { read: 0, refused: 0 };
+    const change = fc.record({ name: fc.constantFrom(...names), mutation });
+    const property = fc.asyncProperty(change, async ({ name, mutation }) => {
+      const bytes = sound[name]!;
+      const header = name === "model.safetensors" ? Number(bytes.readBigUInt64LE()) + 8 : bytes.length;
+      await writeFile(join(path, name), mutate(bytes, header, mutation));
+      try {
+        const { config, tensors, vocabulary } = await readModel(path);
+        expect(vocabulary.pieces).toHaveLength(config.vocab);
+        expect(tensors.size).toBe(config.layers * 9 + 3);
+        outcomes.read++;
+      } catch (error) {
+        if (!(error instanceof CriaError)) throw error;
+        expect(error.message.startsWith(path)).toBe(true);
+        outcomes.refused++;
+      }
+      await writeFile(join(path, name), bytes);
+    });
+    await fc.assert(property, { numRuns: 200, seed: 20_230_227 });
+    // Both must occur, or the mutants test nothing.
+    expect(outcomes.read).toBeGreaterThan(5);
+    expect(outcomes.refused).toBeGreaterThan(100);
   });
 
   test("a config.json that is none, and weights that are none", async () => {

@@ -8,7 +8,7 @@ import { llama3Words } from "../../lib/text/pipeline.js";
 import { Tokenizer } from "../../lib/text/tokenizer.js";
 import { readChatTemplate } from "../../lib/weights/hugging-face-tokenizer.js";
 import { readLlamaVocabulary } from "../../lib/weights/llama-gguf.js";
-import { readVocabulary } from "../../lib/weights/model-file.js";
+import { readModel, readVocabulary } from "../../lib/weights/model-file.js";
 import { dataFile, needFiles } from "../support/data.js";
 import { temporaryFolder } from "../support/gguf-writer.js";
 import { smallTokenizer, tokenizerJsonOf, writeModel } from "../support/hugging-face.js";
@@ -265,6 +265,37 @@ describe("tokenizer.model", () => {
     );
     const unigram = sentencePiece([], bytesField(2, integerField(3, 1)));
     await expect(read({ files: { ...without, "tokenizer.model": unigram } })).rejects.toThrow("must be BPE");
+  });
+});
+
+describe("a tokenizer's own file, as the vocabulary of a model that is elsewhere", () => {
+  test("tokenizer.json", async () => {
+    await using folder = await temporaryFolder();
+    const json = {
+      ...smallTokenizer(),
+      added_tokens: [...(smallTokenizer().added_tokens as []), added(270, "<x>", true)],
+    };
+    const path = await folder.write("any-name", Buffer.from(JSON.stringify(json, null, 2)));
+    const vocabulary = await readVocabulary(path);
+    expect(vocabulary.pieces).toHaveLength(271);
+    expect(vocabulary).toMatchObject({ bos: 1, eos: undefined, addBos: true, merges: ["a b", "▁ a"] });
+    await expect(readModel(path)).rejects.toThrow("must be a model, not a tokenizer alone");
+  });
+
+  test("tokenizer.model", async () => {
+    await using folder = await temporaryFolder();
+    const path = await folder.write("any-name", sentencePiece([["a", -1]]));
+    expect(await readVocabulary(path)).toMatchObject({ bos: 1, eos: 2, addBos: true });
+    await expect(readModel(path)).rejects.toThrow("must be a model, not a tokenizer alone");
+  });
+
+  test("ids that no vocabulary has", async () => {
+    await using folder = await temporaryFolder();
+    const model = { ...(smallTokenizer().model as object), vocab: { a: 2 ** 31 } };
+    const path = await folder.write("x", Buffer.from(JSON.stringify({ ...smallTokenizer(), model })));
+    await expect(readVocabulary(path)).rejects.toThrow("model.vocab: must have ids below 1048576, not 2147483648");
+    const other = await folder.write("y", Buffer.from('{"hello": 1}'));
+    await expect(readVocabulary(other)).rejects.toMatchObject({ name: "CriaFileError", subject: "model" });
   });
 });
 
