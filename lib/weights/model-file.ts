@@ -2,10 +2,12 @@ import { CriaFileError, wrongType } from "../errors.js";
 import { readAll } from "../files.js";
 import { huggingFaceFolder, readHuggingFace, readHuggingFaceKeys } from "./hugging-face.js";
 import { readLlama, readLlamaVocabulary } from "./llama-gguf.js";
+import { isLlama2c, readLlama2c, readLlama2cVocabulary } from "./llama2c.js";
 import { readFrom } from "./open.js";
 import { magic, readPacked } from "./packed.js";
 import type { Vocabulary } from "./source.js";
 import type { LoadOptions, ModelFile } from "./store.js";
+import { isTokenizerBin, readTokenizerBin } from "./tokenizer-bin.js";
 import { readTokenizerFile, tokenizerFileOf } from "./tokenizer-file.js";
 
 /** A way in which people have models: what it is recognised by, and what reads it. */
@@ -24,18 +26,32 @@ const huggingFace: Format = {
   readVocabulary: async (path) => (await readHuggingFaceKeys((await huggingFaceFolder(path))!.folder)).vocabulary,
 };
 
-const tokenizerFile: Format = {
-  recognises: async (path) => (await tokenizerFileOf(path)) !== undefined,
+/** A vocabulary that stands by itself. */
+const alone = ({ recognises, readVocabulary }: Omit<Format, "read">): Format => ({
+  recognises,
   read: async (path) => {
     throw new CriaFileError(path, undefined, "must be a model, not a tokenizer alone");
   },
+  readVocabulary,
+});
+
+const tokenizerFile = alone({
+  recognises: async (path) => (await tokenizerFileOf(path)) !== undefined,
   readVocabulary: readTokenizerFile,
-};
+});
+
+const tokenizerBin = alone({ recognises: isTokenizerBin, readVocabulary: readTokenizerBin });
 
 const packed: Format = {
   recognises: isPacked,
   read: readPacked,
   readVocabulary: async (path) => (await readPacked(path)).vocabulary,
+};
+
+const llama2c: Format = {
+  recognises: isLlama2c,
+  read: readLlama2c,
+  readVocabulary: readLlama2cVocabulary,
 };
 
 /** Recognises nothing: what is nothing else is refused as a GGUF file. */
@@ -46,7 +62,7 @@ const gguf: Format = {
 };
 
 /** In the order in which they are tried. */
-const formats: readonly Format[] = [huggingFace, packed, tokenizerFile, gguf];
+const formats: readonly Format[] = [huggingFace, packed, llama2c, tokenizerFile, tokenizerBin, gguf];
 
 /**
  * Reads the index of a model, whatever it is stored as.

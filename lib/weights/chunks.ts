@@ -1,0 +1,71 @@
+import { type FileHandle, open } from "node:fs/promises";
+
+import { CriaFileError } from "../errors.js";
+import { native, type TensorHandle } from "../native.js";
+import { unreadable } from "./open.js";
+import { type TensorInfo, weightBytes } from "./source.js";
+
+/** Bytes that are gathered and packed at a time: they stay in the last-level cache, and keep the event loop for 1 ms. */
+const chunkBytes = 4 * 2 ** 20;
+
+/**
+ * Packs rows that no file has as packing wants them, at row `row` of a tensor, some at a time.
+ *
+ * @param fill fills a chunk with `count` rows from `from` on
+ */
+export async function packChunks(
+  { type, rows, cols }: TensorInfo,
+  into: TensorHandle,
+  row: number,
+  fill: (chunk: Buffer, from: number, count: number) => Promise<void>,
+): Promise<void> {
+  const rowBytes = weightBytes(type, 1, cols);
+  const most = Math.max(1, Math.floor(chunkBytes / rowBytes));
+  const chunk = Buffer.alloc(Math.min(most, rows) * rowBytes);
+  for (let from = 0; from < rows; from += most) {
+    const count = Math.min(most, rows - from);
+    const part = chunk.subarray(0, count * rowBytes);
+    await fill(part, from, count);
+    native.tensorPack(into, row + from, count, part);
+  }
+}
+
+/** Files that are open while a tensor is gathered from them. */
+export class OpenFiles implements AsyncDisposable {
+  readonly #files: { path: string; handle: FileHandle }[] = [];
+
+  /** @throws CriaFileError where one cannot be opened; the others are closed then */
+  static async open(paths: readonly string[]): Promise<OpenFiles> {
+    const files = new OpenFiles();
+    for (const path of paths) {
+      try {
+        files.#files.push({ path, handle: await open(path) });
+      } catch (error) {
+        await files[Symbol.asyncDispose]();
+        throw unreadable(path, undefined, error);
+      }
+    }
+    return files;
+  }
+
+  /**
+   * Fills `into` with what stands at `offset` in a file.
+   *
+   * @param index the file's, in the order of the paths
+   * @throws CriaFileError where the file ends before it, or cannot be read
+   */
+  async read(index: number, into: Uint8Array, offset: number): Promise<void> {
+    const { path, handle } = this.#files[index]!;
+    for (let done = 0; done < into.length; ) {
+      const { bytesRead } = await handle.read(into, done, into.length - done, offset + done).catch((error: unknown) => {
+        throw unreadable(path, undefined, error);
+      });
+      if (bytesRead === 0) throw new CriaFileError(path, undefined, `ends at byte ${offset + done}, inside a tensor`);
+      done += bytesRead;
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const { handle } of this.#files) await handle.close();
+  }
+}
