@@ -26,6 +26,7 @@ import { readFrom, unreadable } from "./open.js";
 import type { FileTensor, LlamaConfig, Vocabulary } from "./source.js";
 import { fileSource, type ModelFile, naming, type WeightSource } from "./store.js";
 import { readTokenizerBin } from "./tokenizer-bin.js";
+import { checkSize } from "./vocabulary-size.js";
 
 const magic = 0x616b3432;
 const legacyBytes = 28;
@@ -108,12 +109,8 @@ export const readLlama2cVocabulary = async (path: string): Promise<Vocabulary> =
 async function readBeside(path: string, vocab: number): Promise<Vocabulary> {
   const tokenizer = await tokenizerBeside(path);
   const vocabulary = await readTokenizerBin(tokenizer);
-  if (vocabulary.pieces.length === vocab) return vocabulary;
-  throw new CriaFileError(
-    tokenizer,
-    undefined,
-    `must have ${vocab} tokens, as the model beside it has, not ${vocabulary.pieces.length}`,
-  );
+  checkSize(tokenizer, vocabulary, vocab);
+  return vocabulary;
 }
 
 async function tokenizerBeside(path: string): Promise<string> {

@@ -3,12 +3,14 @@ import { readAll } from "../files.js";
 import { huggingFaceFolder, readHuggingFace, readHuggingFaceKeys } from "./hugging-face.js";
 import { readLlama, readLlamaVocabulary } from "./llama-gguf.js";
 import { isLlama2c, readLlama2c, readLlama2cVocabulary } from "./llama2c.js";
+import { isMeta, readMeta, readMetaVocabulary } from "./meta.js";
 import { readFrom } from "./open.js";
 import { magic, readPacked } from "./packed.js";
 import type { Vocabulary } from "./source.js";
 import type { LoadOptions, ModelFile } from "./store.js";
 import { isTokenizerBin, readTokenizerBin } from "./tokenizer-bin.js";
 import { readTokenizerFile, tokenizerFileOf } from "./tokenizer-file.js";
+import { checkSize } from "./vocabulary-size.js";
 
 /** A way in which people have models: what it is recognised by, and what reads it. */
 interface Format {
@@ -48,6 +50,12 @@ const packed: Format = {
   readVocabulary: async (path) => (await readPacked(path)).vocabulary,
 };
 
+const meta: Format = {
+  recognises: isMeta,
+  read: readMeta,
+  readVocabulary: readMetaVocabulary,
+};
+
 const llama2c: Format = {
   recognises: isLlama2c,
   read: readLlama2c,
@@ -62,7 +70,7 @@ const gguf: Format = {
 };
 
 /** In the order in which they are tried. */
-const formats: readonly Format[] = [huggingFace, packed, llama2c, tokenizerFile, tokenizerBin, gguf];
+const formats: readonly Format[] = [meta, huggingFace, packed, llama2c, tokenizerFile, tokenizerBin, gguf];
 
 /**
  * Reads the index of a model, whatever it is stored as.
@@ -78,12 +86,6 @@ export async function readModel(path: string, { tokenizer }: Pick<LoadOptions, "
   const model = await format.read(path, vocabulary);
   checkSize(tokenizer, vocabulary, model.config.vocab);
   return { ...model, vocabulary };
-}
-
-/** @throws CriaFileError where the vocabulary of a file is not one for a model of so many tokens */
-export function checkSize(path: string, { pieces }: Vocabulary, vocab: number): void {
-  if (pieces.length === vocab) return;
-  throw new CriaFileError(path, undefined, `must have ${vocab} tokens, as the model has, not ${pieces.length}`);
 }
 
 /**

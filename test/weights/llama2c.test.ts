@@ -122,10 +122,10 @@ describe("its vocabulary", () => {
     await expect(readModel(path)).rejects.toThrow("but there is nothing of these names");
     const tokenizer = await folder.write("tok512.bin", tokenizerBin(512));
     await expect(readModel(path)).rejects.toMatchObject({
-      message: `${tokenizer}: must have 300 tokens, as the model beside it has, not 512`,
+      message: `${tokenizer}: must have 300 tokens, as the model has, not 512`,
       code: "ERR_CRIA_FILE",
     });
-    await expect(readModel(tokenizer)).rejects.toThrow(`${tokenizer}: holds a vocabulary, and no model`);
+    await expect(readModel(tokenizer)).rejects.toThrow(`${tokenizer}: must be a model, not a tokenizer alone`);
   });
 
   test.for<[string, Buffer, string]>([

@@ -1,0 +1,81 @@
+import type { JsonKeys } from "./json-file.js";
+import { headDims, most } from "./llama-limits.js";
+import type { LlamaConfig } from "./source.js";
+
+/** What a model's weights and vocabulary say that `params.json` may leave open. */
+export interface Sizes {
+  /** The rows of w1 over all parts. */
+  readonly ffn: number;
+  /** The pieces of the tokenizer, which a `vocab_size` of -1 stands for. */
+  readonly pieces: number;
+}
+
+/**
+ * The hyper-parameters of a `params.json` (ModelArgs of Meta's llama/model.py).
+ *
+ * @throws CriaFileError naming the key at fault
+ */
+export function readParams(params: JsonKeys, { ffn, pieces }: Sizes): LlamaConfig {
+  const dim = params.integer("dim", 1, most.dim);
+  const heads = params.integer("n_heads", 1, most.heads);
+  if (dim % heads !== 0) throw params.error("n_heads", `must divide dim, ${dim}, not be ${heads}`);
+  const kvHeads = params.integer("n_kv_heads", 1, heads, heads);
+  if (heads % kvHeads !== 0) throw params.error("n_kv_heads", `must divide the ${heads} heads, not be ${kvHeads}`);
+  const headDim = dim / heads;
+  if (headDim % headDims.multiple !== 0 || headDim > headDims.most) {
+    const wanted = `a multiple of ${headDims.multiple} dimensions up to ${headDims.most}`;
+    throw params.error("n_heads", `must give heads of ${wanted}, not of ${headDim}`, "ERR_CRIA_UNSUPPORTED");
+  }
+  checkFfn(params, dim, ffn);
+  const vocab = params.integer("vocab_size", -1, most.vocab, -1);
+  if (vocab === 0)
+    throw params.error("vocab_size", "must be -1, which is the tokenizer's, or a positive integer, not 0");
+  return {
+    layers: params.integer("n_layers", 1, most.layers),
+    dim,
+    heads,
+    kvHeads,
+    headDim,
+    ffn,
+    vocab: vocab === -1 ? pieces : vocab,
+    contextLength: contextOf(params),
+    eps: params.float("norm_eps", "a number above 0 and below 1", (x) => x > 0 && x < 1, 1e-5),
+    rope: { theta: thetaOf(params), scale: 1, dim: headDim, pairing: "adjacent" },
+  };
+}
+
+/**
+ * Checks w1's rows: two thirds of 4 · dim, times `ffn_dim_multiplier` where there is one, each rounded down, and then up
+ * to a multiple of `multiple_of`.
+ */
+function checkFfn(params: JsonKeys, dim: number, ffn: number): void {
+  const multiple = params.integer("multiple_of", 1, most.ffn, 256);
+  const positive = (x: number) => x > 0 && x <= 64;
+  const multiplier = params.float("ffn_dim_multiplier", "a number above 0, at most 64", positive, 1);
+  const hidden = Math.floor(multiplier * Math.floor((2 * 4 * dim) / 3));
+  const expected = Math.ceil(hidden / multiple) * multiple;
+  if (ffn === expected) return;
+  throw params.error("multiple_of", `must give w1 its ${ffn} rows, with dim and ffn_dim_multiplier, not ${expected}`);
+}
+
+const thetaOf = (params: JsonKeys) =>
+  params.float("rope_theta", "a number from 1 to 1e12", (x) => x >= 1 && x <= 1e12, 10_000);
+
+/**
+ * The context that a model was trained with. Meta's files seldom say it, as `max_seq_len`; but its models of one context
+ * have another number in common:
+ *
+ *     16,384  Code Llama       rope_theta 1e6
+ *      8,192  Llama 3          rope_theta 5e5
+ *      4,096  Llama 2          norm_eps 1e-5
+ *      2,048  LLaMA            norm_eps 1e-6, but for 65B, of 1e-5, which has as many heads of keys as of queries
+ */
+function contextOf(params: JsonKeys): number {
+  const said = params.integer("max_seq_len", 1, most.contextLength, undefined);
+  if (said !== undefined) return said;
+  const theta = thetaOf(params);
+  if (theta === 1e6) return 16_384;
+  if (theta === 5e5) return 8192;
+  const isFirst65B = params.value("dim") === 8192 && params.value("n_kv_heads") === undefined;
+  return params.value("norm_eps") === 1e-6 || isFirst65B ? 2048 : 4096;
+}
