@@ -105,7 +105,7 @@ function pickleTensor(pickler: Pickler, tensor: TorchSpec, key: string): void {
   parts.push(pickle.mark, pickle.mark);
   pickler.once(pickle.text("storage"));
   pickler.once(pickle.global(storages[tensor.type] ?? tensor.type));
-  pickler.put(pickle.text(tensor.key ?? key));
+  pickler.once(pickle.text(tensor.key ?? key));
   pickler.once(pickle.text("cpu"));
   parts.push(pickle.integer(tensor.length ?? tensor.data.length / (tensor.type === "f32" ? 4 : 2)));
   pickler.put(pickle.tuple);
