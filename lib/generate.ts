@@ -63,7 +63,7 @@ type Ending = Pick<GenerationResult, "finishReason" | "stop">;
 export class Generation implements AsyncIterable<string> {
   readonly #speaker: Speaker;
   readonly #opening: Opening;
-  readonly #plan: GenerationPlan;
+  #plan: GenerationPlan;
   readonly #sampler: Sampler;
   readonly #window: Window | undefined;
   #started = false;
@@ -109,7 +109,8 @@ export class Generation implements AsyncIterable<string> {
         window: this.#window,
       }),
     );
-    const { sequence, prompt, continuation } = opened;
+    const { sequence, prompt, continuation, ends } = opened;
+    if (ends !== undefined) this.#plan = endingAlso(this.#plan, ends);
     const { scheduler } = this.#speaker.runtime;
     scheduler.beginText(sequence);
     const known = opened.before.length;
@@ -208,6 +209,13 @@ export class Generation implements AsyncIterable<string> {
     return full ? { finishReason: "context" } : undefined;
   }
 }
+
+/** A plan with what else ends its text. */
+const endingAlso = (plan: GenerationPlan, { stops, stopTokens }: NonNullable<Opened["ends"]>): GenerationPlan => ({
+  ...plan,
+  stops: [...plan.stops, ...stops],
+  stopTokens: [...plan.stopTokens, ...stopTokens],
+});
 
 /** Adds up the time of pieces of work, and not of what lies between them. */
 class Stopwatch {

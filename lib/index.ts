@@ -1,6 +1,7 @@
 export type { BeamCandidate, BeamSearchOptions } from "./beam.js";
 export type { CacheSize } from "./cache-size.js";
 export type { CacheOption, CacheTypes } from "./cache-types.js";
+export type { ChatOptions } from "./chat.js";
 export type { Conversation, SayOptions } from "./conversation.js";
 export {
   type AbsentDevice,
@@ -14,6 +15,7 @@ export {
 export { CriaError, CriaFileError, type ErrorCode } from "./errors.js";
 export type { FinishReason, Generation, GenerationResult, Timings } from "./generate.js";
 export type { GenerateOptions } from "./generate-options.js";
+export type { InfillOptions } from "./infill.js";
 export type { KvPool, KvPoolStatistics } from "./kv-pool.js";
 export type { KvMoves, KvSequence } from "./kv-sequence.js";
 export type { ScoredToken, ScoreOptions, TokenLogprob } from "./logprobs.js";
@@ -38,6 +40,7 @@ export type { ChoiceOptions, ChoiceScore, Scores, ScoringRule } from "./score.js
 export type { DrawOptions, ForwardOptions, RemoveOptions, Sequence, Wanted } from "./sequence.js";
 export type { SpeculateOptions } from "./speculation/options.js";
 export type { SpeculationStatistics } from "./speculation/speculative-source.js";
+export type { ChatMessage, ChatRole } from "./text/chat/messages.js";
 export type { DecoderOptions, TokenDecoder } from "./text/decoder.js";
 export { Tokenizer } from "./text/tokenizer.js";
 export { tinyModel } from "./tiny.js";

@@ -2,12 +2,14 @@
 import { performance } from "node:perf_hooks";
 
 import { type BeamCandidate, type BeamSearchOptions, beamSearch } from "./beam.js";
+import { type ChatOptions, chat } from "./chat.js";
 import { Conversation } from "./conversation.js";
 import { Device, type DeviceOptions, deviceOptions } from "./device.js";
 import { CriaError, wrongArgument, wrongType } from "./errors.js";
 import { modelFingerprint } from "./fingerprint.js";
 import { Generation } from "./generate.js";
 import { type GenerateOptions, generateOptions } from "./generate-options.js";
+import { type InfillOptions, infill } from "./infill.js";
 import { loadLlama, weightBytesPerToken } from "./llama.js";
 import { type ScoredToken, type ScoreOptions, scoreText } from "./logprobs.js";
 import { checkMemory, checkRuntimeOptions } from "./memory.js";
@@ -17,6 +19,8 @@ import { Runtime, type RuntimeOptions, runtimeOptions } from "./runtime.js";
 import { type SampleOptions, Samples } from "./samples.js";
 import { type ChoiceOptions, type Scores, scoreChoices } from "./score.js";
 import { Sequence } from "./sequence.js";
+import type { ModelIdentity } from "./text/chat/choose.js";
+import type { ChatMessage } from "./text/chat/messages.js";
 import { type Tokenizer, tokenizerOf } from "./text/tokenizer.js";
 import { readModel } from "./weights/model-file.js";
 import type { LlamaConfig, ModelIndex } from "./weights/source.js";
@@ -43,12 +47,21 @@ export class Model {
   readonly runtime: Runtime;
   readonly tokenizer: Tokenizer;
   readonly loadMs: number;
+  /** As it was given to {@link loadModel}. */
+  readonly path: string;
+  /** What the model calls itself. */
+  readonly name: string | undefined;
+  /** The Jinja template of chats that its files have. */
+  readonly chatTemplate: string | undefined;
   readonly #store: WeightStore;
   #fingerprint: Uint8Array | undefined;
   #disposed = false;
 
   /** {@link loadModel} makes it. */
-  constructor(runtime: Runtime, tokenizer: Tokenizer, store: WeightStore, loadMs: number) {
+  constructor(runtime: Runtime, tokenizer: Tokenizer, store: WeightStore, loadMs: number, identity: ModelIdentity) {
+    this.path = identity.path;
+    this.name = identity.name;
+    this.chatTemplate = identity.chatTemplate;
     this.runtime = runtime;
     this.tokenizer = tokenizer;
     this.loadMs = loadMs;
@@ -90,6 +103,46 @@ export class Model {
   generate(prompt: string | Int32Array, options: GenerateOptions = {}): Generation {
     this.#check();
     return new Generation(this, new PromptOpening(this, prompt), optionsOf("generate", options, generateOptions));
+  }
+
+  /**
+   * Answers the last of some messages. What comes is an async iterable of pieces of the answer. What a chat has in common
+   * with an earlier one, answers too, is found in the cache in whole blocks of 16 tokens, and not read again.
+   *
+   * @example
+   * ```js
+   * const messages = [{ role: "user", content: "Tell me of a dog." }];
+   * const answer = model.chat(messages, { template: "vicuna", maxTokens: 32 });
+   * for await (const piece of answer) process.stdout.write(piece);
+   * messages.push({ role: "assistant", content: answer.result.text }, { role: "user", content: "And of a cat?" });
+   * for await (const piece of model.chat(messages, { template: "vicuna", maxTokens: 32 })) process.stdout.write(piece);
+   * ```
+   *
+   * @throws TypeError or RangeError for a wrong option, and for a message that is wrong or out of turn: it names its index
+   * @throws CriaError ERR_CRIA_TEMPLATE where there is no template for the model, or it cannot be run; ERR_CRIA_CONTEXT
+   *   where the prompt is longer than the context; ERR_CRIA_DISPOSED after `dispose`. Of a Jinja template the iteration
+   *   throws them
+   */
+  chat(messages: readonly ChatMessage[], options: ChatOptions = {}): Generation {
+    this.#check();
+    return chat(this, messages, options);
+  }
+
+  /**
+   * Fills the gap between two texts, by a model that was taught it, as Code Llama 7B, 13B and 70B were. What comes is an
+   * async iterable of pieces of what stands between them.
+   *
+   * ```js
+   * for await (const piece of model.infill("def square(x):\n    return ", "\n\nprint(square(3))\n")) process.stdout.write(piece);
+   * ```
+   *
+   * @throws TypeError or RangeError for a wrong option
+   * @throws CriaError ERR_CRIA_UNSUPPORTED where the vocabulary has not the tokens `<PRE>`, `<SUF>`, `<MID>` and `<EOT>`,
+   *   ERR_CRIA_CONTEXT where the texts are longer than the context, ERR_CRIA_DISPOSED after `dispose`
+   */
+  infill(prefix: string, suffix: string, options: InfillOptions = {}): Generation {
+    this.#check();
+    return infill(this, prefix, suffix, options);
   }
 
   /**
@@ -318,7 +371,7 @@ export async function loadIndexed(
     const { cacheTokens } = await checkMemory(index.path, index, device, options);
     const weights = await loadLlama(index.config, store);
     const runtime = new Runtime(device, index.config, weights, { ...options, cacheSize: { tokens: cacheTokens } });
-    return new Model(runtime, tokenizer, store, performance.now() - started);
+    return new Model(runtime, tokenizer, store, performance.now() - started, index);
   } catch (error) {
     store?.dispose();
     device.dispose();

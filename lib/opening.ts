@@ -22,6 +22,8 @@ export interface Opened extends PromptRead {
   readonly before: Int32Array;
   /** Whether the text continues another, so that a space that it begins with is its own. */
   readonly continuation: boolean;
+  /** What ends the text beside what its options say, where what stands before it says so. */
+  readonly ends?: { readonly stops: readonly string[]; readonly stopTokens: readonly number[] };
   /** Takes the sequence back when the text has ended, for whatever reason: its tokens, and what was given out of it. */
   close(tokens: readonly number[], text: string): void;
 }

@@ -33,6 +33,8 @@ export class Tokenizer {
   readonly #ends: readonly number[];
   /** Made for the first text: of a vocabulary of 32,000 pieces it takes longer than mapping a packed model does. */
   #pipeline: BpePipeline | undefined;
+  /** Made for the first text that is literal, where that makes a difference. */
+  #literal: Tokenizer | undefined;
 
   /** @throws CriaError (ERR_CRIA_FILE) if the vocabulary contradicts itself */
   constructor(vocabulary: Vocabulary) {
@@ -126,6 +128,34 @@ export class Tokenizer {
    */
   piece(id: number): string {
     return this.#vocabulary.pieces[integer("id", id, 0, this.size - 1)]!;
+  }
+
+  /** The token of a piece as the vocabulary has it, whatever its type: "<s>", "\u2581the". Of several, the last. */
+  find(piece: string): number | undefined {
+    const id = this.#vocabulary.pieces.lastIndexOf(piece);
+    return id === -1 ? undefined : id;
+  }
+
+  /** Control and user-defined pieces, but empty ones: what a chat template means by their names. */
+  get markers(): ReadonlyMap<string, number> {
+    const { pieces, types } = this.#vocabulary;
+    const marks = (id: number) => types[id] === pieceTypes.control || types[id] === pieceTypes.userDefined;
+    return new Map(pieces.flatMap((piece, id): [string, number][] => (piece !== "" && marks(id) ? [[piece, id]] : [])));
+  }
+
+  /**
+   * Encodes a text that may come from anyone: in it a user-defined piece, such as a chat's marker may be, is text like any
+   * other.
+   *
+   * @throws as {@link encode}
+   */
+  encodeLiteral(text: string, options?: DecoderOptions): Int32Array {
+    const { types } = this.#vocabulary;
+    if (!types.includes(pieceTypes.userDefined)) return this.encode(text, options);
+    // What has the unknown piece's type is found in no text.
+    const hidden = types.map((type) => (type === pieceTypes.userDefined ? pieceTypes.unknown : type));
+    this.#literal ??= new Tokenizer({ ...this.#vocabulary, types: hidden });
+    return this.#literal.encode(text, options);
   }
 }
 
