@@ -1,3 +1,5 @@
+import { aborted } from "./errors.js";
+
 /** What is to happen when a signal aborts, and the one listener that does it. */
 interface Hearing {
   readonly callbacks: Set<() => void>;
@@ -31,4 +33,19 @@ function hear(signal: AbortSignal): Hearing {
   signal.addEventListener("abort", listener);
   hearings.set(signal, hearing);
   return hearing;
+}
+
+/**
+ * Waits for something, or until a signal ends the waiting; what was waited for goes on.
+ *
+ * @throws CriaError ERR_CRIA_ABORTED when the signal aborts, and what `promise` throws
+ */
+export function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return promise;
+  return new Promise<T>((resolve, reject) => {
+    const stop = () => reject(aborted("the run", signal));
+    const ended = onAbort(signal, stop);
+    promise.then(resolve, reject).finally(ended);
+    if (signal.aborted) stop();
+  });
 }

@@ -95,7 +95,11 @@ describe("the package", () => {
     const needed = files
       .filter((file) => /\.m?js$/.test(file))
       .flatMap((file) =>
-        Array.from(readFileSync(installed(file), "utf8").matchAll(/(?:require|import)\("(\w[\w@/:.-]*|@[\w/.-]+)"\)/g)),
+        Array.from(
+          readFileSync(installed(file), "utf8").matchAll(
+            /(?:require(?:\.resolve)?|import)\("(\w[\w@/:.-]*|@[\w/.-]+)"\)/g,
+          ),
+        ),
       )
       .map(([, name]) => name!)
       .filter((name) => !isBuiltin(name));

@@ -183,6 +183,8 @@ const subjects: Record<string, Subject> = {
     make: async () => disposed(await loadModel(tinyModel)),
     methods: {
       generate: ["Once"],
+      chat: [[{ role: "user", content: "Hi" }], { template: "vicuna" }],
+      infill: ["def ", ""],
       sample: ["Once", { n: 2 }],
       conversation: [],
       beamSearch: ["Once"],

@@ -2,6 +2,7 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
+import { chatOptions } from "../../lib/chat.js";
 import { deviceOptions } from "../../lib/device.js";
 import { generateOptions } from "../../lib/generate-options.js";
 import { CriaError, Device, estimateMemory, loadModel, type Model, Sampler, tinyModel } from "../../lib/index.js";
@@ -37,6 +38,8 @@ interface Taker {
 
 const tokens = Int32Array.of(1, 300);
 const modelNames = [...deviceOptions, ...runtimeOptions, "mmap", "tokenizer", "onProgress", "onWarning", "signal"];
+const messages = [{ role: "user", content: "Once" }] as const;
+const modelNames = [...deviceOptions, ...runtimeOptions, "mmap", "onProgress", "onWarning", "signal"];
 const readingNames = ["signal", "priority", "wait", "onProgress"];
 const of = (options: Options) => options as never;
 
@@ -57,6 +60,15 @@ const takers: Record<string, Taker> = {
   generate: {
     names: generateOptions,
     take: (options) => firstPiece(model.generate("Once", of({ maxTokens: 2, ...options }))),
+  },
+  chat: {
+    names: chatOptions,
+    take: (options) => firstPiece(model.chat(messages, of({ template: "vicuna", maxTokens: 2, ...options }))),
+  },
+  message: {
+    names: ["role", "content", "input"],
+    take: (options) =>
+      firstPiece(model.chat([of({ ...messages[0], ...options })], { template: "alpaca", maxTokens: 2 })),
   },
   sample: {
     names: [...generateOptions, "n"],

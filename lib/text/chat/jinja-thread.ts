@@ -1,7 +1,7 @@
 import { Worker } from "node:worker_threads";
 
-import { onAbort } from "../../abort.js";
-import { aborted, CriaError } from "../../errors.js";
+import { unlessAborted } from "../../abort.js";
+import { CriaError } from "../../errors.js";
 import { type JinjaLimits, type JinjaReply, type JinjaRequest, serveTemplates } from "./jinja-worker.js";
 
 /**
@@ -79,7 +79,7 @@ class JinjaThread {
     }
     const turn = this.#last.then(() => this.#render(request));
     this.#last = turn.catch(() => undefined);
-    const reply = await until(turn, signal);
+    const reply = await unlessAborted(turn, signal);
     if ("text" in reply) return reply.text;
     throw reply.refused ? new CriaError("ERR_CRIA_TEMPLATE", `messages: ${reply.problem}`) : failed(reply.problem);
   }
@@ -109,17 +109,6 @@ function reasonOf(error: NodeJS.ErrnoException): string {
 }
 
 const failed = (problem: string): CriaError => new CriaError("ERR_CRIA_TEMPLATE", `template: ${problem}`);
-
-/** Waits for something, or until a signal ends the waiting. */
-function until<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return promise;
-  return new Promise<T>((resolve, reject) => {
-    const stop = () => reject(aborted("the run", signal));
-    const ended = onAbort(signal, stop);
-    promise.then(resolve, reject).finally(ended);
-    if (signal.aborted) stop();
-  });
-}
 
 const thread = new JinjaThread();
 

@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 
+import { unlessAborted } from "../../abort.js";
 import { CriaError } from "../../errors.js";
 import type { Tokenizer } from "../tokenizer.js";
 import { renderJinja } from "./jinja-thread.js";
@@ -32,9 +33,9 @@ export class JinjaTemplate implements RenderedTemplate {
     refuseInputs(messages, "jinja");
     // It writes Llama 2's tags as text, which contents could have too.
     if (llama2Tags.every((tag) => this.#source.includes(tag))) refuseTags(messages);
-    const form = await this.#answerForm(tokenizer);
     const rendered = await this.#render(messages, tokenizer, true, signal);
     const segments = segmentsOf(rendered.restored(messages), tokenizer);
+    const form = await unlessAborted(this.#answerForm(tokenizer), signal);
     const first = segments[0];
     const begun = first !== undefined && "token" in first && first.token === tokenizer.bos;
     const bos = tokenizer.addBos && !begun ? tokenOf(tokenizer.bos) : [];
