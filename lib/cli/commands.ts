@@ -1,10 +1,11 @@
 import { UsageError } from "./arguments.js";
 import { type Command, columns } from "./command.js";
-import type { Interruption, Io } from "./io.js";
+import { Interruption, type Io } from "./io.js";
 
 /** Imported when they run: most need the native addon, and help should be had without it. */
 const commands: Readonly<Record<string, { summary: string; load: () => Promise<Command> }>> = {
   generate: { summary: "continue a prompt", load: async () => (await import("./generate.js")).generate },
+  chat: { summary: "talk with a model", load: async () => (await import("./chat.js")).chat },
   tokenize: { summary: "a text's tokens", load: async () => (await import("./tokenize.js")).tokenize },
   logits: { summary: "the logits after each of some tokens", load: async () => (await import("./logits.js")).logits },
   perplexity: {
@@ -60,6 +61,7 @@ function print(io: Io, text: string): number {
 /** Tells of an error in a line, and of one that cria did not foresee with its stack. Returns the exit code. */
 function report(error: unknown, name: string | undefined, io: Io): number {
   if (io.signal.aborted) return (io.signal.reason as Interruption).exitCode;
+  if (error instanceof Interruption) return error.exitCode;
   const { message, code, stack } = error as NodeJS.ErrnoException;
   if (error instanceof UsageError) {
     const known = name !== undefined && Object.hasOwn(commands, name) ? ` ${name}` : "";

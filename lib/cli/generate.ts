@@ -12,6 +12,7 @@ import { type Arguments, given, UsageError } from "./arguments.js";
 import { command } from "./command.js";
 import type { Io, Output } from "./io.js";
 import { loadWith, runningOptions } from "./running.js";
+import { samplingOf, samplingOptions } from "./sampling.js";
 
 /** Without --max-tokens: a few paragraphs. */
 const defaultMaxTokens = 256;
@@ -28,27 +29,12 @@ export const generate = command({
     "that comes with cria.",
   options: {
     prompt: { value: "T", help: "the text to continue; none by default" },
+    suffix: { value: "T", help: "a text after the gap that the model is to fill, as Code Llama can" },
     "max-tokens": {
       value: "N",
       help: `at most this many tokens, beyond the trained context if need be; ${defaultMaxTokens} within it by default`,
     },
-    temperature: { value: "T", help: "0 takes the best token, higher is more varied; 0.8 by default" },
-    "top-k": { value: "K", help: "only the K best tokens, 0 for all; 40 by default" },
-    "typical-p": {
-      value: "P",
-      help: "only the tokens nearest to the expected surprisal that sum to the probability P; 1, all, by default",
-    },
-    "top-p": { value: "P", help: "only the best tokens that sum to the probability P; 0.95 by default" },
-    "min-p": { value: "P", help: "only tokens at least P times as probable as the best; 0.05 by default" },
-    "repeat-penalty": { value: "R", help: "above 1 against repetition; 1 by default" },
-    "presence-penalty": { value: "X", help: "taken from the logits of tokens that were generated; 0 by default" },
-    "frequency-penalty": { value: "X", help: "the same, for each time that they were; 0 by default" },
-    "logit-bias": { value: "ID=B", multiple: true, help: "adds B to a token's logit, -inf bans it; several times" },
-    seed: { value: "S", help: "the same seed gives the same text; random by default" },
-    "min-tokens": { value: "N", help: "neither the model nor --stop-tokens ends the text before this many tokens" },
-    stop: { value: "T", multiple: true, help: "ends the text before T; several times for several" },
-    "stop-tokens": { value: "1,2,3", help: "ids that end the text, before them" },
-    "ignore-eos": { help: "never end the text before --max-tokens" },
+    ...samplingOptions,
     logprobs: { value: "K", help: "with --json: each token's log-probability, and the K best in its place, 0 to 20" },
     echo: { help: "with --json: the same of the prompt's tokens" },
     speculate: { value: "prompt", help: "guess from what was said before: the same text, sooner where it repeats" },
@@ -57,24 +43,12 @@ export const generate = command({
   },
   async run(args, io) {
     const prompt = args.text("prompt") ?? "";
+    const suffix = args.text("suffix");
     const maxTokens = args.integer("max-tokens");
     if (maxTokens !== undefined) integer("maxTokens", maxTokens, 1, mostTokens);
     const options = given({
-      temperature: args.number("temperature"),
-      topK: args.integer("top-k"),
-      topP: args.number("top-p"),
-      minP: args.number("min-p"),
-      repeatPenalty: args.number("repeat-penalty"),
-      presencePenalty: args.number("presence-penalty"),
-      frequencyPenalty: args.number("frequency-penalty"),
-      typicalP: args.number("typical-p"),
-      logitBias: args.numbersById("logit-bias"),
-      seed: args.integer("seed"),
+      ...samplingOf(args),
       maxTokens: maxTokens ?? defaultMaxTokens,
-      minTokens: args.integer("min-tokens"),
-      stop: args.texts("stop"),
-      stopTokens: args.integers("stop-tokens"),
-      ignoreEos: args.flag("ignore-eos"),
       logprobs: args.integer("logprobs"),
       echo: args.flag("echo"),
     });
@@ -92,10 +66,11 @@ export const generate = command({
     using draft =
       draftPath === undefined ? undefined : await loadWith(args, io, (running) => loadDraft(draftPath, model, running));
     const guessing = draft ? { speculate: { draft } } : given({ speculate });
-    const generation = model.generate(prompt, { ...options, ...guessing, signal: io.signal });
+    const how = { ...options, ...guessing, signal: io.signal };
+    const generation = suffix === undefined ? model.generate(prompt, how) : model.infill(prompt, suffix, how);
     await stream(prompt, generation, json ? silence : io.stdout);
     const result = generation.result!;
-    if (json) io.stdout.write(`${JSON.stringify(report(result, model))}\n`);
+    if (json) io.stdout.write(`${JSON.stringify(reportOf(result, model.loadMs))}\n`);
     else tell(result, model, args, io);
   },
 });
@@ -157,7 +132,7 @@ async function stream(prompt: string, pieces: AsyncIterable<string>, output: Out
 }
 
 /** What `--json` prints. */
-const report = ({ text, tokens, timings, ...rest }: GenerationResult, { loadMs }: Model) => ({
+export const reportOf = ({ text, tokens, timings, ...rest }: GenerationResult, loadMs: number) => ({
   text,
   tokens: tokens.length,
   tokenIds: tokens,

@@ -1,4 +1,5 @@
 import { type FileHandle, open, readFile } from "node:fs/promises";
+import type { Readable } from "node:stream";
 
 import { unwritten } from "../files.js";
 import { unreadable } from "../weights/open.js";
@@ -9,16 +10,28 @@ export interface Output {
   write(text: string): unknown;
 }
 
+/** Where text comes from. */
+export interface Input extends Readable {
+  readonly isTTY?: boolean;
+  /** Of a terminal: whether it gives each key as it is pressed, Ctrl-C too, and shows none. */
+  setRawMode?(raw: boolean): unknown;
+}
+
 /** What a command has of the world. */
 export interface Io {
+  readonly stdin: Input;
   /** A command's own output and nothing else. */
   readonly stdout: Output;
   /** What people read beside it: progress, warnings, errors. */
   readonly stderr: Output;
   /** Aborted with an {@link Interruption} when the command should end. */
   readonly signal: AbortSignal;
-  /** From now on Ctrl-C aborts `signal`; until then it ends the process. For commands that heed the signal. */
-  catchInterrupts(): void;
+  /**
+   * From now on Ctrl-C aborts `signal`; until then it ends the process. For commands that heed the signal.
+   *
+   * @param heard is called instead, each time
+   */
+  catchInterrupts(heard?: () => void): void;
 }
 
 /** Why a command should end, and the exit code that it then ends with. */
@@ -32,7 +45,7 @@ export class Interruption extends Error {
 }
 
 /** 128 and SIGINT's number, as shells have it. */
-const interrupted = 130;
+export const interrupted = 130;
 
 /** The process's own. A reader who has gone, as `head` does, ends a command quietly; a full disk with a word. */
 export function processIo(): Io {
@@ -44,13 +57,23 @@ export function processIo(): Io {
       controller.abort(new Interruption("the output cannot be written", code === "EPIPE" ? 0 : 1));
     });
   }
+  let listener = () => {};
+  const abort = () => controller.abort(new Interruption("interrupted", interrupted));
   return {
+    // Made when it is asked for: to look at it begins to read it.
+    get stdin() {
+      return process.stdin;
+    },
     stdout: process.stdout,
     stderr: process.stderr,
     signal: controller.signal,
-    // Once: a second Ctrl-C ends the process, whatever it is at.
-    catchInterrupts: () =>
-      void process.once("SIGINT", () => controller.abort(new Interruption("interrupted", interrupted))),
+    // Of those that abort only the first does: a second Ctrl-C ends the process, whatever it is at.
+    catchInterrupts: (heard) => {
+      process.off("SIGINT", listener);
+      listener = heard ?? abort;
+      if (heard === undefined) process.once("SIGINT", listener);
+      else process.on("SIGINT", listener);
+    },
   };
 }
 

@@ -1,3 +1,5 @@
+import { Readable } from "node:stream";
+
 import { main } from "../../lib/cli/commands.js";
 import type { Io } from "../../lib/cli/io.js";
 
@@ -8,6 +10,8 @@ export interface Run {
 }
 
 export interface RunOptions {
+  /** What stands on stdin. */
+  input?: string;
   signal?: AbortSignal;
   /** Whether both outputs are terminals. */
   isTTY?: boolean;
@@ -17,9 +21,10 @@ export interface RunOptions {
 
 /** Runs the command line in this process. */
 export async function cria(argv: readonly string[], options: RunOptions = {}): Promise<Run> {
-  const { signal = new AbortController().signal, isTTY = false, onOutput } = options;
+  const { input = "", signal = new AbortController().signal, isTTY = false, onOutput } = options;
   const run: Run = { code: Number.NaN, stdout: "", stderr: "" };
   const io: Io = {
+    stdin: Readable.from(input === "" ? [] : [Buffer.from(input)]),
     stdout: {
       isTTY,
       write: (text) => {

@@ -4,7 +4,7 @@ import { tinyModel } from "../../lib/tiny.js";
 import { temporaryFolder } from "../support/gguf-writer.js";
 import { cria } from "./run.js";
 
-const commands = ["generate", "tokenize", "logits", "perplexity", "eval", "inspect", "pack", "doctor", "bench"];
+const commands = ["generate", "chat", "tokenize", "logits", "perplexity", "eval", "inspect", "pack", "doctor", "bench"];
 
 describe("help", () => {
   it("names every command", async () => {
@@ -17,9 +17,15 @@ describe("help", () => {
   it.for([
     [
       "generate",
-      "prompt max-tokens temperature top-k typical-p top-p min-p repeat-penalty presence-penalty frequency-penalty " +
+      "prompt suffix max-tokens temperature top-k typical-p top-p min-p repeat-penalty presence-penalty frequency-penalty " +
         "logit-bias seed min-tokens stop stop-tokens ignore-eos logprobs echo speculate draft tokenizer threads isa " +
         "device cache cache-size no-mmap json",
+    ],
+    [
+      "chat",
+      "template system max-tokens temperature top-k typical-p top-p min-p repeat-penalty presence-penalty " +
+        "frequency-penalty logit-bias seed min-tokens stop stop-tokens ignore-eos tokenizer threads isa device cache " +
+        "cache-size no-mmap json",
     ],
     ["tokenize", "tokenizer text json"],
     ["logits", "tokens out tokenizer threads isa device cache cache-size no-mmap json"],
@@ -161,6 +167,7 @@ describe("what fails is exit code 1 and one line with the error's code", () => {
   it.for<[string[], string]>([
     [["generate", "--device", "cuda"], "ERR_CRIA_UNSUPPORTED"],
     [["generate", "/absent.gguf"], "ERR_CRIA_FILE"],
+    [["generate", "--prompt", "a", "--suffix", "b"], "ERR_CRIA_UNSUPPORTED"],
     [["inspect", "/absent.gguf"], "ERR_CRIA_FILE"],
     [["tokenize", "/absent.gguf", "--text", "a"], "ERR_CRIA_FILE"],
     [

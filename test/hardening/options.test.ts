@@ -39,7 +39,6 @@ interface Taker {
 const tokens = Int32Array.of(1, 300);
 const modelNames = [...deviceOptions, ...runtimeOptions, "mmap", "tokenizer", "onProgress", "onWarning", "signal"];
 const messages = [{ role: "user", content: "Once" }] as const;
-const modelNames = [...deviceOptions, ...runtimeOptions, "mmap", "onProgress", "onWarning", "signal"];
 const readingNames = ["signal", "priority", "wait", "onProgress"];
 const of = (options: Options) => options as never;
 

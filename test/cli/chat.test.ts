@@ -1,0 +1,234 @@
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, onTestFinished, test } from "vitest";
+
+import { Interruption } from "../../lib/cli/io.js";
+import { loadModel, tinyModel } from "../../lib/index.js";
+import type { ChatMessage } from "../../lib/text/chat/messages.js";
+import { needProgram } from "../runtimes/runtimes.js";
+import { needFiles, packageFile } from "../support/data.js";
+import { encodeGguf, llamaFile } from "../support/gguf-writer.js";
+import { cria } from "./run.js";
+import { Terminal } from "./terminal.js";
+
+const options = ["--template", "vicuna", "--temperature", "0", "--max-tokens", "12"];
+const argv = ["chat", tinyModel, ...options];
+
+/** What a chat of these questions says, by the library. */
+async function answers(questions: readonly string[], system?: string): Promise<string[]> {
+  using model = await loadModel(tinyModel);
+  const messages: ChatMessage[] = system === undefined ? [] : [{ role: "system", content: system }];
+  const texts: string[] = [];
+  for (const content of questions) {
+    messages.push({ role: "user", content });
+    let text = "";
+    for await (const piece of model.chat(messages, { template: "vicuna", temperature: 0, maxTokens: 12 }))
+      text += piece;
+    messages.push({ role: "assistant", content: text });
+    texts.push(text);
+  }
+  return texts;
+}
+
+async function folder(): Promise<string> {
+  const path = await mkdtemp(join(tmpdir(), "cria-chat-"));
+  onTestFinished(() => rm(path, { recursive: true }));
+  return path;
+}
+
+describe("cria chat, elsewhere than at a terminal", () => {
+  test("answers each line, and prints nothing else", async () => {
+    const questions = ["Tell me of a dog.", "And /then\\"];
+    const wanted = await answers(questions);
+    const { code, stdout, stderr } = await cria(argv, { input: `${questions[0]}\n\n  \r\n${questions[1]}` });
+    expect(stderr).toBe("");
+    expect(stdout).toBe(`${wanted.join("\n")}\n`);
+    expect(code).toBe(0);
+  });
+
+  test("takes JSON strings with --json, and answers in it", async () => {
+    const questions = ["Tell me\nof a dog.", "And then?"];
+    const wanted = await answers(questions, "Be brief.");
+    const input = questions.map((one) => `${JSON.stringify(one)}\n`).join("");
+    const { code, stdout } = await cria([...argv, "--system", "Be brief.", "--json"], { input });
+    const told = stdout
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line));
+    expect(told.map(({ text }) => text)).toEqual(wanted);
+    expect(told[0]).toMatchObject({ tokens: 12, finishReason: "length", timings: { loadMs: expect.any(Number) } });
+    expect(code).toBe(0);
+  });
+
+  test.for<[string[], string, number, string | RegExp]>([
+    [
+      [...argv, "--json"],
+      "Hi\n",
+      2,
+      'cria chat: --json: the lines of the standard input must be JSON strings, not "Hi"',
+    ],
+    [["chat"], "", 2, "cria chat: MODEL: must be given"],
+    [["chat", tinyModel], "", 1, /^cria: template: must be given, .* \(ERR_CRIA_TEMPLATE\)$/m],
+    [["chat", tinyModel, "--template", "x"], "", 2, /^cria chat: --template: must be llama-2, .*, not "x"$/m],
+    [["chat", tinyModel, "--template", "{% if %}"], "Hi\n", 1, /^cria: template: .* \(ERR_CRIA_TEMPLATE\)$/m],
+    [[...argv, "--temperature=-1"], "", 2, "cria chat: --temperature: must be a number of at least 0, not -1"],
+    [[...argv, "--max-tokens", "0"], "", 2, "cria chat: --max-tokens: must be an integer from 1 to 16777216, not 0"],
+    [argv, `${"word ".repeat(300)}\n`, 1, "ERR_CRIA_CONTEXT"],
+    [["chat", "/absent.gguf"], "", 1, "ERR_CRIA_FILE"],
+  ])("%j: says what is wrong", async ([args, input, exit, problem]) => {
+    const { code, stdout, stderr } = await cria(args, { input });
+    if (typeof problem === "string") expect(stderr).toContain(problem);
+    else expect(stderr).toMatch(problem);
+    expect(stdout).toBe("");
+    expect(code).toBe(exit);
+  });
+
+  test("ends with the interruption's exit code", async () => {
+    const controller = new AbortController();
+    const { code } = await cria([...argv, "--ignore-eos"], {
+      input: "Hi\nHi\n",
+      signal: controller.signal,
+      onOutput: () => controller.abort(new Interruption("interrupted", 130)),
+    });
+    expect(code).toBe(130);
+  });
+});
+
+const main = packageFile("dist", "lib", "cli", "main.js");
+
+describe("cria chat at a terminal", () => {
+  /** A chat that has begun. */
+  async function begun(context: Parameters<typeof needFiles>[0], ...args: string[]): Promise<Terminal> {
+    needFiles(context, main);
+    await needProgram(context, "python3");
+    const terminal = new Terminal(process.execPath, [main, ...(args.length > 0 ? args : argv)]);
+    await terminal.see(/\/help tells more\.\n> /);
+    return terminal;
+  }
+  test("answers, and ends with Ctrl-D", async (context) => {
+    const [dog, then] = await answers(["Tell me of a dog.", "Then?"]);
+    const terminal = await begun(context);
+    terminal.type("Tell me of a dog.\r");
+    await terminal.see(`\n${dog}\nas long as asked for\n> `);
+    terminal.type("Then?\r");
+    await terminal.see(`\n${then}\nas long as asked for\n> `);
+    terminal.type("\x04");
+    expect(await terminal.ended()).toBe(0);
+  });
+
+  test("has lines that were typed before at hand", async (context) => {
+    const terminal = await begun(context);
+    terminal.type("Tell me of a dog.\r");
+    await terminal.see("> ");
+    terminal.type("\x1b[A");
+    await terminal.see("> Tell me of a dog.");
+    terminal.type("\x03/exit\r"); // the line is left, and the program is not
+    expect(await terminal.ended()).toBe(0);
+  });
+
+  test("joins lines that end with a backslash, and pasted ones", async (context) => {
+    const file = join(await folder(), "chat.json");
+    const terminal = await begun(context);
+    terminal.type("One\\\r");
+    await terminal.see("… ");
+    terminal.type("Two\r");
+    await terminal.see("as asked for\n> ");
+    terminal.type("Three\rFour\r\rFive");
+    await terminal.see("Five");
+    terminal.type("!\r");
+    await terminal.see("as asked for\n> ");
+    terminal.type("//Six\r");
+    await terminal.see("as asked for\n> ");
+    terminal.type(`/save ${file}\r`);
+    await terminal.see("saved 3 questions and their answers");
+    const saved = JSON.parse(await readFile(file, "utf8")) as ChatMessage[];
+    const asked = saved.filter(({ role }) => role === "user").map(({ content }) => content);
+    expect(asked).toEqual(["One\nTwo", "Three\nFour\n\nFive!", "/Six"]);
+    const [first] = await answers(["One\nTwo"]);
+    expect(saved[1]).toEqual({ role: "assistant", content: first });
+  });
+
+  test("stops an answer with Ctrl-C, and ends with it where nothing is written", async (context) => {
+    // It has nothing to say, and takes minutes to say all of it.
+    const model = join(await folder(), "endless.gguf");
+    await writeFile(model, encodeGguf(llamaFile({ contextLength: 2 ** 20 })));
+    const terminal = await begun(
+      context,
+      "chat",
+      model,
+      "--template",
+      "koala",
+      "--ignore-eos",
+      "--cache-size",
+      "65536",
+    );
+    terminal.type("Tell me a story.\r");
+    await terminal.see(/story\.\n.+/);
+    terminal.type("\x03");
+    await terminal.see("\nstopped\n> ");
+    terminal.type("And another.\r");
+    await terminal.see(/another\.\n.+/);
+    terminal.type("\x03");
+    await terminal.see("\nstopped\n> ");
+    terminal.type("/undo\r");
+    await terminal.see("left: 1 question and its answer\n> ");
+    terminal.type("half a line\x03");
+    await terminal.see(/half a line.*\n> /);
+    terminal.type("/undo\r");
+    await terminal.see("left: 0 questions and their answers\n> ");
+    terminal.type("\x03");
+    await terminal.see("ended by Ctrl-C");
+    expect(await terminal.ended()).toBe(130);
+  });
+
+  test("goes on after what a person can mend", async (context) => {
+    const terminal = await begun(context);
+    terminal.type(`${"word ".repeat(150)}\r`);
+    await terminal.see(/prompt: must be at most 192 tokens, the context, not \d+; \/undo or \/reset makes room\n> /);
+    terminal.type("/load /absent.json\r");
+    await terminal.see("/absent.json: cannot be read: no such file or directory\n> ");
+    terminal.type("/sing\r");
+    await terminal.see("/sing: is not a command; /help lists them\n> ");
+    terminal.type("/save\r");
+    await terminal.see("/save: a file must be named\n> ");
+    terminal.type("/undo\r");
+    await terminal.see("there is nothing to forget\n> ");
+    terminal.type("/help\r");
+    await terminal.see(/\/save FILE +write the chat/);
+    terminal.type("/exit\r");
+    expect(await terminal.ended()).toBe(0);
+  });
+
+  test("saves, forgets, and loads again", async (context) => {
+    const path = await folder();
+    const [, then] = await answers(["Tell me of a dog.", "Then?"], "Be brief.");
+    const terminal = await begun(context);
+    terminal.type("/system\r");
+    await terminal.see("the system says nothing of ours\n> ");
+    terminal.type("/system Be brief.\r");
+    await terminal.see("the system says: Be brief.\n> ");
+    terminal.type("Tell me of a dog.\r");
+    await terminal.see("as asked for\n> ");
+    terminal.type(`/save ${join(path, "chat.json")}\r`);
+    await terminal.see("saved 1 question and its answer\n> ");
+    terminal.type("/reset\r");
+    await terminal.see("forgotten\n> ");
+    terminal.type(`/load ${join(path, "chat.json")}\r`);
+    await terminal.see("loaded 1 question and its answer\n> ");
+    terminal.type("Then?\r");
+    await terminal.see(`\n${then}\nas long as asked for\n> `);
+    for (const [text, problem] of [
+      ["no", /messages: must be JSON, not "no"\n> /],
+      ["{}", /messages: must be an array, not Object\n> /],
+      ['[{"role":"user","content":1}]', /messages\[0\]\.content: must be a string, not 1\n> /],
+      ['[{"role":"user","content":"1"}]', /messages: must end with an answer\n> /],
+    ] as const) {
+      await writeFile(join(path, "bad.json"), text);
+      terminal.type(`/load ${join(path, "bad.json")}\r`);
+      await terminal.see(problem);
+    }
+    terminal.type("/undo\r");
+    await terminal.see("left: 1 question and its answer\n> ");
+  });
+});
