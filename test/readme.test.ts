@@ -75,6 +75,7 @@ describe("the README's examples of use", () => {
   test.each([
     ...[
       "model.generate(",
+      "model.chat(",
       "model.sample(",
       "model.beamSearch(",
       "model.conversation(",
@@ -135,7 +136,17 @@ describe("the examples of the docstrings", () => {
     expect(documented.some(({ code }) => code.includes('"cria/kernels"') && code.includes(`${name}({`))).toBe(true);
   });
 
-  const methods = ["generate", "sample", "beamSearch", "logprobs", "score", "conversation", "sequence", "saveSequence"];
+  const methods = [
+    "generate",
+    "chat",
+    "sample",
+    "beamSearch",
+    "logprobs",
+    "score",
+    "conversation",
+    "sequence",
+    "saveSequence",
+  ];
   test.each(methods)("show %s", (method) => {
     const found = documented.find(({ of }) => RegExp(`^(async )?${method}\\(`).test(of));
     expect(found?.code).toContain(`model.${method}(`);

@@ -1,9 +1,10 @@
 import { outOfRange, wrongArgument, wrongType } from "../../errors.js";
 import { optionsOf } from "../../options.js";
 
-const roles = ["system", "user", "assistant"] as const;
+/** Who says something. */
+export type ChatRole = "system" | "user" | "assistant";
 
-export type ChatRole = (typeof roles)[number];
+const roles: readonly ChatRole[] = ["system", "user", "assistant"];
 
 /** What was said in a chat, by whom. */
 export interface ChatMessage {
