@@ -181,6 +181,8 @@ export interface RopeOptions {
   halves: boolean;
   theta: number;
   scale: number;
+  frequencies?: Float64Array;
+  magnitude?: number;
 }
 
 export function programCreate(device: DeviceHandle, cache: CacheShape): ProgramHandle;

@@ -246,6 +246,11 @@ typedef struct cria_rope_options {
   int32_t halves;    /* pairs are 0: (2i, 2i + 1), as Meta and GGUF store them; 1: (i, i + rotary_dim / 2) */
   double theta;      /* above 0; 10000 in LLaMA */
   double scale;      /* above 0; positions are divided by it; 1 for none */
+
+  /* [rotary_dim / 2] finite, at least 0: what a position is multiplied by to give pair i's angle, in place of
+   * theta^(-2i / rotary_dim) / scale; null for that. `theta` and `scale` are then not looked at. */
+  const double* frequencies;
+  double magnitude; /* finite, at least 0: q and k, where they turn, are multiplied by it; 0 for 1 */
 } cria_rope_options;
 
 /* What follows works on the cache as a run does, on the device's pool, and takes its turn with the runs. */
@@ -268,9 +273,10 @@ CRIA_API cria_status cria_cache_write(cria_cache* cache, size_t count, const int
  * may be from[j] where j <= i, as it is where tokens move towards the beginning of their sequence in ascending order.
  *
  * Where `shift` is not 0 the keys are turned by as many positions, which may be below 0: RoPE of k at position p,
- * turned by s, is that at p + s. `rope`, whose `heads` is ignored, must then be what the keys were turned with; they
- * are rounded to the cache's type once more, in q8_0 whole groups of 32 dimensions of which one turns. Values, and
- * keys where `shift` is 0, are copied bit for bit; `rope` may then be null. */
+ * turned by s, is that at p + s. `rope`, whose `heads` is ignored, must then be what the keys were turned with: its
+ * `magnitude`, which they have already, is not given to them again. They are rounded to the cache's type once more, in
+ * q8_0 whole groups of 32 dimensions of which one turns. Values, and keys where `shift` is 0, are copied bit for bit;
+ * `rope` may then be null. */
 CRIA_API cria_status cria_cache_move(cria_cache* cache, size_t count, const int32_t* from, const int32_t* to,
                                      int32_t shift, const cria_rope_options* rope);
 

@@ -26,7 +26,7 @@
 namespace cria::cuda {
 
 // Counted up by whatever changes a struct that crosses.
-constexpr std::uint32_t kPluginVersion = 1;
+constexpr std::uint32_t kPluginVersion = 2;
 
 struct DeviceFacts {
   char name[96];

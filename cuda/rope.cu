@@ -25,8 +25,8 @@ __global__ void __launch_bounds__(kThreads) rope_angles_kernel(RopeAngles op) {
   if (i >= op.pairs) return;
   const double angle = op.batch.positions[row] * op.frequencies[i];
   const std::int64_t at = static_cast<std::int64_t>(row) * op.pairs + i;
-  op.cosine[at] = static_cast<float>(cos(angle));
-  op.sine[at] = static_cast<float>(sin(angle));
+  op.cosine[at] = static_cast<float>(cos(angle) * op.magnitude);
+  op.sine[at] = static_cast<float>(sin(angle) * op.magnitude);
 }
 
 __device__ void turn_head(const RopePairs& pairs, float* head, const float* cosine, const float* sine) {

@@ -8,12 +8,13 @@
 
 namespace cria::cuda {
 
-// cosine and sine [tokens][rotary_dim / 2] of positions * frequency[i], once for all layers.
+// magnitude times cosine and sine [tokens][rotary_dim / 2] of positions * frequency[i], once for all layers.
 struct RopeAngles {
   DeviceBatch batch;
   Rows rows;
-  const double* frequencies;  // [rotary_dim / 2], theta^(-2i / rotary_dim) / scale, from the host
+  const double* frequencies;  // [rotary_dim / 2], from the host (csrc/core/rope.h)
   int pairs;
+  double magnitude;
   float* cosine;
   float* sine;
 };

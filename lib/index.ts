@@ -31,6 +31,7 @@ export {
   type Value,
 } from "./program.js";
 export type { Speaker } from "./prompt.js";
+export type { DynamicScaling, Llama3Scaling, Rope, RopeScaling, YarnScaling } from "./rope-scaling.js";
 export type { Runtime, RuntimeOptions } from "./runtime.js";
 export type { SampleOptions, SamplePiece, Samples } from "./samples.js";
 export type { LogitBias } from "./sampling/bias.js";

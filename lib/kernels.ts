@@ -289,11 +289,18 @@ export interface RopeOptions extends Execution {
   theta?: number;
   /** Positions are divided by it (linear scaling); above 0. Default: 1. */
   scale?: number;
+  /**
+   * [rotaryDim / 2], finite and at least 0: radians that each pair turns by from one position to the next, in place of
+   * what `theta` and `scale` say.
+   */
+  frequencies?: Float64Array;
+  /** What q and k are multiplied by, where they turn (YaRN's attention factor); above 0. Default: 1. */
+  magnitude?: number;
 }
 
 /**
  * Rotary position embedding (Su et al. 2021, §3.2.2), fused with the write of k and v to the cache: pair i turns by
- * position / scale · theta^(−2i / rotaryDim) radians. {@link attention} has an example.
+ * position / scale · theta^(−2i / rotaryDim) radians, or by position · frequencies[i]. {@link attention} has an example.
  */
 export function rope(options: RopeOptions): void {
   const device = deviceFor(options);
@@ -309,7 +316,19 @@ export function rope(options: RopeOptions): void {
   if (pairing !== "adjacent" && pairing !== "halves") throw outOfRange("pairing", "adjacent or halves", pairing);
   requirePositive("theta", theta);
   requirePositive("scale", scale);
-  native.rope(device, batch, { heads, rotaryDim, halves: pairing === "halves", theta, scale }, cache, qkv);
+  const { frequencies, magnitude = 1 } = options;
+  if (frequencies !== undefined) requireFrequencies(frequencies, rotaryDim / 2);
+  requirePositive("magnitude", magnitude);
+  const turn = { heads, rotaryDim, halves: pairing === "halves", theta, scale, magnitude };
+  native.rope(device, batch, frequencies === undefined ? turn : { ...turn, frequencies }, cache, qkv);
+}
+
+function requireFrequencies(frequencies: Float64Array, pairs: number): void {
+  if (!(frequencies instanceof Float64Array)) throw wrongType("frequencies", "a Float64Array", frequencies);
+  if (frequencies.length !== pairs)
+    throw outOfRange("frequencies.length", `rotaryDim / 2, ${pairs}`, frequencies.length);
+  const wrong = frequencies.findIndex((frequency) => !(frequency >= 0 && frequency < Number.POSITIVE_INFINITY));
+  if (wrong >= 0) throw outOfRange(`frequencies[${wrong}]`, "finite, and at least 0", frequencies[wrong]);
 }
 
 export interface AttentionOptions extends Execution {

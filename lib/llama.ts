@@ -6,6 +6,7 @@ import type { CacheTypes } from "./cache-types.js";
 import type { Device } from "./device.js";
 import { native, type TensorHandle } from "./native.js";
 import { type CacheShape, Program, type RopeOptions, type Value } from "./program.js";
+import { ropeFrequencies } from "./rope-scaling.js";
 import type { LlamaConfig } from "./weights/source.js";
 import type { TensorStore, WeightStore } from "./weights/store.js";
 
@@ -62,7 +63,17 @@ export function llamaCache({ layers, kvHeads, headDim }: LlamaConfig, { keys, va
 
 /** The positions' turns of queries and keys. */
 export function llamaRope({ heads, rope }: LlamaConfig): RopeOptions {
-  return { heads, rotaryDim: rope.dim, halves: rope.pairing === "halves", theta: rope.theta, scale: rope.scale };
+  const { dim, pairing, theta, scale, magnitude } = rope;
+  const frequencies = ropeFrequencies(rope);
+  return {
+    heads,
+    rotaryDim: dim,
+    halves: pairing === "halves",
+    theta,
+    scale,
+    ...(frequencies && { frequencies }),
+    ...(magnitude !== undefined && { magnitude }),
+  };
 }
 
 /**

@@ -407,7 +407,10 @@ function checkOptions(
   optionalFunction("onWarning", onWarning);
   optionalFunction("onProgress", onProgress);
   optionalSignal(signal);
-  if (contextLength !== undefined && contextLength > config.contextLength) {
+  // Dynamic scaling stretches the context that the model was trained with.
+  const { scaling } = config.rope;
+  const reach = config.contextLength * (scaling?.type === "dynamic" ? scaling.factor : 1);
+  if (contextLength !== undefined && contextLength > reach) {
     onWarning(
       `${path} was trained with a context of ${config.contextLength} tokens; past them, up to the ${contextLength} asked for, it may talk nonsense`,
     );

@@ -6,7 +6,7 @@ import { Replacement, unwritten, writeAll } from "./files.js";
 import { native } from "./native.js";
 import { readGguf, readGgufKeys } from "./weights/gguf.js";
 import { readModel } from "./weights/model-file.js";
-import { encodePacked, type PlacedTensor, planPacked } from "./weights/packed.js";
+import { encodePacked, type PlacedTensor, packedKeys, planPacked } from "./weights/packed.js";
 import { type LoadOptions, type ModelFile, WeightStore } from "./weights/store.js";
 
 /**
@@ -32,7 +32,8 @@ export async function packModel(
     throw new CriaFileError(path, undefined, problem, "ERR_CRIA_UNSUPPORTED");
   }
   await checkOut(out, path);
-  const header = encodePacked(await readGgufKeys(path), await planPacked(model.config, model.tensors));
+  const keys = packedKeys(await readGgufKeys(path), model.config);
+  const header = encodePacked(keys, await planPacked(model.config, model.tensors));
   // The layout is the CPU's.
   using device = new Device({ ...options, device: "cpu" });
   await using replacement = await Replacement.open(out);

@@ -6,6 +6,7 @@ import { KvPool } from "./kv-pool.js";
 import { type LlamaWeights, llamaCache, llamaRope, recordLlama } from "./llama.js";
 import { native } from "./native.js";
 import type { Program } from "./program.js";
+import { ropeInContext } from "./rope-scaling.js";
 import { Scheduler } from "./scheduler.js";
 import { Sequence } from "./sequence.js";
 import type { LlamaConfig } from "./weights/source.js";
@@ -45,6 +46,7 @@ export const runtimeOptions = [
 /** A recorded model and its cache: from token ids to logits. */
 export class Runtime {
   readonly device: Device;
+  /** The model's, with RoPE's base as `contextLength` makes it where the model has dynamic scaling. */
   readonly config: LlamaConfig;
   /** Tokens that one sequence may have. The pool, made of whole blocks, may hold a few more. */
   readonly contextLength: number;
@@ -57,12 +59,12 @@ export class Runtime {
     const { cache, contextLength = config.contextLength, cacheSize, preempt = false } = options;
     const shape = llamaCache(config, cacheTypesOf(cache));
     this.device = device;
-    this.config = config;
+    this.config = { ...config, rope: ropeInContext(config.rope, contextLength) };
     this.contextLength = contextLength;
-    this.program = recordLlama(device, config, weights, shape);
+    this.program = recordLlama(device, this.config, weights, shape);
     const { availableBytes } = native.deviceInfo(device.handle);
     this.pool = new KvPool(device, shape, poolTokens(shape, contextLength, cacheSize, availableBytes));
-    this.scheduler = new Scheduler(this, llamaRope(config), preempt);
+    this.scheduler = new Scheduler(this, llamaRope(this.config), preempt);
   }
 
   /** An empty sequence. */

@@ -238,18 +238,23 @@ describe("cacheRead and cacheWrite", () => {
   });
 });
 
-const turns: fc.Arbitrary<Omit<RopeOptions, "rotaryDim"> & { share: number }> = fc.record({
+type Turn = Omit<RopeOptions, "rotaryDim"> & { share: number; ownFrequencies: boolean };
+
+const turns: fc.Arbitrary<Turn> = fc.record({
   heads: fc.constant(0),
   halves: fc.boolean(),
   theta: fc.constantFrom(10_000, 500_000),
   scale: fc.constantFrom(1, 4),
+  ownFrequencies: fc.boolean(),
+  magnitude: fc.constantFrom(0, 1, 1.5),
   share: fc.double({ min: 0, max: 1, noNaN: true }),
 });
 
-const turnOf = ({ share, ...turn }: { share: number } & Omit<RopeOptions, "rotaryDim">, { headDim }: CacheShape) => ({
-  ...turn,
-  rotaryDim: 2 + 2 * Math.floor((share * (headDim - 2)) / 2),
-});
+function turnOf({ share, ownFrequencies, ...turn }: Turn, { headDim }: CacheShape): RopeOptions {
+  const rotaryDim = 2 + 2 * Math.floor((share * (headDim - 2)) / 2);
+  const frequencies = Float64Array.from({ length: rotaryDim / 2 }, (_, i) => 1 / (1 + 3 * i));
+  return { ...turn, rotaryDim, ...(ownFrequencies ? { frequencies } : {}) };
+}
 
 describe("cacheMove", () => {
   test.each(executions)("$isa with $threads threads copies slots bit for bit, in any order", async (execution) => {
@@ -388,6 +393,12 @@ describe("cacheMove", () => {
     await wrong({ rotaryDim: 3 }, "rope.rotaryDim: must be even, from 2 to headDim 8, not 3");
     await wrong({ theta: 0 }, "rope.theta: must be above 0, not 0");
     await wrong({ scale: Number.NaN }, "rope.scale: must be above 0, not nan");
+    await wrong({ magnitude: -1 }, "rope.magnitude: must be finite, and at least 0, not -1");
+    await wrong({ frequencies: new Float64Array(3) }, "rope.frequencies: its length must be 4, not 3");
+    await wrong(
+      { frequencies: Float64Array.of(1, 1, 1, Number.POSITIVE_INFINITY) },
+      "rope.frequencies[3]: must be finite, and at least 0, not inf",
+    );
     expectSameBits(await cache.read(), before);
     await native.cacheMove(cache.handle, Int32Array.of(1, 2), Int32Array.of(0, 1), 0, undefined); // the order that slides
   });
@@ -441,7 +452,10 @@ async function writeAt(
   { positions, next, turn }: { positions: Int32Array; next: Random; turn?: RopeOptions },
 ): Promise<{ cache: Cache; layers: KvLayer[] }> {
   const { layers: count, kvHeads, headDim } = shape;
-  const options = { ...(turn ?? { rotaryDim: headDim, halves: false, theta: 10_000, scale: 1 }), heads: kvHeads };
+  const options: RopeOptions = {
+    ...(turn ?? { rotaryDim: headDim, halves: false, theta: 10_000, scale: 1 }),
+    heads: kvHeads,
+  };
   const tokens = positions.length;
   const width = 3 * kvHeads * headDim;
   const draw = () => Float32Array.from({ length: tokens * width }, () => next() / 2 ** 31 - 1);
@@ -476,10 +490,11 @@ async function writeAt(
 
   const layers = Array.from({ length: count }, () => kvLayer(asOneLayer({ ...shape, layers: 1 }, blocks), () => 0));
   const sequences = [{ length: tokens, past: 0, blocks: [...iota(blocks)] }];
-  const { heads, rotaryDim, halves, theta, scale } = options;
+  const { halves, magnitude, ...turned } = options;
   const pairing = halves ? "halves" : "adjacent";
+  const whole = { ...turned, pairing, magnitude: magnitude || 1 } as const;
   for (const [i, layer] of layers.entries()) {
-    rope({ qkv: rows[i]!, positions, sequences, cache: layer, heads, rotaryDim, pairing, theta, scale, ...scalar });
+    rope({ qkv: rows[i]!, positions, sequences, cache: layer, ...whole, ...scalar });
   }
   return { cache, layers };
 }

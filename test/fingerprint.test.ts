@@ -11,7 +11,7 @@ import { typedLlamaTensors } from "../lib/weights/llama-tensors.js";
 import { readModel } from "../lib/weights/model-file.js";
 import { type LlamaConfig, type WeightType, weightBytes } from "../lib/weights/source.js";
 import { WeightStore } from "../lib/weights/store.js";
-import { f32, type GgufFile, llamaFile, string, temporaryFolder, u32 } from "./support/gguf-writer.js";
+import { f32, type GgufFile, llamaFile, string, type TensorSpec, temporaryFolder, u32 } from "./support/gguf-writer.js";
 import { available } from "./support/isas.js";
 
 /** The fingerprint of a model's file, loaded. */
@@ -35,6 +35,16 @@ const weightData = (file: GgufFile) => {
   return file;
 };
 
+const yarn = (factor: number) => ({
+  "llama.rope.scaling.type": string("yarn"),
+  "llama.rope.scaling.factor": f32(factor),
+});
+
+const divisors = (last: number): TensorSpec => {
+  const data = new Uint8Array(Float32Array.of(1, 1, 1, 1, 1, 1, 1, last).buffer);
+  return { name: "rope_freqs.weight", shape: [8], type: "f32", data };
+};
+
 describe("a model's fingerprint", () => {
   test("is that of its packed file too, whatever the types", async () => {
     await using folder = await temporaryFolder();
@@ -43,7 +53,14 @@ describe("a model's fingerprint", () => {
       if (tensor.shape.length === 1) tensor.type = "f16";
       else if (/attn_k|ffn_up/.test(tensor.name)) tensor.type = "f32";
     }
+    const scaled = weightData(llamaFile({ dim: 96 }));
+    scaled.tensors.push({
+      ...divisors(8),
+      shape: [12],
+      data: new Uint8Array(Float32Array.from({ length: 12 }, (_, i) => 1 + i / 3).buffer),
+    });
     const files = [tinyModel, await folder.write("mixed.gguf", withFiniteVectors(weightData(mixed)))];
+    files.push(await folder.write("scaled.gguf", scaled));
     for (const type of ["f32", "f16", "bf16", "q4_0"] as const) {
       files.push(await folder.write(`${type}.gguf`, weightData(llamaFile({ type, dim: 96, ffn: 160 }))));
     }
@@ -85,6 +102,11 @@ describe("a model's fingerprint", () => {
       ({ metadata }) => Object.assign(metadata, { "llama.rope.freq_base": f32(500_000) }),
       ({ metadata }) => Object.assign(metadata, { "llama.rope.dimension_count": u32(8) }),
       ({ metadata }) => Object.assign(metadata, { "llama.rope.scaling.factor": f32(2) }),
+      ({ metadata }) => Object.assign(metadata, { "llama.rope.scaling.attn_factor": f32(2) }),
+      ({ metadata }) => Object.assign(metadata, yarn(4)),
+      ({ metadata }) => Object.assign(metadata, yarn(8)),
+      ({ tensors }) => tensors.push(divisors(2)),
+      ({ tensors }) => tensors.push(divisors(3)),
       ({ metadata }) => Object.assign(metadata, { "llama.attention.layer_norm_rms_epsilon": f32(1e-6) }),
       spoil("token_embd.weight", 0),
       spoil("blk.0.attn_k.weight", -1),

@@ -143,6 +143,10 @@ const junk: (() => unknown)[] = [
   () => ({ ...batch(), lengths: Int32Array.of(2 ** 31 - 1) }),
   () => ({ ...cache(), k: floats(127) }),
   () => ({ ...ropeOptions, rotaryDim: 10 }),
+  () => ({ ...ropeOptions, rotaryDim: 2, frequencies: new Float64Array(1) }),
+  () => ({ ...ropeOptions, rotaryDim: 0, frequencies: new Float64Array(0) }),
+  () => ({ ...ropeOptions, magnitude: Number.NaN }),
+  () => ({ ...ropeOptions, frequencies: detached(new Float64Array(4)) }),
   ...Object.values(kinds),
   () => {
     const freed = newMatrix();

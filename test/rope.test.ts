@@ -46,7 +46,7 @@ function expectSame(actual: Problem, expected: Problem): void {
 
 /** qkv with q and k turned in float64 (Su et al. 2021, eq. 34), and the magnitudes that each value comes from. */
 function exact(problem: Problem): { turned: Float64Array; size: Float64Array } {
-  const { qkv, positions, cache, heads, rotaryDim, pairing, theta, scale } = problem;
+  const { qkv, positions, cache, heads, rotaryDim, pairing, theta, scale, frequencies, magnitude = 1 } = problem;
   const { kvHeads, headDim } = cache;
   const turned = Float64Array.from(qkv);
   const size = Float64Array.from(qkv, Math.abs);
@@ -55,10 +55,10 @@ function exact(problem: Problem): { turned: Float64Array; size: Float64Array } {
       const base = (t * (heads + 2 * kvHeads) + head) * headDim;
       for (let i = 0; i < rotaryDim / 2; i++) {
         const [a, b] = pairing === "halves" ? [base + i, base + i + rotaryDim / 2] : [base + 2 * i, base + 2 * i + 1];
-        const angle = (position / scale) * theta ** ((-2 * i) / rotaryDim);
-        turned[a] = qkv[a]! * Math.cos(angle) - qkv[b]! * Math.sin(angle);
-        turned[b] = qkv[a]! * Math.sin(angle) + qkv[b]! * Math.cos(angle);
-        size[a] = size[b] = Math.abs(qkv[a]!) + Math.abs(qkv[b]!);
+        const angle = frequencies ? position * frequencies[i]! : (position / scale) * theta ** ((-2 * i) / rotaryDim);
+        turned[a] = magnitude * (qkv[a]! * Math.cos(angle) - qkv[b]! * Math.sin(angle));
+        turned[b] = magnitude * (qkv[a]! * Math.sin(angle) + qkv[b]! * Math.cos(angle));
+        size[a] = size[b] = magnitude * (Math.abs(qkv[a]!) + Math.abs(qkv[b]!));
       }
     }
   });
@@ -75,22 +75,30 @@ const problem: fc.Arbitrary<Problem> = fc
     pairing: fc.constantFrom("adjacent" as const, "halves" as const),
     theta: fc.constantFrom(10_000, 1e6, 500_000),
     scale: fc.constantFrom(1, 4, 0.5),
+    ownFrequencies: fc.boolean(),
+    magnitude: fc.constantFrom(undefined, 1, 1.25),
+    // Up to the longest context that a model's file may name.
+    positions: fc.constantFrom(5000, 2 ** 24),
     next: random,
   })
-  .map(({ lengths, shape, headDim, turning, types, pairing, theta, scale, next }) => {
+  .map(({ lengths, shape, headDim, turning, types, pairing, theta, scale, next, ...given }) => {
     const { sequences, blocks } = placeSequences(lengths, next() % 3, next);
     const tokens = lengths.reduce((sum, { length }) => sum + length, 0);
     const cache = kvLayer({ ...types, blocks, kvHeads: shape.kvHeads, headDim }, () => untouched);
+    const rotaryDim = 2 + 2 * Math.floor((turning * (headDim - 2)) / 2);
+    const frequencies = Float64Array.from({ length: rotaryDim / 2 }, () => (next() % 8 === 0 ? 0 : next() / 2 ** 31));
     return {
       qkv: randomFloats(tokens * (shape.heads + 2 * shape.kvHeads) * headDim, next),
-      positions: Int32Array.from({ length: tokens }, () => next() % 5000),
+      positions: Int32Array.from({ length: tokens }, () => next() % given.positions),
       sequences,
       cache,
       heads: shape.heads,
-      rotaryDim: 2 + 2 * Math.floor((turning * (headDim - 2)) / 2),
+      rotaryDim,
       pairing,
       theta,
       scale,
+      ...(given.ownFrequencies ? { frequencies } : {}),
+      ...(given.magnitude === undefined ? {} : { magnitude: given.magnitude }),
     };
   });
 
@@ -197,6 +205,25 @@ describe("rope", () => {
     expect(cache.k.filter((value) => value !== untouched).length).toBe(16);
   });
 
+  test("takes frequencies of theta's own for theta", () => {
+    fc.assert(
+      fc.property(problem, (given) => {
+        const { frequencies: _, ...plain } = given;
+        const { rotaryDim, theta, scale } = plain;
+        // What csrc/core/rope.cc computes. JavaScript's power is within an ulp of C's, far below what float32 keeps.
+        const own = Float64Array.from({ length: rotaryDim / 2 }, (_, i) => theta ** ((-2 * i) / rotaryDim) / scale);
+        const near = plain.positions.map((position) => position % 5000);
+        const [one, other] = [
+          { ...plain, positions: near },
+          { ...plain, positions: near, frequencies: own },
+        ];
+        const { size } = exact(one);
+        expectClose(run(scalar, other).qkv, run(scalar, one).qkv, (i) => 2.5e-7 * size[i]! + 2 ** -148);
+      }),
+      { numRuns: 20 },
+    );
+  });
+
   test.each(executions)("$isa with $threads threads lets NaN through", (execution) => {
     for (const type of ["f32", "f16", "q8_0"] as const) {
       const given = sample({ past: 0, length: 2, position: 1, type });
@@ -229,6 +256,15 @@ describe("rope", () => {
     wrong({ pairing: "odd" }, new RangeError('pairing: must be adjacent or halves, not "odd"'));
     wrong({ theta: 0 }, new RangeError("theta: must be above 0 and finite, not 0"));
     wrong({ theta: Number.NaN }, new RangeError("theta: must be above 0 and finite, not NaN"));
+    wrong({ magnitude: 0 }, new RangeError("magnitude: must be above 0 and finite, not 0"));
+    wrong({ frequencies: [1, 1, 1, 1] }, new TypeError("frequencies: must be a Float64Array, not Array"));
+    wrong({ frequencies: new Float64Array(3) }, new RangeError("frequencies.length: must be rotaryDim / 2, 4, not 3"));
+    const oneWrong = (x: number) => Float64Array.of(1, 0, 1, x);
+    wrong(
+      { frequencies: oneWrong(Number.NaN) },
+      new RangeError("frequencies[3]: must be finite, and at least 0, not NaN"),
+    );
+    wrong({ frequencies: oneWrong(-1) }, new RangeError("frequencies[3]: must be finite, and at least 0, not -1"));
     wrong({ scale: Number.POSITIVE_INFINITY }, new RangeError("scale: must be above 0 and finite, not Infinity"));
 
     wrong({ cache: undefined }, new TypeError("cache: must be an object, not undefined"));

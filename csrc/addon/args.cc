@@ -10,6 +10,8 @@ const char* array_kind(const Napi::TypedArray& array) {
   switch (array.TypedArrayType()) {
     case napi_float32_array:
       return ElementKind<float>::name;
+    case napi_float64_array:
+      return ElementKind<double>::name;
     case napi_int32_array:
       return ElementKind<std::int32_t>::name;
     case napi_int8_array:
@@ -164,14 +166,27 @@ BatchCopy::BatchCopy(const Napi::Value& value) {
             .outputs = data(outputs_)};
 }
 
-cria_rope_options get_rope_options(const Napi::Value& value, const std::string& name) {
+RopeCopy::RopeCopy(const Napi::Value& value, const std::string& name) {
   const Napi::Object object = get_object(value, name.c_str());
-  return {.struct_size = sizeof(cria_rope_options),
-          .heads = get_size(object.Get("heads"), (name + ".heads").c_str()),
-          .rotary_dim = get_size(object.Get("rotaryDim"), (name + ".rotaryDim").c_str()),
-          .halves = get_boolean(object.Get("halves"), (name + ".halves").c_str()),
-          .theta = get_number(object.Get("theta"), (name + ".theta").c_str()),
-          .scale = get_number(object.Get("scale"), (name + ".scale").c_str())};
+  const auto field = [&](const char* key) { return name + "." + key; };
+  options_ = {.struct_size = sizeof(cria_rope_options),
+              .heads = get_size(object.Get("heads"), field("heads").c_str()),
+              .rotary_dim = get_size(object.Get("rotaryDim"), field("rotaryDim").c_str()),
+              .halves = get_boolean(object.Get("halves"), field("halves").c_str()),
+              .theta = get_number(object.Get("theta"), field("theta").c_str()),
+              .scale = get_number(object.Get("scale"), field("scale").c_str()),
+              .frequencies = nullptr,
+              .magnitude = 0};
+  const Napi::Value magnitude = object.Get("magnitude"), frequencies = object.Get("frequencies");
+  if (!magnitude.IsUndefined()) options_.magnitude = get_number(magnitude, field("magnitude").c_str());
+  if (frequencies.IsUndefined()) return;
+  const std::string array_name = field("frequencies");
+  const auto array = get_array<double>(frequencies, array_name.c_str());
+  require_length(value.Env(), array_name.c_str(), array.length, options_.rotary_dim / 2);
+  // Never null, which would ask for theta's: of no pairs, an error follows.
+  frequencies_.assign(array.data, array.data + array.length);
+  frequencies_.push_back(0);
+  options_.frequencies = frequencies_.data();
 }
 
 cria_cache_options get_cache_shape(const Napi::Value& value, const char* name) {

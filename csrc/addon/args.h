@@ -26,6 +26,7 @@ struct ElementKind;  // { napi_typedarray_type type; const char* name; }
     static constexpr const char* name = article;        \
   }
 CRIA_ELEMENT(float, napi_float32_array, "a Float32Array");
+CRIA_ELEMENT(double, napi_float64_array, "a Float64Array");
 CRIA_ELEMENT(std::int32_t, napi_int32_array, "an Int32Array");
 CRIA_ELEMENT(std::int8_t, napi_int8_array, "an Int8Array");
 CRIA_ELEMENT(std::uint8_t, napi_uint8_array, "a Uint8Array");
@@ -109,7 +110,19 @@ class BatchCopy {
   cria_batch batch_;
 };
 
-cria_rope_options get_rope_options(const Napi::Value& value, const std::string& name);
+// A copy of RopeOptions that a cria_rope_options points into: it outlives the call.
+class RopeCopy {
+ public:
+  RopeCopy(const Napi::Value& value, const std::string& name);
+  RopeCopy(RopeCopy&&) = default;  // a moved vector keeps its memory, so the pointer stays right
+
+  const cria_rope_options& get() const { return options_; }
+
+ private:
+  std::vector<double> frequencies_;
+  cria_rope_options options_;
+};
+
 cria_cache_options get_cache_shape(const Napi::Value& value, const char* name);
 
 }  // namespace cria::addon

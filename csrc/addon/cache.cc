@@ -84,10 +84,10 @@ struct CacheMove {
   std::shared_ptr<cria_cache> cache;
   Int32s from, to;
   std::int32_t shift;
-  std::optional<cria_rope_options> rope;
+  std::optional<RopeCopy> rope;
 
   cria_status run() const {
-    return cria_cache_move(cache.get(), from.size(), from.data(), to.data(), shift, rope ? &*rope : nullptr);
+    return cria_cache_move(cache.get(), from.size(), from.data(), to.data(), shift, rope ? &rope->get() : nullptr);
   }
   Napi::Value result(Napi::Env env) const { return env.Undefined(); }
 };
@@ -97,9 +97,9 @@ Napi::Value cache_move(const Napi::CallbackInfo& info) {
   Int32s from = copy_int32s(info[1], "from"), to = copy_int32s(info[2], "to");
   require_length(info.Env(), "to", to.size(), from.size());
   const std::int32_t shift = get_int32(info[3], "shift");
-  std::optional<cria_rope_options> rope;
-  if (shift != 0 || !info[4].IsUndefined()) rope = get_rope_options(info[4], "rope");
-  return Work<CacheMove>::start(info.Env(), {cache, std::move(from), std::move(to), shift, rope});
+  std::optional<RopeCopy> rope;
+  if (shift != 0 || !info[4].IsUndefined()) rope.emplace(info[4], "rope");
+  return Work<CacheMove>::start(info.Env(), {cache, std::move(from), std::move(to), shift, std::move(rope)});
 }
 
 }  // namespace

@@ -157,7 +157,8 @@ Napi::Value rope(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const auto device = device_of(info);
   const BatchCopy batch(info[1]);
-  const cria_rope_options options = get_rope_options(info[2], "options");
+  const RopeCopy copy(info[2], "options");
+  const cria_rope_options& options = copy.get();
   const Layer cache = get_layer(info[3]);
   const auto qkv = get_array<float>(info[4], "qkv");
   // Twice the kv heads cannot overflow: the cache's arrays hold more.

@@ -68,9 +68,9 @@ Napi::Value program_matmul_swiglu(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value program_rope(const Napi::CallbackInfo& info) {
-  const cria_rope_options options = get_rope_options(info[3], "options");
-  return recorded(
-      info, cria_program_rope(program_of(info).get(), get_int32(info[1], "qkv"), get_size(info[2], "layer"), &options));
+  const RopeCopy options(info[3], "options");
+  return recorded(info, cria_program_rope(program_of(info).get(), get_int32(info[1], "qkv"), get_size(info[2], "layer"),
+                                          &options.get()));
 }
 
 Napi::Value program_attention(const Napi::CallbackInfo& info) {

@@ -15,17 +15,6 @@ void check_heads(std::size_t heads, std::size_t kv_heads) {
           "a multiple of kv_heads " + std::to_string(kv_heads) + ", below 2^31", heads);
 }
 
-void check_rotation(const cria_rope_options& options, std::size_t head_dim, const std::string& name) {
-  const auto check = [&](bool ok, const char* field, const std::string& expected, auto actual) {
-    require(ok, (name + "." + field).c_str(), expected, actual);
-  };
-  check(options.rotary_dim >= 2 && options.rotary_dim % 2 == 0 && options.rotary_dim <= head_dim, "rotary_dim",
-        "even, from 2 to head_dim " + std::to_string(head_dim), options.rotary_dim);
-  check(options.halves == 0 || options.halves == 1, "halves", "0 or 1", options.halves);
-  check(std::isfinite(options.theta) && options.theta > 0, "theta", "above 0", options.theta);
-  check(std::isfinite(options.scale) && options.scale > 0, "scale", "above 0", options.scale);
-}
-
 void check_rope(const cria_rope_options& options, std::size_t kv_heads, std::size_t head_dim) {
   check_rotation(options, head_dim, "options");
   check_heads(options.heads, kv_heads);
@@ -141,9 +130,9 @@ void Program::rope(cria_value qkv, std::size_t layer, const cria_rope_options& o
   check_layer(layer);
   check_width(qkv, (options.heads + 2 * cache_.kv_heads) * cache_.head_dim, "qkv");
   require(checked(qkv, "qkv").rows == CRIA_ROWS_TOKENS, "qkv", "a value with a row for each token", qkv);
-  const RopeAngles angles{options.rotary_dim, options.theta, options.scale};
+  RopeAngles angles = rope_angles(options);
   auto known = std::find(angles_.begin(), angles_.end(), angles);
-  if (known == angles_.end()) known = angles_.insert(known, angles);
+  if (known == angles_.end()) known = angles_.insert(known, std::move(angles));
   record(RopeOp{qkv, layer, options.heads, static_cast<std::size_t>(known - angles_.begin()), options.halves != 0},
          qkv);
 }

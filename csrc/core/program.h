@@ -13,6 +13,7 @@
 #include "../cria.h"
 #include "cache.h"
 #include "finish.h"
+#include "rope.h"
 #include "tensor.h"
 
 namespace cria {
@@ -22,14 +23,6 @@ using TensorPtr = std::shared_ptr<const Tensor>;
 struct Value {
   cria_rows rows;
   std::size_t width;
-};
-
-// The angles of one kind of RoPE; a program has few, often one.
-struct RopeAngles {
-  std::size_t rotary_dim;
-  double theta, scale;
-
-  bool operator==(const RopeAngles&) const = default;
 };
 
 // The ops, as cria.h describes them.
@@ -100,9 +93,6 @@ class Program {
 // Throws CRIA_ERROR_ARGUMENT where query heads do not share kv heads evenly. With the bounds on the cache's shape, no
 // width made of heads overflows.
 void check_heads(std::size_t heads, std::size_t kv_heads);
-
-// Throws CRIA_ERROR_ARGUMENT, naming the options `name`, where they do not say how a head of that size is turned.
-void check_rotation(const cria_rope_options& options, std::size_t head_dim, const std::string& name);
 
 // Throws CRIA_ERROR_ARGUMENT where RoPE's options do not fit a cache of that shape.
 void check_rope(const cria_rope_options& options, std::size_t kv_heads, std::size_t head_dim);

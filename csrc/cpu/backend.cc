@@ -156,7 +156,7 @@ void CpuBackend::move_slots(Cache& cache, const CacheMove& move) {
     operands.halves = move.rope->halves != 0;
     cosine.resize(operands.rotary_dim / 2);
     sine.resize(operands.rotary_dim / 2);
-    rope_table(&move.shift, 1, operands.rotary_dim, move.rope->theta, move.rope->scale, cosine.data(), sine.data());
+    rope_shift(move.shift, rope_angles(*move.rope), cosine.data(), sine.data());
     operands.cosine = cosine.data();
     operands.sine = sine.data();
   }
@@ -219,8 +219,7 @@ void CpuBackend::rope(const Batch& batch, const cria_rope_options& options, cons
   const BatchPlan plan(batch);
   const std::size_t angles = batch.size * (options.rotary_dim / 2);
   std::vector<float> cosine(angles), sine(angles);
-  rope_table(batch.positions.data(), batch.size, options.rotary_dim, options.theta, options.scale, cosine.data(),
-             sine.data());
+  rope_table(batch.positions, rope_angles(options), cosine.data(), sine.data());
   const std::size_t stride = (options.heads + 2 * cache.kv_heads) * cache.head_dim;
   run_kernel(kernels_.rope,
              Rope{qkv, stride, cosine.data(), sine.data(), plan.slots.data(), layer_of(cache), options.heads,

@@ -167,10 +167,10 @@ class Run {
     workspace_->sines.resize(program_.angles().size());
     for (std::size_t i = 0; i < program_.angles().size(); ++i) {
       const RopeAngles& angles = program_.angles()[i];
-      const std::size_t bytes = checked_product({batch_.size, angles.rotary_dim / 2, sizeof(float)});
+      const std::size_t bytes = checked_product({batch_.size, angles.pairs(), sizeof(float)});
       auto* cosine = reinterpret_cast<float*>(Workspace::sized(workspace_->cosines[i], bytes));
       auto* sine = reinterpret_cast<float*>(Workspace::sized(workspace_->sines[i], bytes));
-      rope_table(batch_.positions.data(), batch_.size, angles.rotary_dim, angles.theta, angles.scale, cosine, sine);
+      rope_table(batch_.positions, angles, cosine, sine);
     }
   }
 
@@ -224,7 +224,7 @@ class Run {
     const auto* sine = reinterpret_cast<const float*>(workspace_->sines[op.angles].data());
     push(kernels_.rope,
          Rope{data(op.qkv), stride(op.qkv), cosine, sine, plan_.slots.data(), cache_.layer(op.layer), op.heads,
-              program_.angles()[op.angles].rotary_dim, op.halves},
+              2 * program_.angles()[op.angles].pairs(), op.halves},
          batch_.size * program_.cache().kv_heads, 8 * width(op.qkv) / program_.cache().kv_heads);
   }
 

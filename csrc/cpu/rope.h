@@ -6,8 +6,8 @@
 //     b' = a sin + b cos     as fma(a, sin,   b cos )
 //
 // A pair is (2i, 2i + 1), as Meta and GGUF store them, or (i, i + rotary_dim / 2) with `halves`, as Hugging Face
-// does. The angles, f_i = theta^(-2i / rotary_dim) / linear scale, stand in a table that rope_table fills
-// once a batch, in float64, rounded to float32 at the end; no instruction set computes its own.
+// does. The angles' cosines and sines stand in a table that rope_table fills once a batch, in float64, rounded to
+// float32 at the end; no instruction set computes its own. What YaRN multiplies q and k by is in the table too.
 //
 // q is turned in place; k goes, turned, to the K cache and v, as it is, to the V cache, rounded to its type, or in q8_0
 // quantised (kv.h). Bound by the writing of k, a store an element. In a 7B prompt all of it is 0.2 % of the time, too
@@ -16,7 +16,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
+#include "../core/rope.h"
 #include "kv.h"
 
 namespace cria::cpu {
@@ -45,11 +47,10 @@ namespace avx512 {
 void rope(const Rope&, std::size_t begin, std::size_t end);
 }
 
-// What a position is turned by, in pair i: theta^(-2i / rotary_dim) / scale.
-double rope_frequency(double theta, double scale, std::size_t i, std::size_t rotary_dim);
+// The table for these positions: cosine and sine [positions][angles.pairs()], times the magnitude.
+void rope_table(std::span<const std::int32_t> positions, const RopeAngles& angles, float* cosine, float* sine);
 
-// The table for `count` positions. `scale` divides the position (linear scaling; 1 for none).
-void rope_table(const std::int32_t* positions, std::size_t count, std::size_t rotary_dim, double theta, double scale,
-                float* cosine, float* sine);
+// What a shift in the cache turns by: no row of such a table, for keys have their magnitude already.
+void rope_shift(std::int32_t shift, const RopeAngles& angles, float* cosine, float* sine);
 
 }  // namespace cria::cpu

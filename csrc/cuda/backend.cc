@@ -129,8 +129,7 @@ void CudaBackend::move_slots(Cache& cache, const CacheMove& move) {
   const std::size_t pairs = move.rope == nullptr ? 0 : move.rope->rotary_dim / 2;
   std::vector<float> cosine(pairs), sine(pairs);
   if (move.rope != nullptr) {
-    cpu::rope_table(&move.shift, 1, move.rope->rotary_dim, move.rope->theta, move.rope->scale, cosine.data(),
-                    sine.data());
+    cpu::rope_shift(move.shift, cria::rope_angles(*move.rope), cosine.data(), sine.data());
   }
   const std::lock_guard turn(device_->turn);
   const DeviceMemory from(device_, move.from.size_bytes()), to(device_, move.to.size_bytes());

@@ -223,10 +223,11 @@ class Run {
   static Weights weights(const TensorPtr& tensor) { return static_cast<const Matrix&>(*tensor).weights(); }
 
   void enqueue_angles(std::size_t i) {
+    const cria::RopeAngles& angles = program_.angles()[i];
     device_.launch(device_.plugin.rope_angles,
                    RopeAngles{plan_.batch(base_), plan_.tokens(base_), workspace_->frequencies[i].data<double>(),
-                              static_cast<int>(program_.angles()[i].rotary_dim / 2),
-                              workspace_->cosines[i].data<float>(), workspace_->sines[i].data<float>()},
+                              static_cast<int>(angles.pairs()), angles.magnitude, workspace_->cosines[i].data<float>(),
+                              workspace_->sines[i].data<float>()},
                    "rope_angles");
   }
 
@@ -259,7 +260,7 @@ class Run {
         device_.plugin.rope,
         Rope{data(op.qkv), workspace_->cosines[op.angles].data<float>(), workspace_->sines[op.angles].data<float>(),
              plan_.batch(base_), plan_.tokens(base_), cache_.layer(op.layer), static_cast<int>(op.heads),
-             static_cast<int>(program_.angles()[op.angles].rotary_dim), op.halves},
+             static_cast<int>(2 * program_.angles()[op.angles].pairs()), op.halves},
         "rope");
   }
   // Whether every row passes through attention_merge, and it can quantise them.

@@ -206,23 +206,21 @@ void CudaBackend::rope(const Batch& batch, const cria_rope_options& options, con
   const std::lock_guard turn(device_->turn);
   const std::size_t pairs = options.rotary_dim / 2;
   const std::size_t floats = batch.size * (options.heads + 2 * cache.kv_heads) * cache.head_dim;
-  std::vector<double> frequencies(pairs);
-  for (std::size_t i = 0; i < pairs; ++i)
-    frequencies[i] = cpu::rope_frequency(options.theta, options.scale, i, options.rotary_dim);
+  const cria::RopeAngles angles = cria::rope_angles(options);
 
   const AttentionTiles no_tiles;
   const BatchOperand there(device_, batch, no_tiles);
   const Operand<float> qkv_there(device_, qkv, floats);
-  const Operand<double> frequencies_there(device_, frequencies.data(), pairs);
+  const Operand<double> frequencies_there(device_, angles.frequencies.data(), pairs);
   const Operand<float> cosine(device_, there.plan.capacities().tokens * pairs);
   const Operand<float> sine(device_, there.plan.capacities().tokens * pairs);
   LayerOperand layer(device_, cache);
   const DeviceBatch on_device = there.plan.batch(there.base());
   const Rows rows = there.plan.tokens(there.base());
-  device_->launch(
-      device_->plugin.rope_angles,
-      RopeAngles{on_device, rows, frequencies_there.data(), static_cast<int>(pairs), cosine.data(), sine.data()},
-      "rope_angles");
+  device_->launch(device_->plugin.rope_angles,
+                  RopeAngles{on_device, rows, frequencies_there.data(), static_cast<int>(pairs), angles.magnitude,
+                             cosine.data(), sine.data()},
+                  "rope_angles");
   device_->launch(device_->plugin.rope,
                   Rope{qkv_there.data(), cosine.data(), sine.data(), on_device, rows, layer.layer(),
                        static_cast<int>(options.heads), static_cast<int>(options.rotary_dim), options.halves != 0},

@@ -5,7 +5,6 @@
 #include "../../cuda/quant_rows.h"
 #include "../../cuda/sample.h"
 #include "../core/checked.h"
-#include "../cpu/rope.h"
 
 namespace cria::cuda {
 
@@ -19,10 +18,7 @@ Workspace::Workspace(const DevicePtr& device, const Program& program)
       sines(program.angles().size()),
       graphs(device) {
   for (const cria::RopeAngles& angles : program.angles()) {
-    std::vector<double> host(angles.rotary_dim / 2);
-    for (std::size_t i = 0; i < host.size(); ++i) {
-      host[i] = cpu::rope_frequency(angles.theta, angles.scale, i, angles.rotary_dim);
-    }
+    const std::vector<double>& host = angles.frequencies;
     frequencies.emplace_back(device, host.size() * sizeof(double));
     device->copy(frequencies.back().data(), host.data(), host.size() * sizeof(double));
     device->synchronize();
@@ -43,7 +39,7 @@ void Workspace::reserve(const Program& program, const BatchPlan& plan, std::size
   reserve(scales, {rows, units, kSuperblock / kQuantBlock, sizeof(float)});
   reserve(partials, {partial_floats, sizeof(float)});
   for (std::size_t i = 0; i < cosines.size(); ++i) {
-    const std::size_t pairs = program.angles()[i].rotary_dim / 2;
+    const std::size_t pairs = program.angles()[i].pairs();
     reserve(cosines[i], {room.tokens, pairs, sizeof(float)});
     reserve(sines[i], {room.tokens, pairs, sizeof(float)});
   }

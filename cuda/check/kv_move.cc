@@ -1,8 +1,6 @@
 // Slots moved in the cache: the CPU's bits, over all layers and heads, and no other slot touched.
 #include "../../csrc/cpu/kv_move.h"
 
-#include <cmath>
-
 #include "../../csrc/cpu/rope.h"
 #include "cache.h"
 
@@ -35,8 +33,11 @@ void check(Checks& checks, const CacheShape& shape, const Turn& turn, const Move
   TwinCache cache(checks, shape);
   const std::size_t pairs = turn.rotary_dim / 2;
   std::vector<float> cosine(pairs), sine(pairs);
-  const std::int32_t shift = -5;
-  cpu::rope_table(&shift, 1, turn.rotary_dim, 10000.0, 1.0, cosine.data(), sine.data());
+  cria_rope_options options{};
+  options.rotary_dim = turn.rotary_dim;
+  options.theta = 10000.0;
+  options.scale = 1.0;
+  cpu::rope_shift(-5, cria::rope_angles(options), cosine.data(), sine.data());
 
   std::vector<cpu::KvLayer> layers;
   for (std::size_t layer = 0; layer < shape.layers; ++layer) layers.push_back(cache.host_layer(layer));

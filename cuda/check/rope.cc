@@ -9,7 +9,8 @@
 namespace cria::cuda::check {
 namespace {
 
-constexpr double kTheta = 10000.0, kScale = 2.0;
+// No power of theta, as scalings make them.
+constexpr double kMagnitude = 1.25;
 
 struct Shape {
   cria_type k, v;
@@ -18,12 +19,12 @@ struct Shape {
   std::vector<Lengths> lengths;
 };
 
-std::vector<double> frequencies(std::size_t rotary_dim) {
-  std::vector<double> values;
+cria::RopeAngles angles_of(std::size_t rotary_dim) {
+  cria::RopeAngles angles{{}, kMagnitude};
   for (std::size_t i = 0; i < rotary_dim / 2; ++i) {
-    values.push_back(std::pow(kTheta, -2.0 * static_cast<double>(i) / static_cast<double>(rotary_dim)) / kScale);
+    angles.frequencies.push_back(std::pow(2.0, -static_cast<double>(i)) / (i % 2 == 0 ? 1.0 : 3.0));
   }
-  return values;
+  return angles;
 }
 
 // The table and one layer's rope, both sides from the same numbers.
@@ -40,14 +41,14 @@ void check(Checks& checks, const Shape& shape) {
                            std::to_string(shape.rotary_dim) + (shape.halves ? " halves" : " adjacent") + " tokens " +
                            std::to_string(tokens);
 
+  const cria::RopeAngles angles = angles_of(shape.rotary_dim);
   // All of the capacity, in which unused rows stay as they are: NaN in the angles, numbers in qkv.
-  const DeviceArray<double> device_frequencies(checks, frequencies(shape.rotary_dim));
+  const DeviceArray<double> device_frequencies(checks, angles.frequencies);
   DeviceArray<float> cosine(checks, capacity * pairs), sine(checks, capacity * pairs);
   std::vector<float> expected_cosine = cosine.read(), expected_sine = sine.read();
-  cpu::rope_table(batch.positions.data(), tokens, shape.rotary_dim, kTheta, kScale, expected_cosine.data(),
-                  expected_sine.data());
+  cpu::rope_table(std::span(batch.positions).first(tokens), angles, expected_cosine.data(), expected_sine.data());
   checks.require(checks.plugin.rope_angles({batch.device(), batch.rows(), device_frequencies.data(),
-                                            static_cast<int>(pairs), cosine.data(), sine.data()},
+                                            static_cast<int>(pairs), angles.magnitude, cosine.data(), sine.data()},
                                            checks.stream),
                  "rope_angles");
   const std::size_t table_bytes = capacity * pairs * sizeof(float);

@@ -126,12 +126,16 @@ class Caller {
             .blocks = size(1, 12)};
   }
   cria_rope_options rope_options() {
+    // As many as a head of 255 dimensions can have pairs: no larger rotary_dim passes.
+    frequencies_.assign(128, input_.rarely() ? input_.take<double>() : 0.5);
     return {.struct_size = 0,
             .heads = size(1, 4),
             .rotary_dim = size(0, 16),
             .halves = static_cast<std::int32_t>(input_.below(3)),
             .theta = input_.rarely() ? input_.take<double>() : 10000,
-            .scale = input_.rarely() ? input_.take<double>() : 1};
+            .scale = input_.rarely() ? input_.take<double>() : 1,
+            .frequencies = input_.below(4) == 0 ? frequencies_.data() : nullptr,
+            .magnitude = input_.rarely() ? input_.take<double>() : 0};
   }
 
   void keep(cria_tensor* made) {
@@ -180,6 +184,7 @@ class Caller {
   Slots<Cache> caches_;
   Slots<Program> programs_;
   Slots<Cancel> cancels_;
+  std::vector<double> frequencies_;  // of the last options of RoPE
 };
 
 // Devices

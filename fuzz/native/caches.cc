@@ -110,7 +110,9 @@ class Caches {
                                  .rotary_dim = input_.rarely() ? input_.hostile_size() : 2 * input_.within(1, 20),
                                  .halves = static_cast<std::int32_t>(input_.below(2)),
                                  .theta = input_.rarely() ? input_.take<double>() : 10000,
-                                 .scale = input_.rarely() ? input_.take<double>() : 1};
+                                 .scale = input_.rarely() ? input_.take<double>() : 1,
+                                 .frequencies = nullptr,
+                                 .magnitude = input_.rarely() ? input_.take<double>() : 0};
     on_all("moving differs",
            [&](cria_cache* cache) { return cria_cache_move(cache, count, from.data(), to.data(), shift, &rope); });
     const std::vector<std::uint8_t> expected = content(0);

@@ -148,12 +148,16 @@ void rope(Input& input) {
   if (input.rarely()) spoil(input, arrays);
   const cria_batch batch = view(arrays);
   const std::size_t heads = layer.kv_heads * input.within(1, 3);
+  // As many as any rotary_dim that passes has pairs.
+  const std::vector<double> frequencies(128, input.take<double>());
   const cria_rope_options options{.struct_size = sizeof(options),
                                   .heads = heads,
                                   .rotary_dim = input.rarely() ? input.hostile_size() : 2 * input.within(1, 8),
                                   .halves = static_cast<std::int32_t>(input.below(2)),
                                   .theta = input.take<double>(),
-                                  .scale = input.take<double>()};
+                                  .scale = input.take<double>(),
+                                  .frequencies = input.below(2) == 0 ? frequencies.data() : nullptr,
+                                  .magnitude = input.rarely() ? input.take<double>() : 0};
   const std::size_t count = batch.token_count * (heads + 2 * layer.kv_heads) * layer.head_dim;
   const auto qkv = input.array<float>(count);
   std::vector<Layer> written;

@@ -3,6 +3,7 @@ import { Device } from "../device.js";
 import { integer } from "../errors.js";
 import { checkRuntimeOptions, memoryOf } from "../memory.js";
 import type { CacheType } from "../native.js";
+import type { Rope } from "../rope-scaling.js";
 import type { RuntimeOptions } from "../runtime.js";
 import { readModel } from "../weights/model-file.js";
 import { type ModelIndex, type TensorInfo, type WeightType, weightBytes } from "../weights/source.js";
@@ -61,6 +62,16 @@ async function memory(index: ModelIndex, options: RuntimeOptions) {
   };
 }
 
+function describeRope({ theta, scale, dim, scaling, divisors, magnitude }: Rope): string {
+  const scaled = scaling && `${scaling.type} by ${scaling.factor} from ${scaling.originalContextLength} tokens`;
+  const more = [
+    scaled,
+    divisors && "divisors of its own",
+    magnitude && `magnitude ${Number(magnitude.toPrecision(7))}`,
+  ];
+  return [`theta ${theta}, scale ${scale}, ${dim} dimensions`, ...more.filter(Boolean)].join(", ");
+}
+
 function byType(
   tensors: readonly (TensorInfo & { bytes: number })[],
 ): Partial<Record<WeightType, { count: number; bytes: number }>> {
@@ -86,7 +97,7 @@ function forPeople({ path, format, name, config, vocabulary, parameters, tensors
         ["context", `${contextLength} tokens`],
         ["vocabulary", `${vocabulary.size} tokens, BOS ${vocabulary.bos ?? "none"}, EOS ${vocabulary.eos ?? "none"}`],
         ["RMSNorm", `eps ${Number(eps.toPrecision(7))}`],
-        ["RoPE", `theta ${rope.theta}, scale ${rope.scale}, ${rope.dim} dimensions`],
+        ["RoPE", describeRope(rope)],
         ["parameters", `${parameters}`],
       ],
     ],

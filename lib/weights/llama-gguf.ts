@@ -1,9 +1,13 @@
 import { CriaFileError, show } from "../errors.js";
+import { readAll } from "../files.js";
+import type { Rope } from "../rope-scaling.js";
 import { type Gguf, type GgufTensor, readGguf } from "./gguf.js";
 import type { GgufMetadata } from "./gguf-metadata.js";
 import { readGgufVocabulary } from "./gguf-vocabulary.js";
 import { headDims, most } from "./llama-limits.js";
 import { type LlamaTensor, llamaTensors } from "./llama-tensors.js";
+import { readFrom } from "./open.js";
+import { checkRopeDivisors, readGgufRope } from "./rope-keys.js";
 import type { FileTensor, LlamaConfig, ModelIndex, Vocabulary } from "./source.js";
 import { fileSource, type ModelFile } from "./store.js";
 
@@ -16,10 +20,13 @@ import { fileSource, type ModelFile } from "./store.js";
  */
 export async function readLlama(path: string): Promise<LlamaGguf> {
   const file = await readGguf(path);
-  const keys = readLlamaKeys(file.metadata);
-  checkTensors(file, keys.config);
-  const { tensors, version } = file;
-  return { path, format: `GGUF v${version}`, ...keys, tensors, mappable: false, source: () => fileSource(tensors) };
+  const { config: inKeys, ...keys } = readLlamaKeys(file.metadata);
+  const config = { ...inKeys, rope: await readDivisors(file, inKeys.rope) };
+  const tensors = new Map(file.tensors);
+  tensors.delete(ropeDivisors);
+  checkTensors({ ...file, tensors }, config);
+  const format = `GGUF v${file.version}`;
+  return { path, format, ...keys, config, tensors, mappable: false, source: () => fileSource(tensors) };
 }
 
 /** A model whose tensors stand one by one in GGUF files. */
@@ -71,6 +78,7 @@ function readConfig(metadata: GgufMetadata, vocab: number): LlamaConfig {
     throw metadata.error("llama.attention.head_count_kv", `must divide the ${heads} heads, not be ${kvHeads}`);
   }
   const headDim = readHeadDim(metadata, dim, heads);
+  const contextLength = metadata.integer("llama.context_length", 1, most.contextLength);
   return {
     layers: metadata.integer("llama.block_count", 1, most.layers),
     dim,
@@ -79,9 +87,9 @@ function readConfig(metadata: GgufMetadata, vocab: number): LlamaConfig {
     headDim,
     ffn: metadata.integer("llama.feed_forward_length", 1, most.ffn),
     vocab,
-    contextLength: metadata.integer("llama.context_length", 1, most.contextLength),
+    contextLength,
     eps: metadata.float("llama.attention.layer_norm_rms_epsilon", "an f32 above 0 and below 1", (x) => x > 0 && x < 1),
-    rope: readRope(metadata, headDim),
+    rope: readGgufRope(metadata, { headDim, contextLength }),
   };
 }
 
@@ -115,32 +123,24 @@ function readHeadDim(metadata: GgufMetadata, dim: number, heads: number): number
   return headDim;
 }
 
-function readRope(metadata: GgufMetadata, headDim: number): LlamaConfig["rope"] {
-  const dim = metadata.integer("llama.rope.dimension_count", 2, headDim, headDim);
-  if (dim % 2 !== 0) throw metadata.error("llama.rope.dimension_count", `must be even, not ${dim}`);
-  return {
-    // Below 1 the frequencies would rise; the largest in use, Llama 3's, is 5e5.
-    theta: metadata.float("llama.rope.freq_base", "an f32 from 1 to 1e12", (x) => x >= 1 && x <= 1e12, 10_000),
-    scale: readRopeScale(metadata),
-    dim,
-    pairing: "adjacent",
-  };
-}
+/** GGUF's tensor of what the frequencies are divided by. */
+const ropeDivisors = "rope_freqs.weight";
 
-/** The factor of linear scaling. As in llama.cpp, no type means linear, no factor or a factor of 0 means 1. */
-function readRopeScale(metadata: GgufMetadata): number {
-  const type = metadata.string("llama.rope.scaling.type", "linear");
-  if (type !== "none" && type !== "linear") {
-    throw metadata.error(
-      "llama.rope.scaling.type",
-      `must be "none" or "linear", not ${show(type)}`,
-      "ERR_CRIA_UNSUPPORTED",
-    );
+/** The rope of the keys with the divisors that stand among the tensors, where there are some. */
+async function readDivisors(file: Gguf, rope: Rope): Promise<Rope> {
+  const tensor = file.tensors.get(ropeDivisors);
+  if (tensor === undefined) return rope;
+  checkTensor(file, { name: ropeDivisors, kind: "vector", rows: 1, cols: rope.dim / 2 });
+  if (tensor.type !== "f32") {
+    throw new CriaFileError(tensor.file, ropeDivisors, `must be of type F32, not ${tensor.type.toUpperCase()}`);
   }
-  const factor = (key: string, absent: number) =>
-    metadata.float(key, "0 or an f32 from 1 to 1e6", (x) => x === 0 || (x >= 1 && x <= 1e6), absent);
-  const scale = factor("llama.rope.scaling.factor", factor("llama.rope.scale_linear", 1));
-  return type === "none" || scale === 0 ? 1 : scale;
+  const bytes = await readFrom(tensor.file, undefined, (fd) => {
+    const bytes = Buffer.alloc(tensor.bytes);
+    readAll(fd, bytes, tensor.offset);
+    return bytes;
+  });
+  const divisors = Array.from({ length: rope.dim / 2 }, (_, i) => bytes.readFloatLE(4 * i));
+  return { ...rope, divisors: checkRopeDivisors(tensor.file, ropeDivisors, divisors, rope.dim) };
 }
 
 /** Checks that the file has every tensor of the forward pass in its shape, and no other. */

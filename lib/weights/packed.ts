@@ -11,7 +11,8 @@
  *        32  u64  end of the keys
  *        40  u64  end of the index
  *        48       SHA-256 of all before the end of the index, but for itself
- *        80       keys: those of the GGUF file that was packed, as a GGUF file without tensors
+ *        80       keys: those of the GGUF file that was packed, as a GGUF file without tensors, and
+ *                 cria.rope.divisors, an array of f32, where that one has the tensor rope_freqs.weight
  *                 index: for each tensor
  *                   u32 kind, u32 type, u32 number of names, the names, u64 rows, columns, offset in the file, bytes
  *                 zeros, up to a page
@@ -38,6 +39,7 @@ import { HeaderReader } from "./header-reader.js";
 import { readLlamaKeys } from "./llama-gguf.js";
 import { llamaTensors } from "./llama-tensors.js";
 import { readFrom } from "./open.js";
+import { ropeDivisorsKey } from "./rope-keys.js";
 import { type LlamaConfig, type TensorInfo, type WeightType, weightFormats } from "./source.js";
 import { type ModelFile, naming, stacksOf, type TensorStore, type WeightSource } from "./store.js";
 
@@ -47,6 +49,9 @@ const formatVersion = 1;
 const hashAt = 48;
 const keysAt = 80;
 const page = 4096;
+
+/** Where a GGUF file has the number of its keys, a u64. */
+const keyCountAt = 16;
 
 /** Names that a stack may have: three, in LLaMA. */
 const maxNames = 16;
@@ -114,6 +119,22 @@ export async function planPacked(
   };
   await loadLlama(config, planner);
   return plan;
+}
+
+/**
+ * The keys of a GGUF file as a packed one has them: with the divisors of RoPE's frequencies, a tensor there, among them.
+ *
+ * @param keys as a GGUF file without tensors
+ */
+export function packedKeys(keys: Buffer, { rope: { divisors } }: LlamaConfig): Buffer {
+  if (divisors === undefined) return keys;
+  const [arrayType, f32Type] = [9, 6];
+  const name = Buffer.from(ropeDivisorsKey);
+  const count = Buffer.from(keys);
+  count.writeBigUInt64LE(keys.readBigUInt64LE(keyCountAt) + 1n, keyCountAt);
+  const data = Buffer.alloc(4 * divisors.length);
+  for (const [i, divisor] of divisors.entries()) data.writeFloatLE(divisor, 4 * i);
+  return Buffer.concat([count, u64(name.length), name, u32(arrayType), u32(f32Type), u64(divisors.length), data]);
 }
 
 /**

@@ -1,4 +1,5 @@
 import type { FloatType, QuantisedType, WeightType } from "../../bindings.js";
+import type { Rope } from "../rope-scaling.js";
 
 export type { FloatType, QuantisedType, WeightType };
 
@@ -54,16 +55,7 @@ export interface LlamaConfig {
   readonly contextLength: number;
   /** RMSNorm's epsilon. */
   readonly eps: number;
-  readonly rope: {
-    /** The base of the frequencies. */
-    readonly theta: number;
-    /** Positions are divided by it (linear scaling). */
-    readonly scale: number;
-    /** How many dimensions of each head turn. */
-    readonly dim: number;
-    /** Pairs are (2i, 2i + 1), as Meta and GGUF store them, or (i, i + dim / 2), as Hugging Face does. */
-    readonly pairing: "adjacent" | "halves";
-  };
+  readonly rope: Rope;
 }
 
 /** The types of a piece, in the order of sentencepiece's ModelProto.SentencePiece.Type, as GGUF has them. */

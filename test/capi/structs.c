@@ -1,5 +1,6 @@
-/* Structs of callers that were compiled with another cria.h of version 1: shorter ones cannot be yet, longer ones can.
+/* Structs of callers that were compiled with another cria.h of version 1, an earlier one or a later one.
  * Prints one line a check that failed; the exit status is their number. */
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -70,10 +71,32 @@ static void array_of_longer_structs(cria_device* device) {
   cria_program_free(program);
 }
 
+/* The options of RoPE as they were before they had frequencies. */
+static void rope_of_an_earlier_caller(cria_device* device) {
+  const cria_cache_options shape = {sizeof shape, CRIA_TYPE_F32, CRIA_TYPE_F32, 1, 1, 8, 1};
+  const double nonsense[] = {-1, -1, -1, -1};
+  struct {
+    cria_rope_options first;
+    uint64_t newer;
+  } rope = {{sizeof rope.first, 1, 8, 0, 10000, 1, nonsense, 0}, 1};
+  cria_program* program = NULL;
+  cria_value qkv;
+  expect(cria_program_create(device, &shape, &program), CRIA_OK, NULL, "program_create");
+  expect(cria_program_value(program, CRIA_ROWS_TOKENS, 24, &qkv), CRIA_OK, NULL, "program_value");
+  expect(cria_program_rope(program, qkv, 0, &rope.first), CRIA_ERROR_ARGUMENT,
+         "options.frequencies[0]: must be finite, and at least 0, not -1", "frequencies below 0");
+  rope.first.struct_size = (uint32_t)offsetof(cria_rope_options, frequencies);
+  expect(cria_program_rope(program, qkv, 0, &rope.first), CRIA_OK, NULL, "options without frequencies");
+  rope.first.struct_size = sizeof rope;
+  expect(cria_program_rope(program, qkv, 0, &rope.first), CRIA_ERROR_UNSUPPORTED,
+         "options: sets a field that this version of cria does not have", "options with a newer field");
+  cria_program_free(program);
+}
+
 /* A later version may give another value a meaning, which must not be taken for that of 1. */
 static void flags_of_neither_value(cria_device* device) {
   const cria_cache_options shape = {sizeof shape, CRIA_TYPE_F32, CRIA_TYPE_F32, 1, 1, 8, 1};
-  cria_rope_options rope = {sizeof rope, 1, 8, 2, 10000, 1};
+  cria_rope_options rope = {sizeof rope, 1, 8, 2, 10000, 1, NULL, 0};
   cria_program* program = NULL;
   cria_value qkv;
   expect(cria_program_create(device, &shape, &program), CRIA_OK, NULL, "program_create");
@@ -112,6 +135,7 @@ int main(void) {
   }
   array_of_longer_structs(device);
   flags_of_neither_value(device);
+  rope_of_an_earlier_caller(device);
   cria_device_free(device);
   return failures;
 }

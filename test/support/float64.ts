@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 
+import type { Rope } from "../../lib/rope-scaling.js";
 import {
   type FileTensor,
   type FloatType,
@@ -101,19 +102,51 @@ function rmsNorm(x: Float64Array, weight: Float64Array, eps: number): Float64Arr
   return x.map((v, i) => v * scale * weight[i]!);
 }
 
-/** Rotary positions (Su et al. 2021): pair i of each head turns by position / scale · theta^(−2i / dim). */
-function rotate(x: Float64Array, position: number, { headDim, rope }: LlamaConfig): Float64Array {
+/** Rotary positions (Su et al. 2021). The context in use is the model's own. */
+function rotate(x: Float64Array, position: number, { headDim, rope, contextLength }: LlamaConfig): Float64Array {
   const out = x.slice();
+  const { magnitude = 1 } = rope;
   for (let head = 0; head < x.length; head += headDim) {
     for (let i = 0; i < rope.dim / 2; i++) {
-      const angle = (position / rope.scale) * rope.theta ** ((-2 * i) / rope.dim);
+      const angle = position * frequency64(rope, i, contextLength);
       const [a, b] =
         rope.pairing === "adjacent" ? [head + 2 * i, head + 2 * i + 1] : [head + i, head + i + rope.dim / 2];
-      out[a] = x[a]! * Math.cos(angle) - x[b]! * Math.sin(angle);
-      out[b] = x[a]! * Math.sin(angle) + x[b]! * Math.cos(angle);
+      out[a] = magnitude * (x[a]! * Math.cos(angle) - x[b]! * Math.sin(angle));
+      out[b] = magnitude * (x[a]! * Math.sin(angle) + x[b]! * Math.cos(angle));
     }
   }
   return out;
+}
+
+/** What pair i turns by from one position to the next, as the authors of each scaling wrote it down. */
+export function frequency64(rope: Rope, i: number, contextLength: number): number {
+  const { theta, dim, scale, scaling, divisors } = rope;
+  const wave = (base: number) => 2 * Math.PI * base ** ((2 * i) / dim) * (divisors?.[i] ?? 1);
+  const f = (2 * Math.PI) / wave(theta) / scale;
+  if (scaling === undefined) return f;
+  const { factor: s, originalContextLength: original } = scaling;
+  if (scaling.type === "dynamic") {
+    // "NTK-aware", with a factor that grows with the length (Peng et al. 2023, eq. 16 and §3.3): s' = s L / L₀ − (s − 1).
+    const stretch = s * (Math.max(contextLength, original) / original) - s + 1;
+    return (2 * Math.PI) / wave(theta * stretch ** (dim / (dim - 2))) / scale;
+  }
+  if (scaling.type === "llama3") {
+    const { lowFrequencyFactor: low, highFrequencyFactor: high } = scaling;
+    const length = wave(theta);
+    if (length < original / high) return f;
+    if (length > original / low) return f / s;
+    const smooth = (original / length - low) / (high - low);
+    return ((1 - smooth) * f) / s + smooth * f;
+  }
+  // d(r), of Peng et al. 2023, eq. 17 solved for the dimension, at which there are r turns in the original context.
+  const d = (turns: number) => (dim / 2) * (Math.log(original / (2 * Math.PI * turns)) / Math.log(theta));
+  let [from, to] = [d(scaling.betaFast), d(scaling.betaSlow)];
+  if (scaling.truncate) [from, to] = [Math.floor(from), Math.ceil(to)];
+  [from, to] = [Math.max(from, 0), Math.min(to, dim - 1)];
+  if (i <= from) return f;
+  if (i >= to) return f / s;
+  const ramp = (i - from) / (to - from);
+  return f * (1 - ramp) + (f / s) * ramp;
 }
 
 /** softmax(q kᵀ / √headDim) v for each head (Vaswani et al. 2017); a key head serves heads / kvHeads query heads. */

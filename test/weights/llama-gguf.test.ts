@@ -43,6 +43,8 @@ const withExtra = (...extra: TensorSpec[]): GgufFile => ({
   tensors: [...llamaFile().tensors, ...extra],
 });
 
+const ropeFactors: TensorSpec = { name: "rope_freqs.weight", shape: [8], type: "f32" };
+
 describe("models", () => {
   test("the shape, the vocabulary and the tensors of a small file", async () => {
     const model = await read(llamaFile());
@@ -132,14 +134,22 @@ describe("models", () => {
     ["under its old name", 8, { "llama.rope.scale_linear": f32(8) }],
   ];
   test.each(scalings)("RoPE scaling: %s", async (_, scale, keys) => {
-    expect((await read(withKeys(keys))).config.rope.scale).toBe(scale);
+    const rope = { theta: 10_000, scale, dim: 16, pairing: "adjacent" };
+    expect((await read(withKeys(keys))).config.rope).toEqual(rope);
+  });
+
+  test("RoPE's divisors, a tensor, which is none of the forward pass", async () => {
+    const divisors = Float32Array.of(1, 1, 1, 1.5, 3.25, 8, 8, 1e30);
+    const tensor: TensorSpec = { ...ropeFactors, data: new Uint8Array(divisors.buffer) };
+    const { config, tensors } = await read(withExtra(tensor));
+    expect(config.rope).toEqual({ theta: 10_000, scale: 1, dim: 16, pairing: "adjacent", divisors: [...divisors] });
+    expect([...tensors.keys()]).toEqual(llamaFile().tensors.map(({ name }) => name));
   });
 });
 
 describe("models that cria cannot run", () => {
   const unsupported = "ERR_CRIA_UNSUPPORTED";
   const bias: TensorSpec = { name: "blk.0.attn_q.bias", shape: [64], type: "f32" };
-  const ropeFactors: TensorSpec = { name: "rope_freqs.weight", shape: [8], type: "f32" };
   const many = "tokenizer.ggml.tokens";
   const refusals: [subject: string, problem: string, file: GgufFile, code?: typeof unsupported][] = [
     ["general.architecture", "must be a string, but is missing", withKeys({ "general.architecture": undefined })],
@@ -241,8 +251,8 @@ describe("models that cria cannot run", () => {
     ],
     [
       "llama.rope.scaling.type",
-      'must be "none" or "linear", not "yarn"',
-      withKeys({ "llama.rope.scaling.type": string("yarn"), "llama.rope.scaling.factor": f32(16) }),
+      'must be "none", "linear" or "yarn", not "longrope"',
+      withKeys({ "llama.rope.scaling.type": string("longrope"), "llama.rope.scaling.factor": f32(16) }),
       unsupported,
     ],
     [
@@ -328,7 +338,10 @@ describe("models that cria cannot run", () => {
       withTensor("blk.0.ffn_norm.weight", { type: "q8_0" }),
     ],
     ["blk.0.attn_q.bias", "is not a tensor of the LLaMA that cria computes", withExtra(bias), unsupported],
-    ["rope_freqs.weight", "is not a tensor of the LLaMA that cria computes", withExtra(ropeFactors), unsupported],
+    ["rope_freqs.weight", "its element 0 must be above 0 and finite, not 0", withExtra(ropeFactors)],
+    ["rope_freqs.weight", "must be of shape [8], not [16]", withExtra({ ...ropeFactors, shape: [16] })],
+    ["rope_freqs.weight", "must be of shape [8], not [8, 1]", withExtra({ ...ropeFactors, shape: [8, 1] })],
+    ["rope_freqs.weight", "must be of type F32, not F16", withExtra({ ...ropeFactors, type: "f16" })],
     [
       "blk.1.attn_norm.weight",
       "is not a tensor of the LLaMA that cria computes",
