@@ -168,6 +168,13 @@ export class KvPool {
     return known;
   }
 
+  /** Makes no block be found by its tokens any more: those that are cached are free. */
+  forget(): void {
+    for (const block of this.#cached) this.#free.push(block);
+    this.#cached.clear();
+    this.#prefixes.clear();
+  }
+
   /** Whether a held block may be written to: one holder has it, and it is then no longer found by its tokens. */
   own(block: number): boolean {
     if (!this.single(block)) return false;

@@ -28,6 +28,22 @@ interface Block<Tensor> {
   readonly down: Tensor;
 }
 
+/** out += b (a x): two narrow matrices beside a product, of `rank` rows and columns. */
+export interface LowRank {
+  /** [rank, inputs]; of the embedding [vocabulary, rank], from which a token takes its row. */
+  readonly a: TensorHandle;
+  /** [outputs, rank] */
+  readonly b: TensorHandle;
+  readonly rank: number;
+}
+
+/** What adapters put beside the weights: for matrices that share an input one pair, for all others none. */
+export interface LlamaAdapters {
+  readonly embedding: LowRank | undefined;
+  readonly blocks: readonly Readonly<Record<"qkv" | "attentionOut" | "gateUp" | "down", LowRank | undefined>>[];
+  readonly output: LowRank | undefined;
+}
+
 /** Loads a model's weights, tensor by tensor, under GGUF's names. Without an output matrix the embedding is it. */
 export async function loadLlama<Tensor>(
   { layers }: LlamaConfig,
@@ -78,7 +94,8 @@ export function llamaRope({ heads, rope }: LlamaConfig): RopeOptions {
 
 /**
  * The forward pass's values: the floats of each, for every token of a batch or for every output asked for. Gate and up
- * have one only where there is a layer in which their types differ, so that they are two matrices.
+ * have one only where there is a layer in which their types differ, so that they are two matrices, or in which an adapter
+ * has something to add to them.
  */
 export function llamaValues({ dim, heads, kvHeads, headDim, ffn, vocab }: LlamaConfig, splitGates: boolean) {
   const rest = {
@@ -94,17 +111,28 @@ export function llamaValues({ dim, heads, kvHeads, headDim, ffn, vocab }: LlamaC
   } as const;
 }
 
-/** The forward pass: token ids to logits. Past the last block's keys and values, only wanted tokens go on. */
-export function recordLlama(device: Device, config: LlamaConfig, weights: LlamaWeights, cache: CacheShape): Program {
+/**
+ * The forward pass: token ids to logits. Past the last block's keys and values, only wanted tokens go on.
+ *
+ * @param adapters what is added to the products, as LoRA does (Hu et al. 2021, §4.1)
+ */
+export function recordLlama(
+  device: Device,
+  config: LlamaConfig,
+  weights: LlamaWeights,
+  cache: CacheShape,
+  adapters?: LlamaAdapters,
+): Program {
   const { heads, eps } = config;
   const rope = llamaRope(config);
   const program = new Program(device, cache);
-  const widths = llamaValues(
-    config,
-    weights.blocks.some(({ gateUp }) => gateUp.length > 1),
-  );
+  const splitGates =
+    weights.blocks.some(({ gateUp }) => gateUp.length > 1) ||
+    (adapters?.blocks.some(({ gateUp }) => gateUp !== undefined) ?? false);
+  const widths = llamaValues(config, splitGates);
   const tokens = valuesOf(program, "tokens", widths.tokens);
   const outputs = valuesOf(program, "outputs", widths.outputs);
+  const narrow = { tokens: narrowValues(program, "tokens"), outputs: narrowValues(program, "outputs") };
 
   const linear = (input: Value, matrices: readonly TensorHandle[], out: Value) => {
     let column = 0;
@@ -113,16 +141,24 @@ export function recordLlama(device: Device, config: LlamaConfig, weights: LlamaW
       column += native.tensorRows(matrix);
     }
   };
-  const gated = (input: Value, matrices: readonly TensorHandle[], both: Value | undefined, out: Value) => {
-    if (matrices.length === 1) return program.matmulSwiGlu(input, matrices[0]!, out);
-    linear(input, matrices, both!);
-    program.swiGlu(both!, out);
+  const beside = (input: Value, pair: LowRank | undefined, out: Value, rows: "tokens" | "outputs") => {
+    if (pair === undefined) return;
+    const within = narrow[rows](pair.rank);
+    program.matmul(input, pair.a, within);
+    program.matmulAdd(within, pair.b, out);
   };
 
   program.embed(weights.embedding, tokens.x);
+  if (adapters?.embedding !== undefined) {
+    const within = narrow.tokens(adapters.embedding.rank);
+    program.embed(adapters.embedding.a, within);
+    program.matmulAdd(within, adapters.embedding.b, tokens.x);
+  }
   for (const [layer, block] of weights.blocks.entries()) {
+    const adapted = adapters?.blocks[layer];
     program.rmsNorm(tokens.x, block.attentionNorm, eps, tokens.normed);
     linear(tokens.normed, block.qkv, tokens.qkv);
+    beside(tokens.normed, adapted?.qkv, tokens.qkv, "tokens");
     program.rope(tokens.qkv, layer, rope);
     program.attention(tokens.qkv, layer, heads, tokens.attended);
 
@@ -131,17 +167,37 @@ export function recordLlama(device: Device, config: LlamaConfig, weights: LlamaW
       program.select(tokens.x, outputs.x);
       program.select(tokens.attended, outputs.attended);
     }
+    const rows = last ? "outputs" : "tokens";
     const { x, normed, attended, hidden, gateUp } = last ? outputs : tokens;
     program.matmulAdd(attended, block.attentionOut, x);
+    beside(attended, adapted?.attentionOut, x, rows);
     program.rmsNorm(x, block.ffnNorm, eps, normed);
-    gated(normed, block.gateUp, gateUp, hidden);
+    if (block.gateUp.length === 1 && adapted?.gateUp === undefined) {
+      program.matmulSwiGlu(normed, block.gateUp[0]!, hidden);
+    } else {
+      linear(normed, block.gateUp, gateUp!);
+      beside(normed, adapted?.gateUp, gateUp!, rows);
+      program.swiGlu(gateUp!, hidden);
+    }
     program.matmulAdd(hidden, block.down, x);
+    beside(hidden, adapted?.down, x, rows);
   }
 
   program.rmsNorm(outputs.x, weights.outputNorm, eps, outputs.normed);
   program.matmul(outputs.normed, weights.output, outputs.logits);
+  beside(outputs.normed, adapters?.output, outputs.logits, "outputs");
   program.finish(outputs.logits);
   return program;
+}
+
+/** Values between the two products of a {@link LowRank}: one for each rank that there is. */
+function narrowValues(program: Program, rows: "tokens" | "outputs"): (rank: number) => Value {
+  const values = new Map<number, Value>();
+  return (rank) => {
+    const value = values.get(rank) ?? program.value(rows, rank);
+    values.set(rank, value);
+    return value;
+  };
 }
 
 /** A value of a program for each width. */

@@ -23,7 +23,7 @@ import type { LoadOptions } from "./weights/store.js";
  * scored.
  */
 export interface MemoryEstimate {
-  /** The weights, in the kernels' layout. */
+  /** The weights, in the kernels' layout; those of adapters that a model is loaded with among them. */
   weights: number;
   /** Of these, what is mapped from a packed file: memory that processes share, and that the system can read again. */
   mapped: number;
@@ -47,6 +47,8 @@ export interface MemoryEstimate {
 export type Weighed = Pick<ModelIndex, "config" | "tensors"> & {
   readonly vocabulary?: Vocabulary;
   readonly mappable?: boolean;
+  /** Of adapters that are set beside the weights. */
+  readonly adapterBytes?: number;
 };
 
 /**
@@ -98,9 +100,11 @@ export async function memoryOf(
   const { config, tensors } = model;
   const { cache: types, contextLength = config.contextLength, cacheSize, mmap = true } = options;
   const plan = await planPacked(config, tensors);
-  const weights = bytesOf(plan);
+  const { adapterBytes = 0 } = model;
+  const weights = bytesOf(plan) + adapterBytes;
   const mapped = model.mappable !== true || !mmap ? 0 : bytesOf(plan.filter(({ kind }) => kind === "matrix"));
-  const activations = activationBytes(config, plan, Math.min(chunkTokens, contextLength));
+  const split = splitGates(plan) || adapterBytes > 0;
+  const activations = activationBytes(config, plan, split, Math.min(chunkTokens, contextLength));
   const shape = llamaCache(config, cacheTypesOf(types));
   const vocabulary = (model.vocabulary?.pieces.length ?? 0) * pieceBytes;
   const rest = weights + activations + vocabulary;
@@ -116,10 +120,13 @@ const bytesOf = (plan: readonly PackedTensor[]) => plan.reduce((sum, { bytes }) 
 /**
  * The workspace of csrc/cpu/executor.cc after a batch of `tokens` tokens of which the last one's logits are wanted: its
  * values, the rows that it quantises, and RoPE's angles. What it keeps of an attention that is split over the threads is
- * left out: it is less than a thousandth of the cache.
+ * left out: it is less than a thousandth of the cache. So are the values between an adapter's two products, of a width of
+ * its rank.
+ *
+ * @param split whether gate and up have a value of their own
  */
-function activationBytes(config: LlamaConfig, plan: readonly PackedTensor[], tokens: number): number {
-  const values = llamaValues(config, splitGates(plan));
+function activationBytes(config: LlamaConfig, plan: readonly PackedTensor[], split: boolean, tokens: number): number {
+  const values = llamaValues(config, split);
   const floats = (widths: object) => Object.values(widths).reduce((sum, width) => sum + stride(width), 0);
   const quantised = plan.filter(({ type }) => weightFormats[type].block > 1).map(({ cols }) => cols);
   // Two blocks of 32 at a time: int8 each, and for each block a float and two int32 (csrc/cpu/quantize.h).

@@ -1,6 +1,11 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import { performance } from "node:perf_hooks";
 
+import { type Adapter, loraBytes } from "./adapters/adapter.js";
+import { readAdapterFile } from "./adapters/adapter-file.js";
+import { AdapterSet } from "./adapters/adapter-set.js";
+import { checkFits, type LoraFile } from "./adapters/lora-file.js";
+import { type AdapterOption, type AppliedAdapter, adapterOptions } from "./adapters/options.js";
 import { type BeamCandidate, type BeamSearchOptions, beamSearch } from "./beam.js";
 import { type ChatOptions, chat } from "./chat.js";
 import { Conversation } from "./conversation.js";
@@ -28,6 +33,11 @@ import { type LoadOptions, type ModelFile, WeightStore } from "./weights/store.j
 
 /** Options of {@link loadModel}. */
 export interface ModelOptions extends DeviceOptions, RuntimeOptions, LoadOptions {
+  /**
+   * LoRA adapters: GGUF files, or folders that PEFT wrote. Their low-rank products are added to those of the weights, which
+   * stay as they are: {@link Model.setAdapters} sets others instead. Default: none.
+   */
+  adapters?: readonly AdapterOption[];
   /** Called with warnings. Default: `process.emitWarning`. */
   onWarning?: (message: string) => void;
 }
@@ -35,6 +45,7 @@ export interface ModelOptions extends DeviceOptions, RuntimeOptions, LoadOptions
 const modelOptions = [
   ...deviceOptions,
   ...runtimeOptions,
+  "adapters",
   "mmap",
   "tokenizer",
   "onProgress",
@@ -54,15 +65,24 @@ export class Model {
   /** The Jinja template of chats that its files have. */
   readonly chatTemplate: string | undefined;
   readonly #store: WeightStore;
+  readonly #adapters: AdapterSet;
   #fingerprint: Uint8Array | undefined;
   #disposed = false;
 
   /** {@link loadModel} makes it. */
-  constructor(runtime: Runtime, tokenizer: Tokenizer, store: WeightStore, loadMs: number, identity: ModelIdentity) {
+  constructor(
+    runtime: Runtime,
+    tokenizer: Tokenizer,
+    store: WeightStore,
+    adapters: AdapterSet,
+    loadMs: number,
+    identity: ModelIdentity,
+  ) {
     this.path = identity.path;
     this.name = identity.name;
     this.chatTemplate = identity.chatTemplate;
     this.runtime = runtime;
+    this.#adapters = adapters;
     this.tokenizer = tokenizer;
     this.loadMs = loadMs;
     this.#store = store;
@@ -76,7 +96,12 @@ export class Model {
     return this.runtime.config;
   }
 
-  /** The memory of the weights, in the kernels' layout. */
+  /** The adapters that are set, with the scale of each. */
+  get adapters(): readonly Required<AppliedAdapter>[] {
+    return this.#adapters.applied;
+  }
+
+  /** The memory of the weights, in the kernels' layout, without adapters. */
   get weightBytes(): number {
     return this.#store.bytes;
   }
@@ -301,9 +326,46 @@ export class Model {
     }
   }
 
+  /**
+   * Reads a LoRA adapter, which {@link setAdapters} then sets: a GGUF file, or a folder that PEFT wrote.
+   *
+   * @throws CriaFileError where it is none that cria applies, or is for another model: it names the key or tensor at fault
+   * @throws CriaError ERR_CRIA_MEMORY where the machine has not the memory, ERR_CRIA_DISPOSED after `dispose`
+   */
+  async loadAdapter(path: string): Promise<Adapter> {
+    this.#check();
+    if (typeof path !== "string") throw wrongType("path", "a string", path);
+    return await this.#adapters.load(path);
+  }
+
+  /**
+   * Sets adapters instead of those that are set; an empty array sets none. The weights are not read again.
+   *
+   * It takes effect between texts. Sequences and conversations stay, and read what they hold again when they go on: the
+   * cache was filled by other weights.
+   *
+   * @example
+   * ```js
+   * const adapter = await model.loadAdapter("adapter.gguf");
+   * await model.setAdapters([{ adapter, scale: 0.5 }]);
+   * for await (const piece of model.generate("Once upon a time", { maxTokens: 16 })) process.stdout.write(piece);
+   * await model.setAdapters([]); // as it was
+   * adapter.dispose();
+   * ```
+   *
+   * @throws TypeError or RangeError where they are no such list, or one is another model's
+   * @throws CriaError ERR_CRIA_STATE while a text is made or tokens are read, and where there is a sequence that cannot be
+   *   read again: one that was loaded, or of which a range was removed; ERR_CRIA_MEMORY where the device has not the
+   *   memory, ERR_CRIA_DISPOSED after `dispose` of the model or of one of the adapters. Those that were set then stay
+   */
+  async setAdapters(adapters: readonly AppliedAdapter[]): Promise<void> {
+    this.#check();
+    await this.#adapters.set(adapters);
+  }
+
   #fingerprintOf(): Uint8Array {
     this.#fingerprint ??= modelFingerprint(this.config, this.#store);
-    return this.#fingerprint;
+    return this.#adapters.fingerprint(this.#fingerprint);
   }
 
   /** Frees the weights, the cache and the device when the run in progress is done; what would run afterwards throws. */
@@ -362,21 +424,51 @@ export async function loadIndexed(
   started: number = performance.now(),
 ): Promise<Model> {
   checkOptions(index, options);
+  const wanted = await readAdapterFiles(index, options);
   const device = new Device(deviceFor(index, options));
   let store: WeightStore | undefined;
+  let runtime: Runtime | undefined;
   try {
     warnOfCpu(device, options);
     using source = index.source(options);
     store = new WeightStore(device, source, options);
-    const { cacheTokens } = await checkMemory(index.path, index, device, options);
+    const adapterBytes = wanted.reduce((sum, { file }) => sum + loraBytes(file), 0);
+    const { cacheTokens } = await checkMemory(index.path, { ...index, adapterBytes }, device, options);
     const weights = await loadLlama(index.config, store);
-    const runtime = new Runtime(device, index.config, weights, { ...options, cacheSize: { tokens: cacheTokens } });
-    return new Model(runtime, tokenizer, store, performance.now() - started, index);
+    runtime = new Runtime(device, index.config, weights, { ...options, cacheSize: { tokens: cacheTokens } });
+    const adapters = new AdapterSet(runtime, []);
+    await setFirst(adapters, wanted);
+    return new Model(runtime, tokenizer, store, adapters, performance.now() - started, index);
   } catch (error) {
+    runtime?.dispose();
     store?.dispose();
     device.dispose();
     throw error;
   }
+}
+
+/** An adapter that a model is loaded with. */
+interface WantedAdapter {
+  readonly file: LoraFile;
+  readonly scale: number;
+}
+
+/** Reads their indexes, and checks that they are for the model. */
+async function readAdapterFiles({ config }: ModelIndex, { adapters }: ModelOptions): Promise<WantedAdapter[]> {
+  const wanted: WantedAdapter[] = [];
+  for (const { path, scale } of adapterOptions(adapters)) {
+    const file = await readAdapterFile(path);
+    checkFits(file, config);
+    wanted.push({ file, scale });
+  }
+  return wanted;
+}
+
+async function setFirst(adapters: AdapterSet, wanted: readonly WantedAdapter[]): Promise<void> {
+  if (wanted.length === 0) return;
+  const applied: AppliedAdapter[] = [];
+  for (const { file, scale } of wanted) applied.push({ adapter: await adapters.read(file), scale });
+  await adapters.set(applied);
 }
 
 /** A packed file is in the CPU's layout, so there "auto" is the CPU. */
@@ -399,7 +491,7 @@ function warnOfCpu({ withoutGpu }: Device, { onWarning = warn }: ModelOptions): 
 
 function checkOptions(
   { path, config }: ModelIndex,
-  { mmap, tokenizer: _, onProgress, onWarning = warn, signal, ...options }: ModelOptions,
+  { adapters: _, mmap, tokenizer: __, onProgress, onWarning = warn, signal, ...options }: ModelOptions,
 ): void {
   checkRuntimeOptions(options);
   optionalFlag("mmap", mmap);

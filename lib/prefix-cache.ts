@@ -37,6 +37,12 @@ export class PrefixCache {
     return this.#byBlock.has(block);
   }
 
+  /** Forgets what every block holds. */
+  clear(): void {
+    this.#byHash.clear();
+    this.#byBlock.clear();
+  }
+
   /** Forgets what a block holds, if it is known. */
   remove(block: number): void {
     const entry = this.#byBlock.get(block);

@@ -3,7 +3,7 @@ import { type CacheSize, poolTokens } from "./cache-size.js";
 import { type CacheOption, cacheTypesOf } from "./cache-types.js";
 import type { Device } from "./device.js";
 import { KvPool } from "./kv-pool.js";
-import { type LlamaWeights, llamaCache, llamaRope, recordLlama } from "./llama.js";
+import { type LlamaAdapters, type LlamaWeights, llamaCache, llamaRope, recordLlama } from "./llama.js";
 import { native } from "./native.js";
 import type { Program } from "./program.js";
 import { ropeInContext } from "./rope-scaling.js";
@@ -51,8 +51,9 @@ export class Runtime {
   /** Tokens that one sequence may have. The pool, made of whole blocks, may hold a few more. */
   readonly contextLength: number;
   readonly pool: KvPool;
-  readonly program: Program;
   readonly scheduler: Scheduler;
+  readonly #weights: LlamaWeights;
+  #program: Program;
   #disposed = false;
 
   constructor(device: Device, config: LlamaConfig, weights: LlamaWeights, options: RuntimeOptions = {}) {
@@ -61,10 +62,35 @@ export class Runtime {
     this.device = device;
     this.config = { ...config, rope: ropeInContext(config.rope, contextLength) };
     this.contextLength = contextLength;
-    this.program = recordLlama(device, this.config, weights, shape);
+    this.#weights = weights;
+    this.#program = recordLlama(device, this.config, weights, shape);
     const { availableBytes } = native.deviceInfo(device.handle);
     this.pool = new KvPool(device, shape, poolTokens(shape, contextLength, cacheSize, availableBytes));
     this.scheduler = new Scheduler(this, llamaRope(this.config), preempt);
+  }
+
+  /** Of the weights, and of what {@link adapt} put beside them last. */
+  get program(): Program {
+    return this.#program;
+  }
+
+  /**
+   * Puts adapters beside the weights, or with undefined none, for whatever is read from now on. What the cache holds is of
+   * other weights: sequences read their tokens again when they go on, and no text finds a prefix of another's from before.
+   *
+   * @throws as {@link Scheduler.forget}, and nothing changes then
+   */
+  adapt(adapters: LlamaAdapters | undefined): void {
+    const program = recordLlama(this.device, this.config, this.#weights, this.pool.shape, adapters);
+    try {
+      this.scheduler.forget();
+    } catch (error) {
+      program.dispose();
+      throw error;
+    }
+    this.pool.forget();
+    this.#program.dispose();
+    this.#program = program;
   }
 
   /** An empty sequence. */
@@ -80,7 +106,7 @@ export class Runtime {
   dispose(): void {
     this.#disposed = true;
     this.scheduler.dispose();
-    this.program.dispose();
+    this.#program.dispose();
     this.pool.dispose();
   }
 

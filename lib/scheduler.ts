@@ -333,6 +333,31 @@ export class Scheduler {
       await this.read(sequence, tokens, tokens.length, "none", { ...options, onProgress: undefined });
   }
 
+  /**
+   * Has every sequence give its blocks back, and read its tokens again when it goes on: what they hold is no longer what the
+   * model would make of the tokens.
+   *
+   * @throws as {@link requireRepeatable}; all then stays
+   */
+  forget(): void {
+    this.requireRepeatable();
+    for (const { kv } of this.#members.values()) kv.free();
+  }
+
+  /**
+   * @throws CriaError ERR_CRIA_STATE while a text is made or tokens are read, or where a sequence's tokens cannot be read
+   *   again, as it was loaded or a range of it was removed
+   */
+  requireRepeatable(): void {
+    const members = [...this.#members.values()];
+    if (members.some(({ sequence, speaking }) => speaking || sequence.busy)) {
+      throw new CriaError("ERR_CRIA_STATE", "model: must have ended its texts, and read what it was given, first");
+    }
+    if (members.every(({ kv }) => kv.repeatable)) return;
+    const problem = "must have no sequence that was loaded, or of which a range was removed: dispose of it first";
+    throw new CriaError("ERR_CRIA_STATE", `model: ${problem}`);
+  }
+
   /** What waits will not come any more: the model was disposed. */
   dispose(): void {
     clearTimeout(this.#timer);

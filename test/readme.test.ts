@@ -8,6 +8,7 @@ import * as cria from "../lib/index.js";
 import * as kernels from "../lib/kernels.js";
 import { packageRoot } from "../lib/package.js";
 import { temporaryFolder } from "./support/gguf-writer.js";
+import { tinyAdapter } from "./support/lora.js";
 
 const textOf = (...path: string[]) => readFileSync(join(packageRoot, ...path), "utf8");
 const blocks = (language: string, text: string) =>
@@ -48,7 +49,11 @@ const promisedBy = (code: string): number[] =>
 async function run(code: string): Promise<string> {
   const folder = await temporaryFolder();
   onTestFinished(() => folder[Symbol.asyncDispose]());
+  const given = await temporaryFolder();
+  onTestFinished(() => given[Symbol.asyncDispose]());
+  const adapter = code.includes('"adapter.gguf"') ? await tinyAdapter(given) : "";
   const body = code
+    .replaceAll('"adapter.gguf"', JSON.stringify(adapter))
     .replaceAll('"sequence.cria"', JSON.stringify(join(folder.path, "sequence.cria")))
     .replace(/^import (\{.*\}) from "(.*)";$/gm, 'const $1 = modules["$2"];');
   let printed = "";

@@ -107,6 +107,7 @@ async function loadDraft(path: string, { config, runtime, tokenizer }: Model, op
   }
   return loadIndexed(index, tokenizer, {
     ...options,
+    adapters: [], // they are the model's
     contextLength: Math.min(contextLength, runtime.contextLength),
   });
 }

@@ -1,3 +1,4 @@
+import type { AdapterOption } from "../adapters/options.js";
 import type { CacheSize } from "../cache-size.js";
 import type { CacheOption } from "../cache-types.js";
 import type { DeviceKind, Isa } from "../device.js";
@@ -18,6 +19,11 @@ export const runningOptions = {
   "cache-size": {
     value: "4096|2GiB|50%",
     help: "what the cache holds: tokens, memory, or a share of the memory that is free; one context by default",
+  },
+  lora: {
+    value: "FILE[:SCALE]",
+    multiple: true,
+    help: "a LoRA adapter, a GGUF file or a folder of PEFT's, and how much of it; several times for several",
   },
   "no-mmap": { help: "reads the matrices of a packed file instead of mapping them" },
 } as const;
@@ -52,6 +58,7 @@ function optionsOf(args: Arguments<keyof typeof runningOptions>): ModelOptions {
     isa: args.text("isa") as Isa | undefined,
     device: args.text("device") as DeviceKind | "auto" | undefined,
     mmap: args.flag("no-mmap") ? false : undefined,
+    adapters: args.texts("lora")?.map(adapterOption),
     ...cacheOptions(args),
   });
 }
@@ -63,6 +70,12 @@ export function cacheOptions(args: Arguments<"cache" | "cache-size">): Pick<Mode
     cache: cache === undefined ? undefined : cacheOption(cache),
     cacheSize: cacheSize(args.text("cache-size")),
   });
+}
+
+/** FILE, or FILE:SCALE. */
+function adapterOption(text: string): AdapterOption {
+  const [, path, scale] = /^(.+):([+-]?(?:\d+\.?\d*|\.\d+))$/s.exec(text) ?? [];
+  return path === undefined ? { path: text } : { path, scale: Number(scale) };
 }
 
 /** TYPE of keys and values, or KEYS:VALUES. */

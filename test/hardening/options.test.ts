@@ -37,7 +37,16 @@ interface Taker {
 }
 
 const tokens = Int32Array.of(1, 300);
-const modelNames = [...deviceOptions, ...runtimeOptions, "mmap", "tokenizer", "onProgress", "onWarning", "signal"];
+const modelNames = [
+  ...deviceOptions,
+  ...runtimeOptions,
+  "adapters",
+  "mmap",
+  "tokenizer",
+  "onProgress",
+  "onWarning",
+  "signal",
+];
 const messages = [{ role: "user", content: "Once" }] as const;
 const readingNames = ["signal", "priority", "wait", "onProgress"];
 const of = (options: Options) => options as never;

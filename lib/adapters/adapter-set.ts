@@ -1,0 +1,82 @@
+import { createHash } from "node:crypto";
+
+import { CriaError } from "../errors.js";
+import type { Runtime } from "../runtime.js";
+import { type Adapter, readAdapter } from "./adapter.js";
+import { readAdapterFile } from "./adapter-file.js";
+import { packAdapters } from "./beside.js";
+import type { LoraFile } from "./lora-file.js";
+import { type AppliedAdapter, appliedAdapters } from "./options.js";
+
+/** What tells one adapter that changes a model, and how much of it, from others. */
+type Change = { readonly fingerprint: Uint8Array; readonly scale: number };
+
+/** A model's adapters: those that were loaded for it, and those that are set. */
+export class AdapterSet {
+  readonly #runtime: Runtime;
+  readonly #merged: readonly Change[];
+  readonly #known = new WeakSet<Adapter>();
+  #applied: readonly Required<AppliedAdapter>[] = [];
+  #changes: readonly Change[];
+  #last: Promise<unknown> = Promise.resolve();
+
+  /** @param merged those that the weights have in them */
+  constructor(runtime: Runtime, merged: readonly Change[]) {
+    this.#runtime = runtime;
+    this.#merged = merged;
+    this.#changes = merged;
+  }
+
+  /** Those that are set, whatever their scale. */
+  get applied(): readonly Required<AppliedAdapter>[] {
+    return this.#applied;
+  }
+
+  /** @throws CriaFileError as {@link readAdapterFile} and {@link readAdapter} */
+  async load(path: string): Promise<Adapter> {
+    return await this.read(await readAdapterFile(path));
+  }
+
+  /** The same of a file whose index was read. */
+  async read(file: LoraFile): Promise<Adapter> {
+    const { config, device } = this.#runtime;
+    const adapter = await readAdapter(file, config, device);
+    this.#known.add(adapter);
+    return adapter;
+  }
+
+  /**
+   * Sets adapters instead of those that are set, after all that were asked for before.
+   *
+   * @throws TypeError or RangeError for a wrong one
+   * @throws CriaError ERR_CRIA_STATE as {@link Runtime.adapt}, ERR_CRIA_MEMORY where the device has not the memory; those
+   *   that were set are then set still
+   */
+  set(adapters: readonly AppliedAdapter[]): Promise<void> {
+    const applied = appliedAdapters(adapters, (adapter) => this.#known.has(adapter));
+    const result = this.#last.then(() => this.#set(applied));
+    this.#last = result.catch((_: CriaError) => undefined);
+    return result;
+  }
+
+  async #set(applied: readonly Required<AppliedAdapter>[]): Promise<void> {
+    const { device, config, scheduler } = this.#runtime;
+    scheduler.requireRepeatable(); // before the work, and again after it
+    // With a scale of 0 the bits are those without it.
+    const used = applied.filter(({ scale }) => scale !== 0);
+    const scaled = used.map(({ adapter, scale }) => ({ updates: adapter.updates, scale }));
+    using packed = scaled.length > 0 ? await packAdapters(device, config, scaled) : undefined;
+    if (this.#runtime.disposed) throw new CriaError("ERR_CRIA_DISPOSED", "model: was disposed");
+    this.#runtime.adapt(packed);
+    this.#applied = applied;
+    this.#changes = [...this.#merged, ...used.map(({ adapter: { fingerprint }, scale }) => ({ fingerprint, scale }))];
+  }
+
+  /** What the fingerprint of the model's weights becomes with the adapters: where there are none, it stays. */
+  fingerprint(weights: Uint8Array): Uint8Array {
+    if (this.#changes.length === 0) return weights;
+    const hash = createHash("sha256").update(weights);
+    for (const { fingerprint, scale } of this.#changes) hash.update(fingerprint).update(JSON.stringify(scale));
+    return hash.digest();
+  }
+}

@@ -1,0 +1,133 @@
+/// <reference lib="esnext.disposable" preserve="true" />
+import type { Device } from "../device.js";
+import type { LlamaAdapters, LowRank } from "../llama.js";
+import { native, type TensorHandle } from "../native.js";
+import type { LlamaConfig } from "../weights/source.js";
+import type { LowRankUpdate } from "./adapter.js";
+
+/** What an adapter adds, and how much of it. */
+export interface ScaledUpdates {
+  readonly updates: ReadonlyMap<string, LowRankUpdate>;
+  readonly scale: number;
+}
+
+/** Adapters on a device. A program that was recorded with them keeps them: they may be disposed of then. */
+export interface PackedAdapters extends LlamaAdapters, Disposable {}
+
+/**
+ * Puts what adapters add beside a model's weights. For matrices that share an input, such as those of queries, keys and
+ * values, and for all adapters together it is one pair, whose products with a vector are two:
+ *
+ *     a   A of q, first adapter      b   s B of q        0          …     rows of q
+ *         A of k, first adapter              0       s B of k       …     rows of k
+ *         …                              columns: the rows of a
+ *
+ * The zeros of b cost little: an adapter of rank 16 for q, k and v has a b of 48 columns, beside the thousands of W.
+ */
+export async function packAdapters(
+  device: Device,
+  { layers, dim, heads, kvHeads, headDim, ffn, vocab }: LlamaConfig,
+  adapters: readonly ScaledUpdates[],
+): Promise<PackedAdapters> {
+  const tensors: TensorHandle[] = [];
+  const dispose = () => tensors.forEach(native.free);
+  const matrix = (rows: number, cols: number, floats: Float32Array): TensorHandle => {
+    const handle = native.matrixCreate(device.handle, "f32", rows, cols);
+    tensors.push(handle);
+    native.tensorPack(handle, 0, rows, bytesOf(floats));
+    return handle;
+  };
+  /** The pair of matrices of so many rows each, which share an input of `inputs`. */
+  const pair = async (inputs: number, ...targets: readonly (readonly [name: string, rows: number])[]) => {
+    const parts = partsOf(adapters, targets);
+    if (parts.length === 0) return undefined;
+    await new Promise((resolve) => setImmediate(resolve)); // others have their turn
+    const rank = parts.reduce((sum, { update }) => sum + update.rank, 0);
+    const rows = targets.reduce((sum, [, rows]) => sum + rows, 0);
+    return { rank, a: matrix(rank, inputs, stackedA(parts)), b: matrix(rows, rank, blockB(parts, rows, rank)) };
+  };
+
+  try {
+    const blocks: LlamaAdapters["blocks"][number][] = [];
+    for (let i = 0; i < layers; i++) {
+      const name = (part: string) => `blk.${i}.${part}.weight`;
+      const [queries, keys] = [heads * headDim, kvHeads * headDim];
+      blocks.push({
+        qkv: await pair(dim, [name("attn_q"), queries], [name("attn_k"), keys], [name("attn_v"), keys]),
+        attentionOut: await pair(queries, [name("attn_output"), dim]),
+        gateUp: await pair(dim, [name("ffn_gate"), ffn], [name("ffn_up"), ffn]),
+        down: await pair(ffn, [name("ffn_down"), dim]),
+      });
+    }
+    const embedding = embeddingPair(partsOf(adapters, [["token_embd.weight", vocab]]), vocab, dim, matrix);
+    const output = await pair(dim, ["output.weight", vocab]);
+    return { embedding, blocks, output, [Symbol.dispose]: dispose };
+  } catch (error) {
+    dispose();
+    throw error;
+  }
+}
+
+/** One adapter's update of one matrix, and where it stands among those that share an input. */
+interface Part {
+  readonly update: LowRankUpdate;
+  readonly scale: number;
+  /** Of the matrix among those stacked. */
+  readonly row: number;
+}
+
+function partsOf(adapters: readonly ScaledUpdates[], targets: readonly (readonly [string, number])[]): Part[] {
+  const parts: Part[] = [];
+  let row = 0;
+  for (const [name, rows] of targets) {
+    for (const { updates, scale } of adapters) {
+      const update = updates.get(name);
+      if (update !== undefined) parts.push({ update, scale: scale * update.scale, row });
+    }
+    row += rows;
+  }
+  return parts;
+}
+
+function stackedA(parts: readonly Part[]): Float32Array {
+  const all = new Float32Array(parts.reduce((sum, { update }) => sum + update.a.length, 0));
+  let at = 0;
+  for (const { update } of parts) {
+    all.set(update.a, at);
+    at += update.a.length;
+  }
+  return all;
+}
+
+/** [rows, rank]: each part's s B at its rows, and at the columns that its A has as rows. */
+function blockB(parts: readonly Part[], rows: number, rank: number): Float32Array {
+  const all = new Float32Array(rows * rank);
+  let column = 0;
+  for (const { update, scale, row } of parts) {
+    for (let i = 0; i < update.b.length; i++) {
+      const to = (row + Math.floor(i / update.rank)) * rank + column + (i % update.rank);
+      all[to] = scale * update.b[i]!;
+    }
+    column += update.rank;
+  }
+  return all;
+}
+
+/** A token takes its row of s B, [vocabulary, rank], and A turned, [dim, rank], makes of it what is added. */
+function embeddingPair(
+  parts: readonly Part[],
+  vocab: number,
+  dim: number,
+  matrix: (rows: number, cols: number, floats: Float32Array) => TensorHandle,
+): LowRank | undefined {
+  if (parts.length === 0) return undefined;
+  const rank = parts.reduce((sum, { update }) => sum + update.rank, 0);
+  const rows = stackedA(parts);
+  const turned = new Float32Array(dim * rank);
+  for (let r = 0; r < rank; r++) {
+    for (let i = 0; i < dim; i++) turned[i * rank + r] = rows[r * dim + i]!;
+  }
+  return { rank, a: matrix(vocab, rank, blockB(parts, vocab, rank)), b: matrix(dim, rank, turned) };
+}
+
+const bytesOf = ({ buffer, byteOffset, byteLength }: Float32Array) => new Uint8Array(buffer, byteOffset, byteLength);

@@ -1,0 +1,57 @@
+import { finite, wrongArgument, wrongType } from "../errors.js";
+import { optionsOf } from "../options.js";
+import { Adapter } from "./adapter.js";
+
+/** How much of an adapter is added, where that is not said: as much as it was trained with. */
+const fullScale = 1;
+
+/** An adapter that a model is loaded with. */
+export interface AdapterOption {
+  /** A GGUF file, or a folder of PEFT's. */
+  path: string;
+  /** How much of it is added; a negative one takes away. Default: 1. */
+  scale?: number;
+}
+
+/** An adapter that is set. */
+export interface AppliedAdapter {
+  adapter: Adapter;
+  /** How much of it is added; a negative one takes away. Default: 1. */
+  scale?: number;
+}
+
+/** @throws TypeError or RangeError where they are no such list */
+export function adapterOptions(adapters: readonly AdapterOption[] | undefined): Required<AdapterOption>[] {
+  return listOf(adapters ?? []).map((each, i) => {
+    const name = `adapters[${i}]`;
+    const { path, scale } = optionsOf("an adapter", each, ["path", "scale"], name);
+    if (typeof path !== "string") throw wrongType(`${name}.path`, "a string", path);
+    return { path, scale: scaleOf(name, scale) };
+  });
+}
+
+/**
+ * @param belongs whether an adapter is the model's
+ * @throws TypeError or RangeError where they are no such list, or one is another model's
+ */
+export function appliedAdapters(
+  adapters: readonly AppliedAdapter[],
+  belongs: (adapter: Adapter) => boolean,
+): Required<AppliedAdapter>[] {
+  return listOf(adapters).map((each, i) => {
+    const name = `adapters[${i}]`;
+    const { adapter, scale } = optionsOf("an adapter", each, ["adapter", "scale"], name);
+    if (!(adapter instanceof Adapter)) throw wrongType(`${name}.adapter`, "an adapter of this model", adapter);
+    if (!belongs(adapter)) throw wrongArgument(`${name}.adapter: must be one of this model, not of another`);
+    return { adapter, scale: scaleOf(name, scale) };
+  });
+}
+
+function listOf<T>(adapters: readonly T[]): T[] {
+  if (!Array.isArray(adapters)) throw wrongType("adapters", "an array", adapters);
+  return [...adapters];
+}
+
+/** Larger ones than any f32 would make infinities of what is added. */
+const scaleOf = (name: string, scale: number = fullScale) => finite(`${name}.scale`, scale, -mostScale, mostScale);
+const mostScale = 1e6;

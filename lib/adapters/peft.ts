@@ -1,0 +1,176 @@
+import { access } from "node:fs/promises";
+import { join } from "node:path";
+
+import { CriaFileError, show } from "../errors.js";
+import { type JsonKeys, readJsonFile } from "../weights/json-file.js";
+import { readSafetensors, type SafetensorsTensor } from "../weights/safetensors.js";
+import type { FileTensor, WeightType } from "../weights/source.js";
+import { type LoraFile, type LoraPair, mostRank, rankOf, turned, upright } from "./lora-file.js";
+
+/** What a folder of PEFT's is recognised by. */
+export const peftConfig = "adapter_config.json";
+
+const weightsName = "adapter_model.safetensors";
+
+/** How the weights were saved before; a pickle. */
+const pickleName = "adapter_model.bin";
+
+/** GGUF's names of the layers' modules. */
+const layerTargets: Readonly<Record<string, string>> = {
+  "self_attn.q_proj": "attn_q",
+  "self_attn.k_proj": "attn_k",
+  "self_attn.v_proj": "attn_v",
+  "self_attn.o_proj": "attn_output",
+  "mlp.gate_proj": "ffn_gate",
+  "mlp.up_proj": "ffn_up",
+  "mlp.down_proj": "ffn_down",
+};
+
+const types: Readonly<Record<string, WeightType>> = { F32: "f32", F16: "f16", BF16: "bf16" };
+
+/**
+ * Reads the index of a LoRA adapter that Hugging Face's PEFT saved: a folder of `adapter_config.json` and
+ * `adapter_model.safetensors`. For a module `model.layers.0.self_attn.q_proj` of the model that has a
+ * `base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight`, [rank, inputs], and a `…lora_B.weight`,
+ * [outputs, rank]. Of the embedding `lora_embedding_A` is [rank, vocabulary] and `lora_embedding_B` [dim, rank].
+ *
+ * @throws CriaFileError ERR_CRIA_FILE for a folder that is damaged or lacks something, ERR_CRIA_UNSUPPORTED for another
+ *   kind of adapter, or one that changes more than matrices by their low-rank products
+ */
+export async function readPeft(folder: string): Promise<LoraFile> {
+  const scaleOf = readConfig(await readJsonFile(join(folder, peftConfig)));
+  const path = join(folder, weightsName);
+  await refusePickle(folder, path);
+  const { tensors } = await readSafetensors(path);
+  if (tensors.size === 0) throw new CriaFileError(path, undefined, "must have tensors, but has none");
+  return { path: folder, format: "PEFT", pairing: "halves", pairs: readPairs(path, tensors, scaleOf) };
+}
+
+async function refusePickle(folder: string, path: string): Promise<void> {
+  const exists = (file: string) =>
+    access(file).then(
+      () => true,
+      () => false,
+    );
+  const pickle = join(folder, pickleName);
+  if ((await exists(path)) || !(await exists(pickle))) return;
+  throw new CriaFileError(
+    pickle,
+    undefined,
+    "is a pickle, and must be saved as safetensors first",
+    "ERR_CRIA_UNSUPPORTED",
+  );
+}
+
+/** A module's scale, of the rank that its matrices have. */
+type ScaleOf = (module: string, pair: Pick<LoraPair, "a" | "b">) => number;
+
+function readConfig(config: JsonKeys): ScaleOf {
+  const type = config.string("peft_type");
+  if (type !== "LORA") throw config.error("peft_type", `must be "LORA", not ${show(type)}`, "ERR_CRIA_UNSUPPORTED");
+  refuseMore(config);
+  const rank = config.integer("r", 1, mostRank);
+  const alpha = config.float("lora_alpha", "a finite number", Number.isFinite);
+  const stabilised = config.boolean("use_rslora", false); // Kalajdzievski 2023
+  const ranks = patterns(config, "rank_pattern", (keys, key) => keys.integer(key, 1, mostRank));
+  const alphas = patterns(config, "alpha_pattern", (keys, key) => keys.float(key, "a finite number", Number.isFinite));
+  return (module, pair) => {
+    const [found, wanted] = [rankOf(pair), ranks(module) ?? rank];
+    if (found !== wanted) {
+      const { file, name } = pair.a.tensor;
+      throw new CriaFileError(file, name, `must be of rank ${wanted}, as ${peftConfig} says, not ${found}`);
+    }
+    return (alphas(module) ?? alpha) / (stabilised ? Math.sqrt(wanted) : wanted);
+  };
+}
+
+/** What would change the model by more, or otherwise, than W + scale · B A. */
+function refuseMore(config: JsonKeys): void {
+  for (const key of ["fan_in_fan_out", "use_dora", "use_qalora", "lora_bias"]) {
+    if (config.boolean(key, false)) throw config.error(key, "must be false, not true", "ERR_CRIA_UNSUPPORTED");
+  }
+  const bias = config.string("bias", "none");
+  if (bias !== "none") throw config.error("bias", `must be "none", not ${show(bias)}`, "ERR_CRIA_UNSUPPORTED");
+  for (const key of ["modules_to_save", "layer_replication", "alora_invocation_tokens"]) {
+    const list = config.array(key, []);
+    if (list.length === 0) continue;
+    throw config.error(key, `must be empty, not of ${list.length}, the first ${show(list[0])}`, "ERR_CRIA_UNSUPPORTED");
+  }
+}
+
+/**
+ * What a key of the configuration says of a module: the value of the first pattern that its name matches. A pattern is a
+ * name, or what a name ends with from a point on; with "^" before it, it is the whole name. Those that are other regular
+ * expressions, as PEFT takes them, are refused: a hostile one may take for ever.
+ */
+function patterns(
+  config: JsonKeys,
+  key: string,
+  read: (keys: JsonKeys, pattern: string) => number,
+): (module: string) => number | undefined {
+  const keys = config.object(key, undefined);
+  if (keys === undefined) return () => undefined;
+  const known = keys.entries().map(([pattern]) => {
+    const [, whole, name] = /^(\^?)((?:\w|-|\\?\.)+)\$?$/.exec(pattern) ?? [];
+    if (name === undefined)
+      throw keys.error(pattern, "must be the name of a module, or its end", "ERR_CRIA_UNSUPPORTED");
+    return { whole: whole !== "", name: name.replaceAll("\\.", "."), value: read(keys, pattern) };
+  });
+  return (module) => known.find(({ whole, name }) => module === name || (!whole && module.endsWith(`.${name}`)))?.value;
+}
+
+/** The half of a pair that a tensor is, and of which module. */
+interface Half {
+  readonly module: string;
+  readonly half: "A" | "B";
+  readonly target: string;
+}
+
+function readPairs(path: string, tensors: ReadonlyMap<string, SafetensorsTensor>, scaleOf: ScaleOf): LoraPair[] {
+  const halves = new Map<string, Partial<Record<Half["half"], FileTensor>> & Pick<Half, "target">>();
+  for (const tensor of tensors.values()) {
+    const { module, half, target } = halfOf(tensor);
+    halves.set(module, { ...halves.get(module), target, [half]: matrixOf(tensor) });
+  }
+  return [...halves].map(([module, { target, A, B }]) => {
+    if (A === undefined || B === undefined) {
+      const [there, missing] = A === undefined ? [B!, "A"] : [A, "B"];
+      throw new CriaFileError(path, there.name, `must stand beside its lora_${missing}, which is missing`);
+    }
+    const pair = target === "token_embd.weight" ? { a: turned(B), b: turned(A) } : { a: upright(A), b: upright(B) };
+    return { target, ...pair, scale: scaleOf(module, pair) };
+  });
+}
+
+/** @throws CriaFileError where it is none of a matrix that cria computes with */
+function halfOf({ name, file }: SafetensorsTensor): Half {
+  const [, module, half, embedding] =
+    /^base_model\.model\.(.+)\.lora_(?:([AB])\.weight|embedding_([AB]))$/s.exec(name) ?? [];
+  const target = module === undefined ? undefined : targetOf(module);
+  // Only the embedding is looked up and not multiplied by.
+  if (target === undefined || (embedding !== undefined) !== (target === "token_embd.weight")) {
+    throw new CriaFileError(file, name, "is not a tensor of a LoRA that cria applies", "ERR_CRIA_UNSUPPORTED");
+  }
+  return { module: module!, half: (half ?? embedding) as Half["half"], target };
+}
+
+function targetOf(module: string): string | undefined {
+  if (module === "lm_head") return "output.weight";
+  if (module === "model.embed_tokens") return "token_embd.weight";
+  const [, layer, part] = /^model\.layers\.(0|[1-9]\d{0,8})\.(.+)$/s.exec(module) ?? [];
+  if (part === undefined || !Object.hasOwn(layerTargets, part)) return undefined;
+  return `blk.${layer}.${layerTargets[part]}.weight`;
+}
+
+function matrixOf({ name, dtype, shape, file, offset, bytes }: SafetensorsTensor): FileTensor {
+  const type = types[dtype];
+  if (type === undefined) {
+    const problem = `must be of type ${Object.keys(types).join(", ")}, not ${dtype}`;
+    throw new CriaFileError(file, name, problem, "ERR_CRIA_UNSUPPORTED");
+  }
+  const [rows, cols] = shape;
+  if (shape.length !== 2 || rows === 0 || cols === 0) {
+    throw new CriaFileError(file, name, `must be a matrix, not of shape [${shape.join(", ")}]`);
+  }
+  return { name, type, rows: rows!, cols: cols!, file, offset, bytes };
+}

@@ -1,0 +1,47 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+
+import { loadModel, tinyModel } from "../../lib/index.js";
+import { expectSameBits } from "../support/compare.js";
+import { temporaryFolder } from "../support/gguf-writer.js";
+import { tinyAdapter } from "../support/lora.js";
+import { cria } from "./run.js";
+
+const tokens = Int32Array.of(1, 428, 436);
+
+test("--lora FILE:SCALE, several times, sets adapters", async () => {
+  await using folder = await temporaryFolder();
+  const adapter = await tinyAdapter(folder);
+  const logits = async (...options: string[]) => {
+    const out = join(folder.path, "logits");
+    const { code, stderr } = await cria(["logits", tinyModel, "--tokens", tokens.join(), "--out", out, ...options]);
+    expect(code, stderr).toBe(0);
+    return new Float32Array(new Uint8Array(readFileSync(out)).buffer);
+  };
+  const expected = async (...scales: number[]) => {
+    using model = await loadModel(tinyModel, { adapters: scales.map((scale) => ({ path: adapter, scale })) });
+    return await model.sequence().forward(tokens, "all");
+  };
+  expectSameBits(await logits("--lora", adapter), await expected(1));
+  expectSameBits(await logits("--lora", `${adapter}:-0.5`), await expected(-0.5));
+  expectSameBits(await logits("--lora", `${adapter}:2`, "--lora", `${adapter}:.25`), await expected(2, 0.25));
+  expect(await expected(1)).not.toEqual(await expected());
+});
+
+test("--lora of no adapter fails with its name, and of a colon without a number is a file's name", async () => {
+  const { code, stderr } = await cria(["generate", tinyModel, "--lora", tinyModel]);
+  expect({ code, stderr }).toEqual({
+    code: 1,
+    stderr: expect.stringMatching(/cria-tiny-q8_0\.gguf: general\.type: must be .*ERR_CRIA_/),
+  });
+  expect((await cria(["generate", tinyModel, "--lora", "absent:x"])).stderr).toMatch(/absent:x: cannot be read/);
+});
+
+test("bench takes --lora for a model's file alone", async () => {
+  const { code, stderr } = await cria(["bench", "--lora", "adapter.gguf"]);
+  expect({ code, stderr }).toEqual({
+    code: 2,
+    stderr: expect.stringContaining("--lora: must only stand with --model"),
+  });
+});
