@@ -83,8 +83,8 @@ const conditions: readonly { options: readonly Option[]; must: "only stand with"
       other: "serving",
     },
     { options: ["shape", "format"], must: "not stand with", other: "model" },
-    { options: ["lora"], must: "only stand with", other: "model" },
-    { options: ["lora"], must: "not stand with", other: "peer" },
+    { options: ["lora", "lora-merge"], must: "only stand with", other: "model" },
+    { options: ["lora", "lora-merge"], must: "not stand with", other: "peer" },
     { options: ["peer-dir"], must: "only stand with", other: "peer" },
     {
       options: [

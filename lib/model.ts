@@ -2,10 +2,10 @@
 import { performance } from "node:perf_hooks";
 
 import { type Adapter, loraBytes } from "./adapters/adapter.js";
-import { readAdapterFile } from "./adapters/adapter-file.js";
 import { AdapterSet } from "./adapters/adapter-set.js";
-import { checkFits, type LoraFile } from "./adapters/lora-file.js";
-import { type AdapterOption, type AppliedAdapter, adapterOptions } from "./adapters/options.js";
+import { readAdapterFiles, readAdapters, setFirst } from "./adapters/loading.js";
+import { mergedSource } from "./adapters/merge.js";
+import type { AdapterOption, AppliedAdapter } from "./adapters/options.js";
 import { type BeamCandidate, type BeamSearchOptions, beamSearch } from "./beam.js";
 import { type ChatOptions, chat } from "./chat.js";
 import { Conversation } from "./conversation.js";
@@ -38,6 +38,11 @@ export interface ModelOptions extends DeviceOptions, RuntimeOptions, LoadOptions
    * stay as they are: {@link Model.setAdapters} sets others instead. Default: none.
    */
   adapters?: readonly AdapterOption[];
+  /**
+   * Whether what the adapters add is merged into the weights as these are loaded, which then cost no more than without: of
+   * weights in f32, f16 and bf16, and rounded to these. Others can be set beside them. Default: false.
+   */
+  mergeAdapters?: boolean;
   /** Called with warnings. Default: `process.emitWarning`. */
   onWarning?: (message: string) => void;
 }
@@ -46,6 +51,7 @@ const modelOptions = [
   ...deviceOptions,
   ...runtimeOptions,
   "adapters",
+  "mergeAdapters",
   "mmap",
   "tokenizer",
   "onProgress",
@@ -430,14 +436,17 @@ export async function loadIndexed(
   let runtime: Runtime | undefined;
   try {
     warnOfCpu(device, options);
-    using source = index.source(options);
-    store = new WeightStore(device, source, options);
-    const adapterBytes = wanted.reduce((sum, { file }) => sum + loraBytes(file), 0);
+    const beside = options.mergeAdapters ? [] : wanted;
+    const adapterBytes = beside.reduce((sum, { file }) => sum + loraBytes(file), 0);
     const { cacheTokens } = await checkMemory(index.path, { ...index, adapterBytes }, device, options);
+    const merged = options.mergeAdapters ? await readAdapters(wanted, index.config, device) : [];
+    using read = index.source(options);
+    const source = merged.length > 0 ? mergedSource(read, device, merged) : read;
+    store = new WeightStore(device, source, options);
     const weights = await loadLlama(index.config, store);
     runtime = new Runtime(device, index.config, weights, { ...options, cacheSize: { tokens: cacheTokens } });
-    const adapters = new AdapterSet(runtime, []);
-    await setFirst(adapters, wanted);
+    const adapters = new AdapterSet(runtime, merged);
+    await setFirst(adapters, beside);
     return new Model(runtime, tokenizer, store, adapters, performance.now() - started, index);
   } catch (error) {
     runtime?.dispose();
@@ -445,30 +454,6 @@ export async function loadIndexed(
     device.dispose();
     throw error;
   }
-}
-
-/** An adapter that a model is loaded with. */
-interface WantedAdapter {
-  readonly file: LoraFile;
-  readonly scale: number;
-}
-
-/** Reads their indexes, and checks that they are for the model. */
-async function readAdapterFiles({ config }: ModelIndex, { adapters }: ModelOptions): Promise<WantedAdapter[]> {
-  const wanted: WantedAdapter[] = [];
-  for (const { path, scale } of adapterOptions(adapters)) {
-    const file = await readAdapterFile(path);
-    checkFits(file, config);
-    wanted.push({ file, scale });
-  }
-  return wanted;
-}
-
-async function setFirst(adapters: AdapterSet, wanted: readonly WantedAdapter[]): Promise<void> {
-  if (wanted.length === 0) return;
-  const applied: AppliedAdapter[] = [];
-  for (const { file, scale } of wanted) applied.push({ adapter: await adapters.read(file), scale });
-  await adapters.set(applied);
 }
 
 /** A packed file is in the CPU's layout, so there "auto" is the CPU. */
@@ -491,10 +476,11 @@ function warnOfCpu({ withoutGpu }: Device, { onWarning = warn }: ModelOptions): 
 
 function checkOptions(
   { path, config }: ModelIndex,
-  { adapters: _, mmap, tokenizer: __, onProgress, onWarning = warn, signal, ...options }: ModelOptions,
+  { adapters: _, mergeAdapters, mmap, tokenizer: __, onProgress, onWarning = warn, signal, ...options }: ModelOptions,
 ): void {
   checkRuntimeOptions(options);
   optionalFlag("mmap", mmap);
+  optionalFlag("mergeAdapters", mergeAdapters);
   const { contextLength } = options;
   optionalFunction("onWarning", onWarning);
   optionalFunction("onProgress", onProgress);

@@ -9,7 +9,10 @@ import type { LoraFile } from "./lora-file.js";
 import { type AppliedAdapter, appliedAdapters } from "./options.js";
 
 /** What tells one adapter that changes a model, and how much of it, from others. */
-type Change = { readonly fingerprint: Uint8Array; readonly scale: number };
+export interface Change {
+  readonly fingerprint: Uint8Array;
+  readonly scale: number;
+}
 
 /** A model's adapters: those that were loaded for it, and those that are set. */
 export class AdapterSet {

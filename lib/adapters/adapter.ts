@@ -8,6 +8,7 @@ import { native } from "../native.js";
 import type { FileTensor, LlamaConfig } from "../weights/source.js";
 import { naming } from "../weights/store.js";
 import { checkFits, type Factor, type LoraFile, type LoraPair, rankOf } from "./lora-file.js";
+import { transposed } from "./transposed.js";
 
 /** What an adapter adds to one matrix W of the model: W + scale · B A, the rows of B in the model's order. */
 export interface LowRankUpdate {
@@ -106,15 +107,9 @@ async function readUpdate(
 }
 
 /** Its elements as they are used, row by row. */
-async function readFactor({ tensor, transposed }: Factor, device: Device): Promise<Float32Array> {
-  const { rows, cols } = tensor;
+async function readFactor({ tensor, transposed: turned }: Factor, device: Device): Promise<Float32Array> {
   const floats = await readFloats(tensor, device);
-  if (!transposed) return floats;
-  const turned = new Float32Array(floats.length);
-  for (let row = 0; row < rows; row++) {
-    for (let col = 0; col < cols; col++) turned[col * rows + row] = floats[row * cols + col]!;
-  }
-  return turned;
+  return turned ? transposed(floats, tensor.rows) : floats;
 }
 
 /** Any type's weights as f32: the device knows them all, and gives those of a row where a token asks for it. */

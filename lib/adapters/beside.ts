@@ -4,6 +4,7 @@ import type { LlamaAdapters, LowRank } from "../llama.js";
 import { native, type TensorHandle } from "../native.js";
 import type { LlamaConfig } from "../weights/source.js";
 import type { LowRankUpdate } from "./adapter.js";
+import { transposed } from "./transposed.js";
 
 /** What an adapter adds, and how much of it. */
 export interface ScaledUpdates {
@@ -44,7 +45,7 @@ export async function packAdapters(
     await new Promise((resolve) => setImmediate(resolve)); // others have their turn
     const rank = parts.reduce((sum, { update }) => sum + update.rank, 0);
     const rows = targets.reduce((sum, [, rows]) => sum + rows, 0);
-    return { rank, a: matrix(rank, inputs, stackedA(parts)), b: matrix(rows, rank, blockB(parts, rows, rank)) };
+    return { rank, a: matrix(rank, inputs, stackedA(parts)), b: matrix(rows, rank, stackedB(parts, rows, rank)) };
   };
 
   try {
@@ -69,14 +70,14 @@ export async function packAdapters(
 }
 
 /** One adapter's update of one matrix, and where it stands among those that share an input. */
-interface Part {
+export interface Part {
   readonly update: LowRankUpdate;
   readonly scale: number;
   /** Of the matrix among those stacked. */
   readonly row: number;
 }
 
-function partsOf(adapters: readonly ScaledUpdates[], targets: readonly (readonly [string, number])[]): Part[] {
+export function partsOf(adapters: readonly ScaledUpdates[], targets: readonly (readonly [string, number])[]): Part[] {
   const parts: Part[] = [];
   let row = 0;
   for (const [name, rows] of targets) {
@@ -89,7 +90,7 @@ function partsOf(adapters: readonly ScaledUpdates[], targets: readonly (readonly
   return parts;
 }
 
-function stackedA(parts: readonly Part[]): Float32Array {
+export function stackedA(parts: readonly Part[]): Float32Array {
   const all = new Float32Array(parts.reduce((sum, { update }) => sum + update.a.length, 0));
   let at = 0;
   for (const { update } of parts) {
@@ -100,7 +101,7 @@ function stackedA(parts: readonly Part[]): Float32Array {
 }
 
 /** [rows, rank]: each part's s B at its rows, and at the columns that its A has as rows. */
-function blockB(parts: readonly Part[], rows: number, rank: number): Float32Array {
+export function stackedB(parts: readonly Part[], rows: number, rank: number): Float32Array {
   const all = new Float32Array(rows * rank);
   let column = 0;
   for (const { update, scale, row } of parts) {
@@ -122,12 +123,11 @@ function embeddingPair(
 ): LowRank | undefined {
   if (parts.length === 0) return undefined;
   const rank = parts.reduce((sum, { update }) => sum + update.rank, 0);
-  const rows = stackedA(parts);
-  const turned = new Float32Array(dim * rank);
-  for (let r = 0; r < rank; r++) {
-    for (let i = 0; i < dim; i++) turned[i * rank + r] = rows[r * dim + i]!;
-  }
-  return { rank, a: matrix(vocab, rank, blockB(parts, vocab, rank)), b: matrix(dim, rank, turned) };
+  return {
+    rank,
+    a: matrix(vocab, rank, stackedB(parts, vocab, rank)),
+    b: matrix(dim, rank, transposed(stackedA(parts), rank)),
+  };
 }
 
 const bytesOf = ({ buffer, byteOffset, byteLength }: Float32Array) => new Uint8Array(buffer, byteOffset, byteLength);

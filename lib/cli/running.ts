@@ -25,6 +25,7 @@ export const runningOptions = {
     multiple: true,
     help: "a LoRA adapter, a GGUF file or a folder of PEFT's, and how much of it; several times for several",
   },
+  "lora-merge": { help: "merges the adapters into the weights, which must be f32, f16 or bf16" },
   "no-mmap": { help: "reads the matrices of a packed file instead of mapping them" },
 } as const;
 
@@ -58,6 +59,7 @@ function optionsOf(args: Arguments<keyof typeof runningOptions>): ModelOptions {
     isa: args.text("isa") as Isa | undefined,
     device: args.text("device") as DeviceKind | "auto" | undefined,
     mmap: args.flag("no-mmap") ? false : undefined,
+    mergeAdapters: args.flag("lora-merge") ? true : undefined,
     adapters: args.texts("lora")?.map(adapterOption),
     ...cacheOptions(args),
   });

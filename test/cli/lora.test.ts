@@ -29,6 +29,12 @@ test("--lora FILE:SCALE, several times, sets adapters", async () => {
   expect(await expected(1)).not.toEqual(await expected());
 });
 
+test("--lora-merge merges them", async () => {
+  await using folder = await temporaryFolder();
+  const { code, stderr } = await cria(["generate", tinyModel, "--lora", await tinyAdapter(folder), "--lora-merge"]);
+  expect({ code, stderr }).toEqual({ code: 1, stderr: expect.stringContaining("must be F32, F16 or BF16") });
+});
+
 test("--lora of no adapter fails with its name, and of a colon without a number is a file's name", async () => {
   const { code, stderr } = await cria(["generate", tinyModel, "--lora", tinyModel]);
   expect({ code, stderr }).toEqual({

@@ -19,7 +19,7 @@ describe("help", () => {
       "generate",
       "prompt suffix max-tokens temperature top-k typical-p top-p min-p repeat-penalty presence-penalty frequency-penalty " +
         "logit-bias seed min-tokens stop stop-tokens ignore-eos logprobs echo speculate draft tokenizer threads isa " +
-        "device cache cache-size lora no-mmap json",
+        "device cache cache-size lora lora-merge no-mmap json",
     ],
     [
       "chat",
@@ -28,15 +28,15 @@ describe("help", () => {
         "cache-size no-mmap json",
     ],
     ["tokenize", "tokenizer text json"],
-    ["logits", "tokens out tokenizer threads isa device cache cache-size lora no-mmap json"],
-    ["perplexity", "file context tokenizer threads isa device cache cache-size lora no-mmap json"],
-    ["eval", "task context tokenizer threads isa device cache cache-size lora no-mmap json"],
+    ["logits", "tokens out tokenizer threads isa device cache cache-size lora lora-merge no-mmap json"],
+    ["perplexity", "file context tokenizer threads isa device cache cache-size lora lora-merge no-mmap json"],
+    ["eval", "task context tokenizer threads isa device cache cache-size lora lora-merge no-mmap json"],
     ["inspect", "context tokenizer cache cache-size json"],
     ["pack", "threads json"],
     ["doctor", "json"],
     [
       "bench",
-      "ops shapes tokens shape format model prompt gen context serving sequences peer peer-dir write-gguf compare report from tokenizer threads isa device cache cache-size lora no-mmap json",
+      "ops shapes tokens shape format model prompt gen context serving sequences peer peer-dir write-gguf compare report from tokenizer threads isa device cache cache-size lora lora-merge no-mmap json",
     ],
   ] as const)("%s: has its options, whatever else is wrong", async ([command, options]) => {
     const { code, stdout, stderr } = await cria([command, "--nonsense", "--help"]);

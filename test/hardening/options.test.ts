@@ -41,6 +41,7 @@ const modelNames = [
   ...deviceOptions,
   ...runtimeOptions,
   "adapters",
+  "mergeAdapters",
   "mmap",
   "tokenizer",
   "onProgress",

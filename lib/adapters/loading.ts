@@ -1,0 +1,65 @@
+/** The adapters that a model is loaded with. */
+import type { Device } from "../device.js";
+import type { LlamaConfig } from "../weights/source.js";
+import type { ModelFile } from "../weights/store.js";
+import { readAdapter } from "./adapter.js";
+import { readAdapterFile } from "./adapter-file.js";
+import type { AdapterSet, Change } from "./adapter-set.js";
+import type { ScaledUpdates } from "./beside.js";
+import { checkFits, type LoraFile } from "./lora-file.js";
+import { checkMergeable } from "./merge.js";
+import { type AdapterOption, type AppliedAdapter, adapterOptions } from "./options.js";
+
+/** Of a model's options. */
+export interface LoadedAdapters {
+  adapters?: readonly AdapterOption[];
+  mergeAdapters?: boolean;
+}
+
+/** An adapter that a model is loaded with. */
+export interface WantedAdapter {
+  readonly file: LoraFile;
+  readonly scale: number;
+}
+
+/**
+ * Reads the indexes of the adapters that a model is to be loaded with.
+ *
+ * @throws TypeError or RangeError for a wrong option
+ * @throws CriaFileError where one is no adapter, for another model, or not to be merged into this one
+ */
+export async function readAdapterFiles(
+  index: ModelFile,
+  { adapters, mergeAdapters }: LoadedAdapters,
+): Promise<WantedAdapter[]> {
+  const wanted: WantedAdapter[] = [];
+  for (const { path, scale } of adapterOptions(adapters)) {
+    const file = await readAdapterFile(path);
+    checkFits(file, index.config);
+    wanted.push({ file, scale });
+  }
+  if (mergeAdapters)
+    checkMergeable(
+      index,
+      wanted.map(({ file }) => file),
+    );
+  return wanted;
+}
+
+/** Reads what they add, for it to be merged. */
+export async function readAdapters(wanted: readonly WantedAdapter[], config: LlamaConfig, device: Device) {
+  const read: (ScaledUpdates & Change)[] = [];
+  for (const { file, scale } of wanted.filter(({ scale }) => scale !== 0)) {
+    const { updates, fingerprint } = await readAdapter(file, config, device);
+    read.push({ updates, fingerprint, scale });
+  }
+  return read;
+}
+
+/** Sets those that the model is loaded with. */
+export async function setFirst(adapters: AdapterSet, wanted: readonly WantedAdapter[]): Promise<void> {
+  if (wanted.length === 0) return;
+  const applied: AppliedAdapter[] = [];
+  for (const { file, scale } of wanted) applied.push({ adapter: await adapters.read(file), scale });
+  await adapters.set(applied);
+}

@@ -1,0 +1,180 @@
+/** LoRA adapters that are merged into the weights as these are loaded. */
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+
+import { loadModel, type Model, type ModelOptions, tinyModel } from "../../lib/index.js";
+import { native } from "../../lib/native.js";
+import { packModel } from "../../lib/pack.js";
+import { encodeFloats } from "../../lib/weights/encode.js";
+import { readLlama } from "../../lib/weights/llama-gguf.js";
+import type { WeightType } from "../../lib/weights/source.js";
+import { expectSameBits } from "../support/compare.js";
+import { fileRows, forward64, nmse, type WeightRows } from "../support/float64.js";
+import { llamaFile, type TemporaryFolder, temporaryFolder } from "../support/gguf-writer.js";
+import { toHalf } from "../support/half.js";
+import { knownUpdates, loraGguf, mergedRows, tinyAdapter } from "../support/lora.js";
+import { randomLlama } from "../support/random-weights.js";
+
+const tokens = Int32Array.of(1, 299, 17, 0, 150, 151, 42);
+
+let folder: TemporaryFolder;
+beforeAll(async () => {
+  folder = await temporaryFolder();
+});
+afterAll(() => folder[Symbol.asyncDispose]());
+
+async function smallModel(type: WeightType, tied = false) {
+  const { config } = await readLlama(await folder.write("shape.gguf", llamaFile({ type: "f32" })));
+  const weights = randomLlama(config, { seed: 21, type, tied });
+  const data = (tensor: string, _: WeightType, rows: number) => Uint8Array.from(weights.read(tensor, 0, rows));
+  const path = await folder.write(`${type}${tied ? "-tied" : ""}.gguf`, llamaFile({ type, tied, data }));
+  const index = await readLlama(path);
+  return { path, config: index.config, rows: fileRows(index.tensors) };
+}
+
+async function load(path: string, options: ModelOptions = {}): Promise<Model> {
+  const model = await loadModel(path, { cache: "f32", ...options });
+  onTestFinished(() => model.dispose());
+  return model;
+}
+
+async function logitsOf(model: Model): Promise<Float32Array> {
+  using sequence = model.sequence();
+  return await sequence.forward(tokens, "all");
+}
+
+/** The rows rounded to a type as the model's are. */
+function rounded(rows: WeightRows, base: WeightRows): WeightRows {
+  const tensors = new Map(
+    [...rows.tensors].map(([name, info]) => [name, { ...info, type: base.tensors.get(name)!.type }]),
+  );
+  return {
+    tensors,
+    read(name, row, count) {
+      const bytes = rows.read(name, row, count);
+      const { type, rows: all } = tensors.get(name)!;
+      if (type === "f32" || all === 1) return bytes;
+      return encodeFloats(type as "f16", new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4));
+    },
+  };
+}
+
+describe("the logits are those of merged weights in float64", () => {
+  /** What float32's rounding leaves; in the others a weight in thousands is rounded to another neighbour. */
+  test.each<[WeightType, number]>([
+    ["f32", 1e-11],
+    ["f16", 1e-9],
+    ["bf16", 1e-7],
+  ])("of %s", async (type, bound) => {
+    const { path, config, rows } = await smallModel(type);
+    const one = knownUpdates(config, /./, { seed: 22 });
+    const other = knownUpdates(config, /attn_k|ffn/, { seed: 23, rank: 20 });
+    const adapters = [
+      { path: await folder.write("one.gguf", loraGguf(one)), scale: 0.75 },
+      { path: await folder.write("other.gguf", loraGguf(other)), scale: -1 },
+    ];
+    const merged = await load(path, { adapters, mergeAdapters: true });
+    expect(merged.adapters).toEqual([]);
+    const sum = mergedRows(rows, [
+      [one, 0.75],
+      [other, -1],
+    ]);
+    const exact = forward64({ config, weights: rounded(sum, rows) }, tokens).flatMap((logits) => [...logits]);
+    const logits = await logitsOf(merged);
+    expect(nmse(logits, exact)).toBeLessThan(bound);
+    // Rounding the merged weights of f16 and bf16 is what they are off by from those beside.
+    const beside = nmse(await logitsOf(await load(path, { adapters })), logits);
+    expect(beside).toBeLessThan({ f32: 1e-11, f16: 1e-6, bf16: 1e-4 }[type as "f32"]);
+    if (type !== "f32") expect(beside).toBeGreaterThan(bound);
+  });
+});
+
+test("a scale of 0 merges nothing, and others can be set beside what was merged", async () => {
+  const { path, config } = await smallModel("f32");
+  const adapter = await folder.write("some.gguf", loraGguf(knownUpdates(config, /attn/, { seed: 24 })));
+  const plain = await logitsOf(await load(path));
+  const none = await load(path, { adapters: [{ path: adapter, scale: 0 }], mergeAdapters: true });
+  expectSameBits(await logitsOf(none), plain);
+  const model = await load(path, { adapters: [{ path: adapter }], mergeAdapters: true });
+  const merged = await logitsOf(model);
+  expect(nmse(merged, plain)).toBeGreaterThan(1e-6);
+  await model.setAdapters([{ adapter: await model.loadAdapter(adapter), scale: -1 }]);
+  expect(nmse(await logitsOf(model), plain)).toBeLessThan(1e-11);
+  await model.setAdapters([]);
+  expectSameBits(await logitsOf(model), merged);
+});
+
+test("a saved sequence is of the merged model", async () => {
+  const { path, config } = await smallModel("f32");
+  const adapter = await folder.write("saved.gguf", loraGguf(knownUpdates(config, /attn/, { seed: 25 })));
+  const options = { adapters: [{ path: adapter, scale: 1e-6 }], mergeAdapters: true };
+  const model = await load(path, options);
+  const sequence = model.sequence();
+  await sequence.forward(tokens, "none");
+  await model.saveSequence(sequence, `${folder.path}/merged.cria`);
+  await expect((await load(path)).loadSequence(`${folder.path}/merged.cria`)).rejects.toThrow(/fingerprint/);
+  expect((await (await load(path, options)).loadSequence(`${folder.path}/merged.cria`)).length).toBe(tokens.length);
+});
+
+test("what cannot be merged is refused by name before the weights are read, and leaves nothing behind", async () => {
+  const { path: tied, config } = await smallModel("f32", true);
+  const quantised = (await smallModel("q8_0")).path;
+  const output = await folder.write("output.gguf", loraGguf(knownUpdates(config, /^output/, { seed: 26 })));
+  const queries = await folder.write("queries.gguf", loraGguf(knownUpdates(config, /attn_q/, { seed: 26 })));
+  const packed = `${folder.path}/packed.cria`;
+  await packModel(tinyModel, packed);
+  const before = native.handleCounts();
+  const merge = (path: string, adapter: string) =>
+    loadModel(path, { adapters: [{ path: adapter }], mergeAdapters: true, onWarning: () => undefined });
+  const unsupported = (message: RegExp) =>
+    expect.objectContaining({ code: "ERR_CRIA_UNSUPPORTED", message: expect.stringMatching(message) });
+  await expect(merge(tied, output)).rejects.toThrow(unsupported(/output\.weight: must not be embedding and output/));
+  await expect(merge(quantised, queries)).rejects.toThrow(
+    unsupported(/q8_0\.gguf: blk\.0\.attn_q\.weight: must be F32, F16 or BF16 to have an adapter merged, not Q8_0/),
+  );
+  await expect(merge(packed, await tinyAdapter(folder))).rejects.toThrow(
+    unsupported(/packed\.cria: must not be packed/),
+  );
+  expect(native.handleCounts()).toEqual(before);
+});
+
+describe("weights are rounded to the nearest, ties to even", () => {
+  const bits = new Uint32Array(1 << 20);
+  for (let i = 0; i < bits.length; i++) bits[i] = Math.imul(i, 0x9e3779b1);
+  // All around what binary16 has, and the middles between.
+  for (let i = 0; i < 1 << 18; i++) bits[i] = 0x33000000 + i * 1024 + ((i % 3) - 1) + (i % 2) * 0x80000000;
+  const floats = new Float32Array(bits.buffer).filter((x) => !Number.isNaN(x));
+
+  test("of f16", () => {
+    const encoded = encodeFloats("f16", floats);
+    expectSameBits(
+      new Uint16Array(encoded.buffer),
+      Uint16Array.from(floats, (x) => toHalf(x)),
+    );
+    expect([...new Uint16Array(encodeFloats("f16", Float32Array.of(Number.NaN)).buffer)]).toEqual([0x7e00]);
+  });
+
+  test("of bf16", () => {
+    const encoded = new Uint16Array(encodeFloats("bf16", floats).buffer);
+    const value = new DataView(new ArrayBuffer(4));
+    const of = (upper: number) => {
+      value.setUint32(0, upper * 65_536);
+      return value.getFloat32(0);
+    };
+    for (let i = 0; i < floats.length; i += 5) {
+      const [x, at] = [floats[i]!, encoded[i]!];
+      const error = Math.abs(of(at) - x);
+      if (!Number.isFinite(of(at))) {
+        expect(Math.abs(x)).toBeGreaterThanOrEqual(2 ** 127 * (2 - 2 ** -8));
+        continue;
+      }
+      for (const neighbour of [at - 1, at + 1]) {
+        const other = Math.abs(of(neighbour & 0xffff) - x);
+        if (!(error < other || (error === other && at % 2 === 0) || Number.isNaN(other))) {
+          expect.fail(`${x} as ${of(at)}, not ${of(neighbour)}`);
+        }
+      }
+    }
+    const special = encodeFloats("bf16", Float32Array.of(Number.NaN, -0, Number.NEGATIVE_INFINITY));
+    expect([...new Uint16Array(special.buffer)]).toEqual([0x7fc0, 0x8000, 0xff80]);
+  });
+});
