@@ -141,6 +141,32 @@ export function tensorRows(tensor: TensorHandle): number;
 export function tensorCols(tensor: TensorHandle): number;
 export function tensorBytes(tensor: TensorHandle): number;
 
+/** `out` has a multiple of `cols` weights, and `data` the bytes of as many. */
+export function weightsDecode(type: WeightType, cols: number, data: Uint8Array, out: Float32Array): void;
+/** Fills `out` with the bytes of `x` when it is done: it must not be detached or resized until then. */
+export function weightsEncode(
+  device: DeviceHandle,
+  type: WeightType,
+  cols: number,
+  x: Float32Array,
+  out: Uint8Array,
+): Promise<void>;
+export function tensorConvert(
+  tensor: TensorHandle,
+  row: number,
+  rows: number,
+  from: WeightType,
+  data: Uint8Array,
+): void;
+export function tensorConvertFile(
+  tensor: TensorHandle,
+  row: number,
+  rows: number,
+  path: string,
+  offset: number,
+  from: WeightType,
+): Promise<void>;
+
 /** What a cache is of: cria_cache_options without its blocks. */
 export interface CacheShape {
   keys: CacheType;

@@ -8,11 +8,14 @@
 #include "core/abi.h"
 #include "core/backend.h"
 #include "core/checked.h"
+#include "core/decode.h"
 #include "core/error.h"
 #include "core/file.h"
 #include "core/text.h"
 #include "core/weights.h"
 #include "cpu/backend.h"
+#include "cpu/encode.h"
+#include "cpu/machine.h"
 #include "cpu/panel.h"
 #include "cria.h"
 #include "cuda/library.h"
@@ -115,9 +118,29 @@ void check_rows(const cria_tensor* tensor, std::size_t row, std::size_t rows) {
   require(rows <= all - row, "rows", "at most the " + std::to_string(all - row) + " from row on", rows);
 }
 
+// Arrays of `count` elements: null only where there are none.
+void require_array(const void* data, std::size_t count, const char* name) {
+  if (count > 0) require_pointer(data, name);
+}
+
+std::size_t bytes_of(const cria_tensor* tensor, std::size_t rows, cria_type type) {
+  return cria::checked_product({rows, cria::row_bytes(type, tensor->tensor->cols)});
+}
+
 std::size_t bytes_of(const cria_tensor* tensor, std::size_t rows) {
-  const cria::Tensor& t = *tensor->tensor;
-  return cria::checked_product({rows, cria::row_bytes(t.type, t.cols)});
+  return bytes_of(tensor, rows, tensor->tensor->type);
+}
+
+// Weights of no tensor: `data` is as they stand in a file.
+void check_weights(cria_type type, std::size_t rows, std::size_t cols, const void* data, std::size_t bytes,
+                   const char* data_name, const float* floats, const char* floats_name) {
+  require(rows <= INT32_MAX, "rows", "below 2^31", rows);
+  require(cols > 0 && cols <= INT32_MAX, "cols", "from 1 to 2^31 - 1", cols);
+  const std::size_t expected = cria::checked_product({rows, cria::row_bytes(type, cols)});
+  require(bytes == expected, "bytes", std::to_string(expected) + " for that many rows", bytes);
+  cria::checked_product({rows, cols, sizeof(float)});
+  require_array(data, rows, data_name);
+  require_array(floats, rows, floats_name);
 }
 
 void check_cache_type(cria_type type, const std::string& name) {
@@ -150,11 +173,6 @@ cria_kv_layer checked_layer(const cria_kv_layer* cache) {
     require_pointer(layer.v, "cache.v");
   }
   return layer;
-}
-
-// Arrays of `count` elements: null only where there are none.
-void require_array(const void* data, std::size_t count, const char* name) {
-  if (count > 0) require_pointer(data, name);
 }
 
 void check_block_bytes(const cria::Cache& cache, std::size_t count, const void* data, std::size_t bytes) {
@@ -353,6 +371,52 @@ size_t cria_tensor_rows(const cria_tensor* tensor) { return tensor == nullptr ? 
 size_t cria_tensor_cols(const cria_tensor* tensor) { return tensor == nullptr ? 0 : tensor->tensor->cols; }
 size_t cria_tensor_bytes(const cria_tensor* tensor) { return tensor == nullptr ? 0 : tensor->tensor->bytes(); }
 void cria_tensor_free(cria_tensor* tensor) { delete tensor; }
+
+// Weight types
+
+cria_status cria_weights_decode(cria_type type, size_t rows, size_t cols, const void* data, size_t bytes, float* out) {
+  return guarded([&] {
+    check_weights(type, rows, cols, data, bytes, "data", out, "out");
+    const auto* source = static_cast<const std::uint8_t*>(data);
+    const std::size_t row_bytes = cria::row_bytes(type, cols);
+    for (std::size_t i = 0; i < rows; ++i) cria::decode_row(type, cols, source + i * row_bytes, out + i * cols);
+  });
+}
+
+cria_status cria_weights_encode(cria_device* device, cria_type type, size_t rows, size_t cols, const float* x,
+                                void* out, size_t bytes) {
+  return guarded([&] {
+    require_pointer(device, "device");
+    check_weights(type, rows, cols, out, bytes, "out", x, "x");
+    const std::uint32_t own = device->backend->info().threads;  // 0 of a GPU
+    const unsigned threads = own == 0 ? cria::cpu::default_threads() : own;
+    if (rows > 0) cria::cpu::encode_rows(type, rows, cols, x, static_cast<std::uint8_t*>(out), threads);
+  });
+}
+
+cria_status cria_tensor_convert(cria_tensor* tensor, size_t row, size_t rows, cria_type from, const void* data,
+                                size_t bytes) {
+  return guarded([&] {
+    check_rows(tensor, row, rows);
+    require_writable(tensor);
+    require_array(data, rows, "data");
+    const std::size_t expected = bytes_of(tensor, rows, from);
+    require(bytes == expected, "bytes", std::to_string(expected) + " for that many rows", bytes);
+    if (rows > 0) tensor->tensor->convert(row, rows, from, static_cast<const std::uint8_t*>(data));
+  });
+}
+
+cria_status cria_tensor_convert_file(cria_tensor* tensor, size_t row, size_t rows, cria_file* file, uint64_t offset,
+                                     cria_type from) {
+  return guarded([&] {
+    check_rows(tensor, row, rows);
+    require_writable(tensor);
+    require_pointer(file, "file");
+    const std::uint64_t limit = INT64_MAX - bytes_of(tensor, rows, from);
+    require(offset <= limit, "offset", "an offset in a file", offset);
+    if (rows > 0) tensor->tensor->convert_file(row, rows, file->file, offset, from);
+  });
+}
 
 // The KV cache
 

@@ -66,7 +66,8 @@ enum {
   CRIA_ERROR_UNSUPPORTED = 4, /* this machine or this build cannot do it */
   CRIA_ERROR_ABORTED = 5,     /* a run was cancelled; what it had written to the cache is undefined */
   CRIA_ERROR_INTERNAL = 6,    /* a fault of cria itself */
-  CRIA_ERROR_DEVICE = 7 /* the GPU failed; where the sentence says so, it cannot be used any more in this process */
+  CRIA_ERROR_DEVICE = 7, /* the GPU failed; where the sentence says so, it cannot be used any more in this process */
+  CRIA_ERROR_NUMBERS = 8 /* a weight is NaN, infinite, or too large for the type that it is to have */
 };
 
 /* The sentence of the last failure on this thread; "" before the first. Valid until the next failure on this thread. */
@@ -218,6 +219,32 @@ CRIA_API size_t cria_tensor_rows(const cria_tensor* tensor);
 CRIA_API size_t cria_tensor_cols(const cria_tensor* tensor);
 CRIA_API size_t cria_tensor_bytes(const cria_tensor* tensor);
 CRIA_API void cria_tensor_free(cria_tensor* tensor);
+
+/* ---- Weight types: from one to another -----------------------------------------------------------------------------
+ *
+ * Rows stand as GGUF lays them, in their type's blocks. A weight decodes to the f32 nearest to what its bits say. It is
+ * encoded so that the squares of a block's errors sum up to little: to the nearest f16 or bf16, and in the quantised
+ * types with scales that least squares found. The bytes depend on the block's weights alone, not on the threads.
+ */
+
+/* out [rows][cols] = the weights of `data`, whose size is `bytes`. */
+CRIA_API cria_status cria_weights_decode(cria_type type, size_t rows, size_t cols, const void* data, size_t bytes,
+                                         float* out);
+
+/* The inverse: x [rows][cols] to `out`, whose size is `bytes`, on the device's pool; a GPU's weights are encoded on the
+ * processor. CRIA_ERROR_NUMBERS, whose sentence names the row and the column, where a weight is NaN, infinite, or
+ * beyond 65504, the largest f16, in a type other than f32 and bf16. */
+CRIA_API cria_status cria_weights_encode(cria_device* device, cria_type type, size_t rows, size_t cols, const float* x,
+                                         void* out, size_t bytes);
+
+/* cria_tensor_pack of rows that are of type `from`: decoded and encoded on the way, a row at a time on each thread.
+ * Where `from` is the tensor's own type they are taken as they are. CRIA_ERROR_NUMBERS as of cria_weights_encode. */
+CRIA_API cria_status cria_tensor_convert(cria_tensor* tensor, size_t row, size_t rows, cria_type from, const void* data,
+                                         size_t bytes);
+
+/* The same, read from `offset` in a file. CRIA_ERROR_FILE where the file has them not or cannot be read. */
+CRIA_API cria_status cria_tensor_convert_file(cria_tensor* tensor, size_t row, size_t rows, cria_file* file,
+                                              uint64_t offset, cria_type from);
 
 /* ---- The KV cache -------------------------------------------------------------------------------------------------
  */

@@ -75,6 +75,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   export_function<handle_counts>(env, exports, "handleCounts");
   export_device(env, exports);
   export_tensor(env, exports);
+  export_weights(env, exports);
   export_cache(env, exports);
   export_program(env, exports);
   export_kernels(env, exports);

@@ -31,6 +31,8 @@ const char* code_of(cria_status status) {
       return "ERR_CRIA_UNSUPPORTED";
     case CRIA_ERROR_DEVICE:
       return "ERR_CRIA_DEVICE";
+    case CRIA_ERROR_NUMBERS:
+      return "ERR_CRIA_NUMBERS";
     case CRIA_ERROR_ABORTED:
       return "ERR_CRIA_ABORTED";
     default:

@@ -11,6 +11,7 @@ namespace cria::addon {
 
 void export_device(Napi::Env env, Napi::Object exports);
 void export_tensor(Napi::Env env, Napi::Object exports);
+void export_weights(Napi::Env env, Napi::Object exports);
 void export_cache(Napi::Env env, Napi::Object exports);
 void export_program(Napi::Env env, Napi::Object exports);
 void export_kernels(Napi::Env env, Napi::Object exports);

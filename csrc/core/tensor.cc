@@ -1,5 +1,7 @@
 #include "tensor.h"
 
+#include "decode.h"
+#include "encode.h"
 #include "random.h"
 #include "weights.h"
 
@@ -12,19 +14,51 @@ std::uint8_t* room(std::vector<std::uint8_t>& buffer, std::size_t bytes) {
   return buffer.data();
 }
 
-}  // namespace
-
-void Tensor::pack(std::size_t row, std::size_t count, const std::uint8_t* source) {
-  const std::size_t bytes = row_bytes(type, cols);
-  pack_from(row, count, [&](std::size_t first, std::size_t, auto&) { return source + first * bytes; });
+// Rows of `bytes` bytes, one after another, in memory...
+RowSource rows_in_memory(const std::uint8_t* source, std::size_t bytes) {
+  return [=](std::size_t first, std::size_t, auto&) { return source + first * bytes; };
 }
 
-void Tensor::pack_file(std::size_t row, std::size_t count, const File& file, std::uint64_t offset) {
-  const std::size_t bytes = row_bytes(type, cols);
-  pack_from(row, count, [&](std::size_t first, std::size_t wanted, std::vector<std::uint8_t>& buffer) {
+// ... and in a file, which outlives this.
+RowSource rows_in_file(const File& file, std::uint64_t offset, std::size_t bytes) {
+  return [=, &file](std::size_t first, std::size_t wanted, std::vector<std::uint8_t>& buffer) {
     std::uint8_t* read = room(buffer, wanted * bytes);
     file.read(offset + first * bytes, read, wanted * bytes);
     return read;
+  };
+}
+
+}  // namespace
+
+void Tensor::pack(std::size_t row, std::size_t count, const std::uint8_t* source) {
+  pack_from(row, count, rows_in_memory(source, row_bytes(type, cols)));
+}
+
+void Tensor::pack_file(std::size_t row, std::size_t count, const File& file, std::uint64_t offset) {
+  pack_from(row, count, rows_in_file(file, offset, row_bytes(type, cols)));
+}
+
+void Tensor::convert(std::size_t row, std::size_t count, cria_type from, const std::uint8_t* source) {
+  convert_from(row, count, from, rows_in_memory(source, row_bytes(from, cols)));
+}
+
+void Tensor::convert_file(std::size_t row, std::size_t count, const File& file, std::uint64_t offset, cria_type from) {
+  convert_from(row, count, from, rows_in_file(file, offset, row_bytes(from, cols)));
+}
+
+void Tensor::convert_from(std::size_t row, std::size_t count, cria_type from, const RowSource& source) {
+  if (from == type) return pack_from(row, count, source);
+  const std::size_t bytes = row_bytes(type, cols);
+  pack_from(row, count, [&](std::size_t first, std::size_t wanted, std::vector<std::uint8_t>& buffer) {
+    std::uint8_t* encoded = room(buffer, wanted * bytes);
+    std::vector<std::uint8_t> stored;
+    std::vector<float> weights(cols);
+    for (std::size_t i = 0; i < wanted; ++i) {
+      decode_row(from, cols, source(first + i, 1, stored), weights.data());
+      require_fit(type, row + first + i, cols, weights.data());
+      encode_row(type, cols, weights.data(), encoded + i * bytes);
+    }
+    return encoded;
   });
 }
 

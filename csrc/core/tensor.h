@@ -38,6 +38,9 @@ class Tensor {
   // Rows [row, row + count) exist, and `source` and `out` hold as many; capi.cc has checked it.
   void pack(std::size_t row, std::size_t count, const std::uint8_t* source);
   void pack_file(std::size_t row, std::size_t count, const File& file, std::uint64_t offset);
+  // The same of rows in type `from`, of which `cols` are whole blocks. Throws CRIA_ERROR_NUMBERS.
+  void convert(std::size_t row, std::size_t count, cria_type from, const std::uint8_t* source);
+  void convert_file(std::size_t row, std::size_t count, const File& file, std::uint64_t offset, cria_type from);
   void fill_random(std::uint64_t seed, float deviation);
   virtual void unpack(std::size_t row, std::size_t count, std::uint8_t* out) const = 0;
   // Copies bytes [offset, offset + bytes) of the `bytes()` that it takes: a matrix in the backend's layout, a vector as
@@ -50,6 +53,8 @@ class Tensor {
  private:
   // Packs rows [row, row + count), as many at a time as the backend likes to.
   virtual void pack_from(std::size_t row, std::size_t count, const RowSource& source) = 0;
+  // Packs rows that `source` gives in type `from`, one at a time.
+  void convert_from(std::size_t row, std::size_t count, cria_type from, const RowSource& source);
 };
 
 // Throws CRIA_ERROR_ARGUMENT, naming the argument, where the tensor has another layout.

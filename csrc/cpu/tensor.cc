@@ -2,14 +2,12 @@
 
 #include <algorithm>
 #include <cstring>
-#include <exception>
-#include <mutex>
 #include <vector>
 
 #include "../core/checked.h"
 #include "../core/decode.h"
 #include "../core/weights.h"
-#include "pool.h"
+#include "parallel.h"
 
 namespace cria::cpu {
 namespace {
@@ -20,22 +18,6 @@ constexpr std::size_t kSliceBytes = 256 << 10;
 
 // What a thread brings in of a file of packed bytes at a time: the largest page that it may be mapped in.
 constexpr std::size_t kPieceBytes = 2 << 20;
-
-// Pool::parallel_for of a function that may throw: when all is done, one of its exceptions is thrown here.
-template <class Function>
-void parallel_for(std::size_t units, std::size_t grain, unsigned threads, const Function& function) {
-  std::mutex lock;
-  std::exception_ptr failure;
-  Pool::instance().parallel_for(units, grain, threads, [&](std::size_t begin, std::size_t end) {
-    try {
-      function(begin, end);
-    } catch (...) {
-      const std::lock_guard guard(lock);
-      failure = std::current_exception();
-    }
-  });
-  if (failure) std::rethrow_exception(failure);
-}
 
 // function(begin, size) for pieces of `bytes` bytes, on all threads.
 template <class Function>

@@ -4,6 +4,7 @@
 // that AddressSanitizer sees what is read or written behind it.
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <optional>
 
 #include "batch.h"
@@ -156,6 +157,9 @@ class Caller {
   void unpack();
   void read_packed();
   void fill_random();
+  void convert();
+  void convert_file();
+  void encode();
   void create_cache();
   void read_blocks();
   void write_blocks();
@@ -325,6 +329,46 @@ void Caller::read_packed() {
 void Caller::fill_random() {
   const float deviation = input_.rarely() ? input_.take<float>() : 1;
   succeeded(cria_tensor_fill_random(tensors_.pick(input_), input_.take<std::uint64_t>(), deviation));
+}
+
+// Weight types
+
+void Caller::convert() {
+  cria_tensor* tensor = tensors_.pick(input_);
+  const cria_type from = type();
+  const std::size_t cols = cria_tensor_cols(tensor);
+  const Rows rows = read_rows(input_, tensor, row_bytes(from, cols));
+  if (rows.bytes > kMostBytes) return;
+  const auto data = input_.array<std::uint8_t>(rows.bytes);
+  succeeded(cria_tensor_convert(tensor, rows.row, rows.count, from, or_null(data.data()), data.size()));
+}
+
+void Caller::convert_file() {
+  cria_tensor* tensor = tensors_.pick(input_);
+  const Rows rows = read_rows(input_, tensor, 0);
+  const std::uint64_t offset = input_.rarely() ? input_.hostile_size() : input_.take<std::uint16_t>();
+  succeeded(cria_tensor_convert_file(tensor, rows.row, rows.count, files_.pick(input_), offset, type()));
+}
+
+// What was encoded decodes to numbers.
+void Caller::encode() {
+  const cria_type type = this->type();
+  const std::size_t rows = size(0, 3), cols = this->cols(type);
+  const auto floats = affordable({rows, cols, sizeof(float)});
+  if (!floats) return;
+  const auto x = input_.array<float>(*floats / sizeof(float));
+  std::vector<std::uint8_t> bytes(input_.rarely() ? input_.below(256)
+                                  : *floats == 0  ? 0
+                                                  : rows * row_bytes(type, cols));
+  if (!succeeded(cria_weights_encode(devices_.pick(input_), type, rows, cols, or_null(x.data()), or_null(bytes.data()),
+                                     bytes.size()))) {
+    return;
+  }
+  std::vector<float> out(x.size());
+  expect(cria_weights_decode(type, rows, cols, bytes.data(), bytes.size(), out.data()) == CRIA_OK,
+         "what was encoded cannot be decoded");
+  expect(std::all_of(out.begin(), out.end(), [](float value) { return std::isfinite(value); }),
+         "finite weights became others");
 }
 
 // The KV cache
@@ -622,18 +666,17 @@ void Caller::drop() {
 
 void Caller::step() {
   using Call = void (Caller::*)();
-  constexpr Call kCalls[] = {&Caller::describe,     &Caller::open,          &Caller::measure,
-                             &Caller::open_file,    &Caller::create_matrix, &Caller::read_matrix,
-                             &Caller::ask_matrix,   &Caller::create_vector, &Caller::pack,
-                             &Caller::pack_file,    &Caller::unpack,        &Caller::read_packed,
-                             &Caller::fill_random,  &Caller::create_cache,  &Caller::read_blocks,
-                             &Caller::write_blocks, &Caller::move_slots,    &Caller::record,
-                             &Caller::record,       &Caller::record,        &Caller::create_program,
-                             &Caller::finish,       &Caller::cancel,        &Caller::run,
-                             &Caller::decode,       &Caller::rmsnorm,       &Caller::quantize,
-                             &Caller::embed,        &Caller::matmul,        &Caller::rope,
-                             &Caller::attention,    &Caller::swiglu,        &Caller::add,
-                             &Caller::drop};
+  constexpr Call kCalls[] = {
+      &Caller::describe,      &Caller::open,        &Caller::measure,      &Caller::open_file,
+      &Caller::create_matrix, &Caller::read_matrix, &Caller::ask_matrix,   &Caller::create_vector,
+      &Caller::pack,          &Caller::pack_file,   &Caller::unpack,       &Caller::read_packed,
+      &Caller::fill_random,   &Caller::convert,     &Caller::convert_file, &Caller::encode,
+      &Caller::create_cache,  &Caller::read_blocks, &Caller::write_blocks, &Caller::move_slots,
+      &Caller::record,        &Caller::record,      &Caller::record,       &Caller::create_program,
+      &Caller::finish,        &Caller::cancel,      &Caller::run,          &Caller::decode,
+      &Caller::rmsnorm,       &Caller::quantize,    &Caller::embed,        &Caller::matmul,
+      &Caller::rope,          &Caller::attention,   &Caller::swiglu,       &Caller::add,
+      &Caller::drop};
   (this->*kCalls[input_.below(std::size(kCalls))])();
 }
 
