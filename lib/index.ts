@@ -47,6 +47,14 @@ export type { ChatMessage, ChatRole } from "./text/chat/messages.js";
 export type { DecoderOptions, TokenDecoder } from "./text/decoder.js";
 export { Tokenizer } from "./text/tokenizer.js";
 export { tinyModel } from "./tiny.js";
-export type { LlamaConfig, ModelIndex, TensorInfo, Vocabulary, WeightType, WordPattern } from "./weights/source.js";
+export type {
+  LlamaConfig,
+  ModelIndex,
+  QuantisedType,
+  TensorInfo,
+  Vocabulary,
+  WeightType,
+  WordPattern,
+} from "./weights/source.js";
 export type { LoadOptions } from "./weights/store.js";
 export type { WindowOptions } from "./window.js";

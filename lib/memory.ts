@@ -57,6 +57,8 @@ export type Weighed = Pick<ModelIndex, "config" | "tensors"> & {
  */
 const pieceBytes = 600;
 
+const estimateOptions = [...deviceOptions, ...runtimeOptions, "mmap", "tokenizer", "quantize"] as const;
+
 /**
  * The memory that a model will take, once loaded with these options and with its cache full. Only the file's index is
  * read.
@@ -73,10 +75,10 @@ const pieceBytes = 600;
  */
 export async function estimateMemory(
   path: string,
-  options: DeviceOptions & RuntimeOptions & Pick<LoadOptions, "mmap" | "tokenizer"> = {},
+  options: DeviceOptions & RuntimeOptions & Pick<LoadOptions, "mmap" | "tokenizer" | "quantize"> = {},
 ): Promise<MemoryEstimate> {
   if (typeof path !== "string") throw wrongType("path", "a string", path);
-  const known = optionsOf("estimateMemory", options, [...deviceOptions, ...runtimeOptions, "mmap", "tokenizer"]);
+  const known = optionsOf("estimateMemory", options, estimateOptions);
   checkRuntimeOptions(known);
   optionalFlag("mmap", known.mmap);
   const index = await readModel(path, known);

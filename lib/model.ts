@@ -54,6 +54,7 @@ const modelOptions = [
   "mergeAdapters",
   "mmap",
   "tokenizer",
+  "quantize",
   "onProgress",
   "onWarning",
   "signal",
@@ -476,7 +477,17 @@ function warnOfCpu({ withoutGpu }: Device, { onWarning = warn }: ModelOptions): 
 
 function checkOptions(
   { path, config }: ModelIndex,
-  { adapters: _, mergeAdapters, mmap, tokenizer: __, onProgress, onWarning = warn, signal, ...options }: ModelOptions,
+  {
+    adapters: _,
+    mergeAdapters,
+    mmap,
+    tokenizer: __,
+    quantize: ___,
+    onProgress,
+    onWarning = warn,
+    signal,
+    ...options
+  }: ModelOptions,
 ): void {
   checkRuntimeOptions(options);
   optionalFlag("mmap", mmap);

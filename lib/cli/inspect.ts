@@ -6,7 +6,13 @@ import type { CacheType } from "../native.js";
 import type { Rope } from "../rope-scaling.js";
 import type { RuntimeOptions } from "../runtime.js";
 import { readModel } from "../weights/model-file.js";
-import { type ModelIndex, type TensorInfo, type WeightType, weightBytes } from "../weights/source.js";
+import {
+  type ModelIndex,
+  type QuantisedType,
+  type TensorInfo,
+  type WeightType,
+  weightBytes,
+} from "../weights/source.js";
 import { given } from "./arguments.js";
 import { columns, command } from "./command.js";
 import { cacheOptions, runningOptions } from "./running.js";
@@ -18,6 +24,7 @@ export const inspect = command({
   options: {
     context: { value: "N", help: "tokens that a sequence may have; those that the model was trained with by default" },
     tokenizer: runningOptions.tokenizer,
+    quantize: runningOptions.quantize,
     cache: runningOptions.cache,
     "cache-size": runningOptions["cache-size"],
   },
@@ -27,7 +34,10 @@ export const inspect = command({
     if (context !== undefined) integer("context", context, 1, 2 ** 24);
     const options = { ...given({ contextLength: context }), ...cacheOptions(args) };
     checkRuntimeOptions(options);
-    const index = await readModel(path, given({ tokenizer: args.text("tokenizer") }));
+    const index = await readModel(
+      path,
+      given({ tokenizer: args.text("tokenizer"), quantize: args.text("quantize") as QuantisedType | undefined }),
+    );
     const description = await describe(index, options);
     io.stdout.write(args.flag("json") ? `${JSON.stringify(description)}\n` : forPeople(description));
   },

@@ -3,12 +3,14 @@ import type { CacheSize } from "../cache-size.js";
 import type { CacheOption } from "../cache-types.js";
 import type { DeviceKind, Isa } from "../device.js";
 import type { ModelOptions } from "../model.js";
+import type { QuantisedType } from "../weights/source.js";
 import { type Arguments, given, UsageError } from "./arguments.js";
 import { type Io, Progress } from "./io.js";
 
 /** What every command that runs a model takes. */
 export const runningOptions = {
   tokenizer: { value: "FILE", help: "a file whose vocabulary is used instead of the model's, or of that beside it" },
+  quantize: { value: "q8_0|q4_0|q4_K|…", help: "what float matrices become while they are loaded; none by default" },
   threads: { value: "N", help: "threads that compute; the physical cores that it may use by default" },
   isa: { value: "scalar|avx2|avx512", help: "the kernels' instruction set; the best by default" },
   device: {
@@ -55,6 +57,7 @@ export async function loadWith<Model>(
 function optionsOf(args: Arguments<keyof typeof runningOptions>): ModelOptions {
   return given({
     tokenizer: args.text("tokenizer"),
+    quantize: args.text("quantize") as QuantisedType | undefined,
     threads: args.integer("threads"),
     isa: args.text("isa") as Isa | undefined,
     device: args.text("device") as DeviceKind | "auto" | undefined,

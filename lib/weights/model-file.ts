@@ -6,6 +6,7 @@ import { isLlama2c, readLlama2c, readLlama2cVocabulary } from "./llama2c.js";
 import { isMeta, readMeta, readMetaVocabulary } from "./meta.js";
 import { readFrom } from "./open.js";
 import { magic, readPacked } from "./packed.js";
+import { optionalQuantisedType, quantised } from "./quantized.js";
 import type { Vocabulary } from "./source.js";
 import type { LoadOptions, ModelFile } from "./store.js";
 import { isTokenizerBin, readTokenizerBin } from "./tokenizer-bin.js";
@@ -76,9 +77,20 @@ const formats: readonly Format[] = [meta, huggingFace, packed, llama2c, tokenize
  * Reads the index of a model, whatever it is stored as.
  *
  * @param options.tokenizer the file whose vocabulary it gets
- * @throws CriaFileError as what reads the format, and where that vocabulary is not of the model's size
+ * @param options.quantize what its float matrices become while they are loaded
+ * @throws CriaFileError as what reads the format, where that vocabulary is not of the model's size, and as
+ *   {@link quantised}
  */
-export async function readModel(path: string, { tokenizer }: Pick<LoadOptions, "tokenizer"> = {}): Promise<ModelFile> {
+export async function readModel(
+  path: string,
+  { tokenizer, quantize }: Pick<LoadOptions, "tokenizer" | "quantize"> = {},
+): Promise<ModelFile> {
+  const type = optionalQuantisedType(quantize);
+  const model = await readStored(path, tokenizer);
+  return type === undefined ? model : quantised(model, type);
+}
+
+async function readStored(path: string, tokenizer: string | undefined): Promise<ModelFile> {
   const format = await formatOf(path);
   if (tokenizer === undefined) return format.read(path);
   if (typeof tokenizer !== "string") throw wrongType("tokenizer", "a string", tokenizer);

@@ -2,13 +2,15 @@
 import type { Device } from "../device.js";
 import { aborted, CriaError, CriaFileError } from "../errors.js";
 import { type DeviceHandle, native, type TensorHandle } from "../native.js";
-import type { FileTensor, ModelIndex, TensorInfo } from "./source.js";
+import type { FileTensor, ModelIndex, QuantisedType, TensorInfo } from "./source.js";
 import { weightBytes } from "./source.js";
 
 /** Where weights come from: their shapes, and a way to put one at a row of a tensor on the device. */
 export interface WeightSource {
   readonly tensors: ReadonlyMap<string, TensorInfo>;
   pack(info: TensorInfo, into: TensorHandle, row: number): Promise<void>;
+  /** The same, into a tensor of another type. Absent where the source cannot. */
+  convert?(info: TensorInfo, into: TensorHandle, row: number): Promise<void>;
   /** The matrix of these, stacked, as the source has it in the device's own layout. Absent where it has none. */
   stored?(device: DeviceHandle, parts: readonly TensorInfo[]): Promise<TensorHandle>;
 }
@@ -40,16 +42,20 @@ export function stacksOf(infos: readonly TensorInfo[]): (readonly TensorInfo[])[
 
 /** Weights in files. They are read and packed natively, and never enter JavaScript. */
 export function fileSource(tensors: ReadonlyMap<string, FileTensor>): WeightSource & Disposable {
+  const reading = async (name: string, read: (tensor: FileTensor) => Promise<void>) => {
+    const tensor = tensors.get(name)!;
+    try {
+      await read(tensor);
+    } catch (error) {
+      throw naming(error, tensor.file, name);
+    }
+  };
   return {
     tensors,
-    pack: async ({ name, rows }, into, row) => {
-      const { file, offset } = tensors.get(name)!;
-      try {
-        await native.tensorPackFile(into, row, rows, file, offset);
-      } catch (error) {
-        throw naming(error, file, name);
-      }
-    },
+    pack: ({ name, rows }, into, row) =>
+      reading(name, ({ file, offset }) => native.tensorPackFile(into, row, rows, file, offset)),
+    convert: ({ name, rows }, into, row) =>
+      reading(name, ({ file, offset, type }) => native.tensorConvertFile(into, row, rows, file, offset, type)),
     [Symbol.dispose]: () => undefined,
   };
 }
@@ -77,7 +83,13 @@ export interface LoadOptions {
    * else the one that stands beside it.
    */
   tokenizer?: string;
-  /** Called after each tensor with the bytes packed so far, as they stand in the file, and those of all. */
+  /**
+   * What matrices of f32, f16 and bf16 become while they are loaded, whatever the file: "q8_0", "q4_0", "q4_K" and their
+   * like. Vectors stay as they are. Rows that are no whole number of blocks of the type (256 weights of q2_K to q6_K, 32 of
+   * the others) become iq4_nl for q2_K and q3_K, q5_0 for q4_K, q5_1 for q5_K and q8_0 for q6_K, or else stay. Default: none.
+   */
+  quantize?: QuantisedType;
+  /** Called after each tensor with the bytes packed so far, as they stand in a file of their type, and those of all. */
   onProgress?: (loaded: number, total: number) => void;
   /** Stops the loading between two tensors. */
   signal?: AbortSignal;

@@ -18,25 +18,25 @@ describe("help", () => {
     [
       "generate",
       "prompt suffix max-tokens temperature top-k typical-p top-p min-p repeat-penalty presence-penalty frequency-penalty " +
-        "logit-bias seed min-tokens stop stop-tokens ignore-eos logprobs echo speculate draft tokenizer threads isa " +
+        "logit-bias seed min-tokens stop stop-tokens ignore-eos logprobs echo speculate draft tokenizer quantize threads isa " +
         "device cache cache-size lora lora-merge no-mmap json",
     ],
     [
       "chat",
       "template system max-tokens temperature top-k typical-p top-p min-p repeat-penalty presence-penalty " +
-        "frequency-penalty logit-bias seed min-tokens stop stop-tokens ignore-eos tokenizer threads isa device cache " +
+        "frequency-penalty logit-bias seed min-tokens stop stop-tokens ignore-eos tokenizer quantize threads isa device cache " +
         "cache-size no-mmap json",
     ],
     ["tokenize", "tokenizer text json"],
-    ["logits", "tokens out tokenizer threads isa device cache cache-size lora lora-merge no-mmap json"],
-    ["perplexity", "file context tokenizer threads isa device cache cache-size lora lora-merge no-mmap json"],
-    ["eval", "task context tokenizer threads isa device cache cache-size lora lora-merge no-mmap json"],
-    ["inspect", "context tokenizer cache cache-size json"],
+    ["logits", "tokens out tokenizer quantize threads isa device cache cache-size lora lora-merge no-mmap json"],
+    ["perplexity", "file context tokenizer quantize threads isa device cache cache-size lora lora-merge no-mmap json"],
+    ["eval", "task context tokenizer quantize threads isa device cache cache-size lora lora-merge no-mmap json"],
+    ["inspect", "context tokenizer quantize cache cache-size json"],
     ["pack", "threads json"],
     ["doctor", "json"],
     [
       "bench",
-      "ops shapes tokens shape format model prompt gen context serving sequences peer peer-dir write-gguf compare report from tokenizer threads isa device cache cache-size lora lora-merge no-mmap json",
+      "ops shapes tokens shape format model prompt gen context serving sequences peer peer-dir write-gguf compare report from tokenizer quantize threads isa device cache cache-size lora lora-merge no-mmap json",
     ],
   ] as const)("%s: has its options, whatever else is wrong", async ([command, options]) => {
     const { code, stdout, stderr } = await cria([command, "--nonsense", "--help"]);

@@ -44,6 +44,7 @@ const modelNames = [
   "mergeAdapters",
   "mmap",
   "tokenizer",
+  "quantize",
   "onProgress",
   "onWarning",
   "signal",
@@ -59,7 +60,7 @@ const takers: Record<string, Taker> = {
     take: (options) => left(loadModel(tinyModel, of({ onWarning: () => undefined, ...options }))),
   },
   estimateMemory: {
-    names: [...deviceOptions, ...runtimeOptions, "mmap", "tokenizer"],
+    names: [...deviceOptions, ...runtimeOptions, "mmap", "tokenizer", "quantize"],
     take: (options) => estimateMemory(tinyModel, of(options)),
   },
   Sampler: {

@@ -1,0 +1,88 @@
+import { CriaError, CriaFileError, outOfRange, wrongType } from "../errors.js";
+import { type QuantisedType, type TensorInfo, type WeightType, weightFormats } from "./source.js";
+import type { ModelFile, WeightSource } from "./store.js";
+
+/** The types of which matrices are float: these are quantised, all others stay as they are. */
+const floatTypes: readonly WeightType[] = ["f32", "f16", "bf16"];
+
+/** What matrices can become while they are loaded. */
+export const quantisedTypes = (Object.keys(weightFormats) as WeightType[]).filter(
+  (type): type is QuantisedType => !floatTypes.includes(type),
+);
+
+/**
+ * What a type gives way to where rows are no whole number of its blocks: of those with blocks of 32 the one with the bits
+ * of a superblock's type, or a little more, as llama.cpp does it.
+ */
+const fallbacks: Partial<Record<QuantisedType, QuantisedType>> = {
+  q2_K: "iq4_nl",
+  q3_K: "iq4_nl",
+  q4_K: "q5_0",
+  q5_K: "q5_1",
+  q6_K: "q8_0",
+};
+
+/** The type in which rows of `cols` weights are kept where `type` is asked for; undefined where it can be none. */
+export function quantisedTypeFor(type: QuantisedType, cols: number): QuantisedType | undefined {
+  const fits = (candidate: QuantisedType) => cols % weightFormats[candidate].block === 0;
+  if (fits(type)) return type;
+  const other = fallbacks[type];
+  return other !== undefined && fits(other) ? other : undefined;
+}
+
+/** Checks the option that asks for it. @throws TypeError or RangeError where it is given, and no quantised type */
+export function optionalQuantisedType(quantize: QuantisedType | undefined): QuantisedType | undefined {
+  if (quantize === undefined) return undefined;
+  if (typeof quantize !== "string") throw wrongType("quantize", "a string", quantize);
+  if (!quantisedTypes.includes(quantize)) throw outOfRange("quantize", `one of ${quantisedTypes.join(", ")}`, quantize);
+  return quantize;
+}
+
+/**
+ * A model whose float matrices become quantised ones while they are loaded, row by row. Vectors stay, and so do matrices
+ * that are quantised already, and those whose rows are no whole number of blocks, neither of the type nor of what it gives
+ * way to.
+ *
+ * @throws CriaFileError ERR_CRIA_UNSUPPORTED for a packed file of float matrices
+ */
+export function quantised(model: ModelFile, type: QuantisedType): ModelFile {
+  const tensors = new Map([...model.tensors].map(([name, info]) => [name, { ...info, type: typeOf(info, type) }]));
+  const changed = [...tensors.values()].some((info) => info.type !== model.tensors.get(info.name)!.type);
+  if (!changed) return model;
+  if (model.mappable) throw unconvertible(model.path, "a packed file");
+  return { ...model, tensors, source: (options) => quantising(model.path, tensors, model.source(options)) };
+}
+
+const unconvertible = (path: string, what: string): CriaFileError =>
+  new CriaFileError(path, "quantize", `must be left out for ${what}, whose weights stay`, "ERR_CRIA_UNSUPPORTED");
+
+/** A vector is a matrix of one row, which no LLaMA's is. */
+function typeOf({ type, rows, cols }: TensorInfo, wanted: QuantisedType): WeightType {
+  if (rows === 1 || !floatTypes.includes(type)) return type;
+  return quantisedTypeFor(wanted, cols) ?? type;
+}
+
+function quantising(
+  path: string,
+  tensors: ReadonlyMap<string, TensorInfo>,
+  source: WeightSource & Disposable,
+): WeightSource & Disposable {
+  if (source.convert === undefined) {
+    source[Symbol.dispose]();
+    throw unconvertible(path, "a model of this format");
+  }
+  return {
+    tensors,
+    pack: async (info, into, row) => {
+      const stored = source.tensors.get(info.name)!;
+      if (stored.type === info.type) return source.pack(stored, into, row);
+      try {
+        await source.convert!(stored, into, row);
+      } catch (error) {
+        if (!(error instanceof CriaError) || error.code !== "ERR_CRIA_NUMBERS") throw error;
+        throw new CriaError("ERR_CRIA_NUMBERS", `${path}: ${info.name}: ${error.message}`, { cause: error });
+      }
+    },
+    [Symbol.dispose]: () => source[Symbol.dispose](),
+  };
+}
