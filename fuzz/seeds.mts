@@ -8,10 +8,22 @@ import { Xoshiro128 } from "../lib/random.js";
 import { huggingFaceName } from "../lib/weights/hugging-face.js";
 import { llamaTensors } from "../lib/weights/llama-tensors.js";
 import { type WeightType, weightBytes } from "../lib/weights/source.js";
-import { bool, encodeGguf, f32, llamaFile, string, temporaryFolder, u32 } from "../test/support/gguf-writer.js";
+import {
+  bool,
+  encodeGguf,
+  f32,
+  type GgufFile,
+  llamaFile,
+  string,
+  temporaryFolder,
+  u32,
+} from "../test/support/gguf-writer.js";
 import { smallConfig, smallTokenizer } from "../test/support/hugging-face.js";
+import { encodeLegacy, encodeV1, encodeV2, type Numbers, tokenizerBin } from "../test/support/llama2c-writer.js";
+import { castTo, partsOf } from "../test/support/meta-writer.js";
 import { encodeSafetensors } from "../test/support/safetensors-writer.js";
 import { bytesField, integerField, piece } from "../test/support/sentencepiece-writer.js";
+import { encodeTorch, type TorchType } from "../test/support/torch-writer.js";
 import { corpusOf } from "./folders.js";
 
 const types = ["f32", "f16", "bf16", "q8_0", "q4_0"] as const satisfies WeightType[];
@@ -30,7 +42,30 @@ export async function writeSeeds(): Promise<void> {
   writeAll("hugging-face", huggingFaceSeeds());
   writeAll("safetensors", [["small", encodeSafetensors({ tensors: tinyTensors("BF16"), metadata: { format: "pt" } })]]);
   writeAll("sentencepiece", [["small", smallSentencePiece()]]);
+  writeAll("llama2c", llama2cSeeds());
+  writeAll("torch", [
+    ["f32", torchSeed("f32")],
+    ["bf16", torchSeed("bf16")],
+  ]);
 }
+
+/** The smallest model of {@link tinyGguf}, in each of llama2.c's forms, behind a vocabulary and its length. */
+function llama2cSeeds(): [string, Buffer][] {
+  const file = tinyLlama("f32");
+  const numbers: Numbers = [8, 8, 1, 1, 1, 24, 64];
+  const vocabulary = tokenizerBin(24);
+  const length = Buffer.alloc(2);
+  length.writeUInt16LE(vocabulary.length);
+  const models = {
+    legacy: encodeLegacy(file, numbers),
+    v1: encodeV1(file, numbers),
+    v2: encodeV2(file, numbers, 8).bytes,
+  };
+  return Object.entries(models).map(([form, model]) => [form, Buffer.concat([length, vocabulary, model])]);
+}
+
+/** The same model as Meta has it, in one part. */
+const torchSeed = (type: TorchType): Buffer => encodeTorch(partsOf(castTo(type, tinyLlama("f32")), 1)[0]!);
 
 function writeAll(target: string, seeds: readonly (readonly [name: string, bytes: Uint8Array])[]): void {
   mkdirSync(corpusOf(target), { recursive: true });
@@ -38,7 +73,9 @@ function writeAll(target: string, seeds: readonly (readonly [name: string, bytes
 }
 
 /** The smallest LLaMA with weights of a type: one layer, a head of 8 dimensions or a block of 32, 24 pieces. */
-function tinyGguf(type: WeightType): Buffer {
+const tinyGguf = (type: WeightType): Buffer => encodeGguf(tinyLlama(type));
+
+function tinyLlama(type: WeightType): GgufFile {
   const dim = type === "q8_0" || type === "q4_0" ? 32 : 8;
   const shape = {
     layers: 1,
@@ -51,7 +88,7 @@ function tinyGguf(type: WeightType): Buffer {
     type,
     tied: true,
   };
-  return encodeGguf(llamaFile({ ...shape, data }));
+  return llamaFile({ ...shape, data });
 }
 
 /** One with every key that may be there, and an output matrix of its own. */
