@@ -187,6 +187,6 @@ function answerForm(asked: readonly Span[], answered: readonly Span[], tokenizer
     (segment) => "token" in segment || segment.text.trim() !== "",
   );
   const token = end !== undefined && "token" in end ? end.token : undefined;
-  const ends = token !== undefined && token !== tokenizer.eos && token !== tokenizer.bos;
+  const ends = token !== undefined && token !== tokenizer.bos && !tokenizer.ends.includes(token);
   return { stopTokens: ends ? [token] : [], spaced };
 }
