@@ -25,7 +25,7 @@ describe("help", () => {
       "chat",
       "template system max-tokens temperature top-k typical-p top-p min-p repeat-penalty presence-penalty " +
         "frequency-penalty logit-bias seed min-tokens stop stop-tokens ignore-eos tokenizer quantize threads isa device cache " +
-        "cache-size no-mmap json",
+        "cache-size lora lora-merge no-mmap json",
     ],
     ["tokenize", "tokenizer text json"],
     ["logits", "tokens out tokenizer quantize threads isa device cache cache-size lora lora-merge no-mmap json"],
