@@ -41,7 +41,7 @@ export type DeviceKind = "cpu" | "cuda" | "cuda-emulated";
 export type Isa = "scalar" | "avx2" | "avx512";
 export type WeightType = FloatType | QuantisedType;
 export type FloatType = "f32" | "f16" | "bf16";
-/** GGML's, under its names. */
+/** GGML's, under its names, and cria's own q4_z, which GPTQ and AWQ are held in. */
 export type QuantisedType =
   | "q8_0"
   | "q4_0"
@@ -53,7 +53,8 @@ export type QuantisedType =
   | "q4_K"
   | "q5_K"
   | "q6_K"
-  | "iq4_nl";
+  | "iq4_nl"
+  | "q4_z";
 export type CacheType = "f32" | "f16" | "q8_0";
 
 /** The processor. */
@@ -133,6 +134,27 @@ export function tensorPackFile(
   path: string,
   offset: number,
 ): Promise<void>;
+/** cria_int4: a matrix of 4-bit weights as GPTQ or AWQ lays it out. */
+export interface Int4Matrix {
+  layout: "gptq" | "awq";
+  /** Whether the zeros are stored less one, modulo 16, as in GPTQ's first version. */
+  zerosLessOne: boolean;
+  inputs: number;
+  outputs: number;
+  groups: number;
+  /** qweight. */
+  weights: Int32Array;
+  /** qzeros: [groups, outputs / 8]. */
+  zeros: Int32Array;
+  /** [groups, outputs], binary16. */
+  scales: Uint16Array;
+  /** Of each column of the tensor the input, -1 for none. */
+  columns: Int32Array;
+  /** Of each 32 columns the group. */
+  columnGroups: Int32Array;
+}
+/** Packs it at rows [row, row + outputs) of a tensor of q4_z, or of q4_0 where every zero is 8. */
+export function tensorPackInt4(tensor: TensorHandle, row: number, matrix: Int4Matrix): Promise<void>;
 export function tensorUnpack(tensor: TensorHandle, row: number, rows: number, data: Uint8Array): void;
 /** Fills `data` with the packed bytes from `offset` on. */
 export function tensorReadPacked(tensor: TensorHandle, offset: number, data: Uint8Array): void;
@@ -229,6 +251,7 @@ export function programAttention(program: ProgramHandle, qkv: number, layer: num
 export function programSwiglu(program: ProgramHandle, gateUp: number, out: number): void;
 export function programAdd(program: ProgramHandle, x: number, y: number, out: number): void;
 export function programSelect(program: ProgramHandle, x: number, out: number): void;
+export function programGather(program: ProgramHandle, x: number, columns: Int32Array, out: number): void;
 export function programFinish(program: ProgramHandle, result: number): void;
 
 export function cancelCreate(): CancelHandle;

@@ -11,6 +11,7 @@
 #include "core/decode.h"
 #include "core/error.h"
 #include "core/file.h"
+#include "core/int4.h"
 #include "core/text.h"
 #include "core/weights.h"
 #include "cpu/backend.h"
@@ -336,6 +337,16 @@ cria_status cria_tensor_pack_file(cria_tensor* tensor, size_t row, size_t rows, 
   });
 }
 
+cria_status cria_tensor_pack_int4(cria_tensor* tensor, size_t row, const cria_int4* matrix) {
+  return guarded([&] {
+    const cria_int4 read = read_struct(matrix, "matrix");
+    check_rows(tensor, row, read.outputs);
+    require_writable(tensor);
+    cria::check_int4(read, *tensor->tensor);
+    tensor->tensor->pack_int4(row, read);
+  });
+}
+
 cria_status cria_tensor_unpack(const cria_tensor* tensor, size_t row, size_t rows, void* data, size_t bytes) {
   return guarded([&] {
     check_rows(tensor, row, rows);
@@ -539,6 +550,17 @@ cria_status cria_program_add(cria_program* program, cria_value x, cria_value y, 
 
 cria_status cria_program_select(cria_program* program, cria_value x, cria_value out) {
   return guarded([&] { recording(program)->program.select(x, out); });
+}
+
+cria_status cria_program_gather(cria_program* program, cria_value x, const int32_t* columns, size_t count,
+                                cria_value out) {
+  return guarded([&] {
+    require_array(columns, count, "columns");
+    if (recording(program)->backend->kind() != CRIA_DEVICE_CPU) {
+      throw Error(CRIA_ERROR_UNSUPPORTED, "gather: weights whose columns stand in another order run on the CPU alone");
+    }
+    program->program.gather(x, {columns, count}, out);
+  });
 }
 
 cria_status cria_program_finish(cria_program* program, cria_value result) {

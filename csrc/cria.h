@@ -139,7 +139,7 @@ CRIA_API cria_status cria_measure_limit(cria_device* device, cria_limit limit, u
 /* ---- Tensors: weights, in the device's own layout ------------------------------------------------------------------
  */
 
-/* The values are GGUF's type ids. */
+/* The values are GGUF's type ids, but for the last. */
 typedef int32_t cria_type;
 enum {
   CRIA_TYPE_F32 = 0,
@@ -155,7 +155,9 @@ enum {
   CRIA_TYPE_Q5_K = 13,
   CRIA_TYPE_Q6_K = 14,
   CRIA_TYPE_IQ4_NL = 20,
-  CRIA_TYPE_BF16 = 30
+  CRIA_TYPE_BF16 = 30,
+  CRIA_TYPE_Q4_Z = 1000 /* cria's own, for GPTQ and AWQ: blocks of 32 weights d (q - z), as Q4_1's, in place of whose
+                           minimum stands z, a whole number as binary16 */
 };
 
 /* A file that weights are read from, opened for reading: a regular one (CRIA_ERROR_FILE otherwise, and where it cannot
@@ -203,6 +205,30 @@ CRIA_API cria_status cria_tensor_pack(cria_tensor* tensor, size_t row, size_t ro
  * not or cannot be read. */
 CRIA_API cria_status cria_tensor_pack_file(cria_tensor* tensor, size_t row, size_t rows, cria_file* file,
                                            uint64_t offset);
+
+/* A matrix of 4-bit weights as GPTQ and AWQ lay them out, inputs first: w = scale (q - zero), scale and zero being
+ * those of the output and of the input's group. Eight of q or of the zeros stand in an int32, the first in the lowest
+ * bits: those of AWQ of outputs 0, 2, 4, 6, 1, 3, 5, 7 of each eight, GPTQ's zeros of outputs in order. */
+typedef int32_t cria_int4_layout;
+enum {
+  CRIA_INT4_GPTQ = 0, /* weights [inputs / 8][outputs], eight inputs in order in each */
+  CRIA_INT4_AWQ = 1   /* weights [inputs][outputs / 8] */
+};
+typedef struct cria_int4 {
+  uint32_t struct_size;
+  cria_int4_layout layout;
+  uint32_t zero_offset;           /* 0 or 1: is added to the zeros, modulo 16. GPTQ's first version stores one less */
+  size_t inputs, outputs, groups; /* each at least 1; outputs a multiple of 8, and in GPTQ's layout inputs too */
+  const int32_t* weights;
+  const int32_t* zeros;         /* [groups][outputs / 8] */
+  const uint16_t* scales;       /* [groups][outputs], binary16 */
+  const int32_t* columns;       /* [cols of the tensor] the input that each column is of; -1: of none */
+  const int32_t* column_groups; /* [cols / 32] the group of each 32 columns */
+} cria_int4;
+
+/* Packs all of the matrix's outputs, as rows, at row `row` of a tensor of CRIA_TYPE_Q4_Z, or of CRIA_TYPE_Q4_0, for
+ * which every zero must be 8. Weights of columns of no input are 0. No weight is rounded. */
+CRIA_API cria_status cria_tensor_pack_int4(cria_tensor* tensor, size_t row, const cria_int4* matrix);
 
 /* The inverse of cria_tensor_pack: the same bytes (of a vector, as f32). */
 CRIA_API cria_status cria_tensor_unpack(const cria_tensor* tensor, size_t row, size_t rows, void* data, size_t bytes);
@@ -374,6 +400,11 @@ CRIA_API cria_status cria_program_add(cria_program* program, cria_value x, cria_
 /* out, a value with a row for each output, = the rows of x, a value with a row for each token, that the batch asks for
  */
 CRIA_API cria_status cria_program_select(cria_program* program, cria_value x, cria_value out);
+
+/* out[k] = x[columns[k]], and 0 where columns[k] is -1; columns [count], count being out's width. What columns of
+ * weights that stand in another order are multiplied by. CRIA_ERROR_UNSUPPORTED on a GPU. */
+CRIA_API cria_status cria_program_gather(cria_program* program, cria_value x, const int32_t* columns, size_t count,
+                                         cria_value out);
 
 /* Names the result, a value with a row for each output. The program can be run then, any number of times and by any
  * number of threads. */

@@ -102,6 +102,11 @@ export class Program {
     native.programSelect(this.#handle, x.id, out.id);
   }
 
+  /** out = the columns of x that `columns` names, and 0 where it is -1. On the CPU alone. */
+  gather(x: Value, columns: Int32Array, out: Value): void {
+    native.programGather(this.#handle, x.id, columns, out.id);
+  }
+
   /** Names the result, a value with a row for each output. Nothing can be recorded after it. */
   finish(result: Value): void {
     native.programFinish(this.#handle, result.id);

@@ -17,6 +17,18 @@ const shape = { keys: "f32", values: "f32", layers: 1, kvHeads: 1, headDim: 8 } 
 const ropeOptions = { heads: 1, rotaryDim: 8, halves: false, theta: 10_000, scale: 1 };
 const batch = () => batchOf([{ length: 1, past: 0, blocks: [0] }], () => 0, [0]);
 const cache = () => ({ ...shape, blocks: 1, k: new Float32Array(128), v: new Float32Array(128) });
+const int4 = () => ({
+  layout: "gptq" as const,
+  zerosLessOne: true,
+  inputs: 32,
+  outputs: 8,
+  groups: 1,
+  weights: new Int32Array(32),
+  zeros: new Int32Array(1),
+  scales: new Uint16Array(8),
+  columns: new Int32Array(32),
+  columnGroups: new Int32Array(1),
+});
 const floats = (n: number) => new Float32Array(n);
 
 const openDevice = () => native.deviceOpen("cpu", "scalar", 1);
@@ -75,6 +87,7 @@ const sound: Record<Exclude<Name, "kind">, () => unknown[]> = {
   matrixBytes: () => ["cpu", "f32", 2, 3],
   vectorCreate: () => [openDevice(), "f32", 3],
   tensorPack: () => [newMatrix(), 0, 2, new Uint8Array(24)],
+  tensorPackInt4: () => [native.matrixCreate(device, "q4_z", 8, 32), 0, int4()],
   tensorPackFile: () => [newMatrix(), 0, 2, packageFile("package.json"), 0],
   tensorUnpack: () => [newMatrix(), 0, 2, new Uint8Array(24)],
   tensorReadPacked: () => [newMatrix(), 0, new Uint8Array(24)],
@@ -103,6 +116,7 @@ const sound: Record<Exclude<Name, "kind">, () => unknown[]> = {
   programSwiglu: () => [newProgram(), 4, 0],
   programAdd: () => [newProgram(), 0, 0, 0],
   programSelect: () => [newProgram(), 0, 1],
+  programGather: () => [newProgram(), 0, Int32Array.of(2, -1, 0, 0, 1, 2), 4],
   programFinish: () => [newProgram(), 1],
   programRun: () => [finishedProgram(), newCache(), batch(), 3, native.cancelCreate()],
   programDecode: () => [decodableProgram(), newCache(), batch(), 1, [sampling], 2, native.cancelCreate()],
@@ -146,6 +160,8 @@ const junk: (() => unknown)[] = [
   () => ({ ...batch(), blocks: detached(new Int32Array(1)) }),
   () => ({ ...batch(), lengths: Int32Array.of(2 ** 31 - 1) }),
   () => ({ ...cache(), k: floats(127) }),
+  () => ({ ...int4(), columns: new Int32Array(32).fill(32) }),
+  () => ({ ...int4(), zeros: detached(new Int32Array(1)) }),
   () => ({ ...ropeOptions, rotaryDim: 10 }),
   () => ({ ...ropeOptions, rotaryDim: 2, frequencies: new Float64Array(1) }),
   () => ({ ...ropeOptions, rotaryDim: 0, frequencies: new Float64Array(0) }),

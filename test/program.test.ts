@@ -120,6 +120,25 @@ function byKernels(): Float32Array {
 
 const newPool = () => new KvPool(device, shape, 64);
 
+test("a gathering takes columns in any order, twice or not at all, and zeros", async () => {
+  const columns = Int32Array.of(3, -1, 3, 0, 15, -1, 1);
+  const gathered = new Program(device, shape);
+  const [x, all] = [gathered.value("tokens", dim), gathered.value("outputs", dim)];
+  const out = gathered.value("outputs", columns.length);
+  gathered.embed(matrixOf(dim), x);
+  gathered.select(x, all);
+  gathered.gather(all, columns, out);
+  gathered.finish(out);
+  const whole = new Program(device, shape);
+  const [y, result] = [whole.value("tokens", dim), whole.value("outputs", dim)];
+  whole.embed(matrixOf(dim), y);
+  whole.select(y, result);
+  whole.finish(result);
+  const rows = await whole.run(newPool().cache, batch);
+  const want = [0, dim].flatMap((row) => Array.from(columns, (c) => (c === -1 ? 0 : rows[row + c]!)));
+  expectSameBits(await gathered.run(newPool().cache, batch), Float32Array.from(want));
+});
+
 describe("recording a program", () => {
   const program = new Program(device, shape);
   const x = program.value("tokens", dim);
@@ -223,6 +242,27 @@ describe("recording a program", () => {
       "a selection into tokens",
       () => program.select(x, other),
       new RangeError("out: must be a value with a row for each output, not 1"),
+    ],
+    [
+      "a gathering of a column that is not there",
+      () => program.gather(x, Int32Array.of(0, 16, 1), narrow),
+      new RangeError("columns: must be from -1 to 15, not 16"),
+    ],
+    [
+      "a gathering of columns below none",
+      () => program.gather(x, Int32Array.of(0, -2, 1), narrow),
+      new RangeError("columns: must be from -1 to 15, not -2"),
+    ],
+    [
+      "a gathering of more columns than its value has",
+      () => program.gather(x, new Int32Array(4), narrow),
+      new RangeError("out: must be 4 wide, not 3"),
+    ],
+    ["a gathering in place", () => program.gather(x, new Int32Array(16), x), new RangeError("out: must not be x")],
+    [
+      "a gathering of tokens into outputs",
+      () => program.gather(x, new Int32Array(16), output),
+      new RangeError("out: must have a row for each token, or for each output, as x has"),
     ],
     [
       "a value of no program",

@@ -79,10 +79,11 @@ inline constexpr Named kLimits[] = {{"read", CRIA_LIMIT_READ},     {"copy", CRIA
                                     {"fma", CRIA_LIMIT_FMA},       {"maddubs", CRIA_LIMIT_MADDUBS},
                                     {"dpbusd", CRIA_LIMIT_DPBUSD}, {"bf16dot", CRIA_LIMIT_BF16DOT}};
 inline constexpr Named kWeightTypes[] = {
-    {"f32", CRIA_TYPE_F32},   {"f16", CRIA_TYPE_F16},      {"bf16", CRIA_TYPE_BF16}, {"q8_0", CRIA_TYPE_Q8_0},
-    {"q4_0", CRIA_TYPE_Q4_0}, {"q4_1", CRIA_TYPE_Q4_1},    {"q5_0", CRIA_TYPE_Q5_0}, {"q5_1", CRIA_TYPE_Q5_1},
-    {"q2_K", CRIA_TYPE_Q2_K}, {"q3_K", CRIA_TYPE_Q3_K},    {"q4_K", CRIA_TYPE_Q4_K}, {"q5_K", CRIA_TYPE_Q5_K},
-    {"q6_K", CRIA_TYPE_Q6_K}, {"iq4_nl", CRIA_TYPE_IQ4_NL}};
+    {"f32", CRIA_TYPE_F32},   {"f16", CRIA_TYPE_F16},       {"bf16", CRIA_TYPE_BF16}, {"q8_0", CRIA_TYPE_Q8_0},
+    {"q4_0", CRIA_TYPE_Q4_0}, {"q4_1", CRIA_TYPE_Q4_1},     {"q5_0", CRIA_TYPE_Q5_0}, {"q5_1", CRIA_TYPE_Q5_1},
+    {"q2_K", CRIA_TYPE_Q2_K}, {"q3_K", CRIA_TYPE_Q3_K},     {"q4_K", CRIA_TYPE_Q4_K}, {"q5_K", CRIA_TYPE_Q5_K},
+    {"q6_K", CRIA_TYPE_Q6_K}, {"iq4_nl", CRIA_TYPE_IQ4_NL}, {"q4_z", CRIA_TYPE_Q4_Z}};
+inline constexpr Named kInt4Layouts[] = {{"gptq", CRIA_INT4_GPTQ}, {"awq", CRIA_INT4_AWQ}};
 inline constexpr Named kCacheTypes[] = {{"f32", CRIA_TYPE_F32}, {"f16", CRIA_TYPE_F16}, {"q8_0", CRIA_TYPE_Q8_0}};
 
 // Throws "NAME: its length must be LENGTH, not ..." where it is not.

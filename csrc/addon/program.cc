@@ -94,6 +94,12 @@ Napi::Value program_select(const Napi::CallbackInfo& info) {
                   cria_program_select(program_of(info).get(), get_int32(info[1], "x"), get_int32(info[2], "out")));
 }
 
+Napi::Value program_gather(const Napi::CallbackInfo& info) {
+  const auto columns = get_array<std::int32_t>(info[2], "columns");
+  return recorded(info, cria_program_gather(program_of(info).get(), get_int32(info[1], "x"), columns.data,
+                                            columns.length, get_int32(info[3], "out")));
+}
+
 Napi::Value program_finish(const Napi::CallbackInfo& info) {
   return recorded(info, cria_program_finish(program_of(info).get(), get_int32(info[1], "result")));
 }
@@ -212,6 +218,7 @@ void export_program(Napi::Env env, Napi::Object exports) {
   export_function<program_swiglu>(env, exports, "programSwiglu");
   export_function<program_add>(env, exports, "programAdd");
   export_function<program_select>(env, exports, "programSelect");
+  export_function<program_gather>(env, exports, "programGather");
   export_function<program_finish>(env, exports, "programFinish");
   export_function<program_run>(env, exports, "programRun");
   export_function<program_decode>(env, exports, "programDecode");

@@ -102,6 +102,57 @@ Napi::Value tensor_pack_file(const Napi::CallbackInfo& info) {
                    get_string(info[3], "path"), get_size(info[4], "offset")});
 }
 
+// A matrix of GPTQ's or AWQ's, of arrays that it keeps copies of.
+struct PackInt4 {
+  std::shared_ptr<cria_tensor> tensor;
+  std::size_t row;
+  cria_int4 matrix;
+  std::vector<std::int32_t> weights, zeros, columns, column_groups;
+  std::vector<std::uint16_t> scales;
+
+  cria_status run() {
+    matrix.weights = weights.data();
+    matrix.zeros = zeros.data();
+    matrix.scales = scales.data();
+    matrix.columns = columns.data();
+    matrix.column_groups = column_groups.data();
+    return cria_tensor_pack_int4(tensor.get(), row, &matrix);
+  }
+  Napi::Value result(Napi::Env env) const { return env.Undefined(); }
+};
+
+Napi::Value tensor_pack_int4(const Napi::CallbackInfo& info) {
+  const Napi::Object object = get_object(info[2], "matrix");
+  const auto size = [&](const char* key, const char* name) {
+    const std::size_t n = get_size(object.Get(key), name, 1);
+    if (n > INT32_MAX) throw range_error(info.Env(), std::string(name) + ": must be below 2^31");
+    return n;
+  };
+  PackInt4 job{.tensor = get_handle<cria_tensor>(info[0], "tensor"), .row = get_size(info[1], "row"), .matrix = {}};
+  job.matrix = {.struct_size = sizeof(cria_int4),
+                .layout = get_named(object.Get("layout"), "matrix.layout", kInt4Layouts),
+                .zero_offset = get_boolean(object.Get("zerosLessOne"), "matrix.zerosLessOne"),
+                .inputs = size("inputs", "matrix.inputs"),
+                .outputs = size("outputs", "matrix.outputs"),
+                .groups = size("groups", "matrix.groups")};
+  job.weights = copy_int32s(object.Get("weights"), "matrix.weights");
+  job.zeros = copy_int32s(object.Get("zeros"), "matrix.zeros");
+  job.columns = copy_int32s(object.Get("columns"), "matrix.columns");
+  job.column_groups = copy_int32s(object.Get("columnGroups"), "matrix.columnGroups");
+  const auto scales = get_array<std::uint16_t>(object.Get("scales"), "matrix.scales");
+  job.scales.assign(scales.data, scales.data + scales.length);
+
+  const std::size_t inputs = job.matrix.inputs, outputs = job.matrix.outputs, groups = job.matrix.groups;
+  const std::size_t words = job.matrix.layout == CRIA_INT4_AWQ ? inputs * (outputs / 8) : inputs / 8 * outputs;
+  const std::size_t cols = cria_tensor_cols(job.tensor.get());
+  require_length(info.Env(), "matrix.weights", job.weights.size(), words);
+  require_length(info.Env(), "matrix.zeros", job.zeros.size(), groups * (outputs / 8));
+  require_length(info.Env(), "matrix.scales", job.scales.size(), groups * outputs);
+  require_length(info.Env(), "matrix.columns", job.columns.size(), cols);
+  require_length(info.Env(), "matrix.columnGroups", job.column_groups.size(), cols / 32);
+  return Work<PackInt4>::start(info.Env(), std::move(job));
+}
+
 Napi::Value tensor_unpack(const Napi::CallbackInfo& info) {
   const auto data = get_array<std::uint8_t>(info[3], "data");
   check(info.Env(), cria_tensor_unpack(get_handle<cria_tensor>(info[0], "tensor").get(), get_size(info[1], "row"),
@@ -147,6 +198,7 @@ void export_tensor(Napi::Env env, Napi::Object exports) {
   export_function<vector_create>(env, exports, "vectorCreate");
   export_function<tensor_pack>(env, exports, "tensorPack");
   export_function<tensor_pack_file>(env, exports, "tensorPackFile");
+  export_function<tensor_pack_int4>(env, exports, "tensorPackInt4");
   export_function<tensor_unpack>(env, exports, "tensorUnpack");
   export_function<tensor_read_packed>(env, exports, "tensorReadPacked");
   export_function<tensor_fill_random>(env, exports, "tensorFillRandom");

@@ -34,6 +34,8 @@ template <>
 inline constexpr std::size_t kFirstSize<cria_sampling> = 24;
 template <>
 inline constexpr std::size_t kFirstSize<cria_kv_layer> = 56;
+template <>
+inline constexpr std::size_t kFirstSize<cria_int4> = 80;
 
 // What a struct_size that was never set would seldom be below: no struct comes near, and no page after it is read.
 inline constexpr std::size_t kLargestStruct = 4096;

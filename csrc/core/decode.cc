@@ -7,6 +7,7 @@
 //     q5_1      d q + m                        as q5_0
 //     q8_0      d q                            byte k
 //     iq4_nl    d value[q]                     as q4_0
+//     q4_z      d q - d z                      as q4_0
 //     q2_K      d s q - e m     per 16         bits 2 (k / 32 % 4) and up of byte k % 32, 32 bytes for each half of 256
 //     q3_K      d (s - 32) (q - 4)  per 16     as q2_K; the third bit is bit k / 32 of byte k % 32
 //     q4_K      d s q - e m     per 32         nibble k / 32 % 2 of byte k % 32, 32 bytes for each 64
@@ -15,8 +16,9 @@
 //     upper
 //                                              two bits as q2_K's
 //
-// d, e and m are binary16, s and m within a block of 256 small integers. All but the last product or sum of each is
-// exact in float32 (11 bits of d, 6 or 8 of s, up to 6 of q), so that the order of the operations does not matter.
+// d, e, m and z are binary16, z a whole number, s and m within a block of 256 small integers. All but the last product
+// or sum of each is exact in float32 (11 bits of d, 6 or 8 of s, up to 6 of q), so that the order of the operations
+// does not matter.
 #include "decode.h"
 
 #include <cstring>
@@ -73,6 +75,11 @@ void decode(const IQ4_NL& block, float* out) {
   for (std::size_t k = 0; k < kBlock; ++k) {
     out[k] = scale * static_cast<float>(kIq4Values[nibble_of(block.nibbles, k)]);
   }
+}
+
+void decode(const Q4_Z& block, float* out) {
+  const float scale = half_at(block.scale), lift = scale * half_at(block.zero);
+  for (std::size_t k = 0; k < kBlock; ++k) out[k] = scale * static_cast<float>(nibble_of(block.nibbles, k)) - lift;
 }
 
 // Two bits of weight k of 256.
@@ -203,6 +210,8 @@ void decode_row(cria_type type, std::size_t cols, const std::uint8_t* source, fl
       return decode_blocks<Q6_K>(cols, source, out);
     case CRIA_TYPE_IQ4_NL:
       return decode_blocks<IQ4_NL>(cols, source, out);
+    case CRIA_TYPE_Q4_Z:
+      return decode_blocks<Q4_Z>(cols, source, out);
   }
 }
 

@@ -174,6 +174,18 @@ void Program::select(cria_value x, cria_value out) {
   record(SelectOp{x, out}, out);
 }
 
+void Program::gather(cria_value x, std::span<const std::int32_t> columns, cria_value out) {
+  require_recording();
+  const auto width = static_cast<std::int64_t>(checked(x, "x").width);
+  check_width(out, columns.size(), "out");
+  check_same_rows(x, out, "out");
+  if (x == out) throw Error(CRIA_ERROR_ARGUMENT, "out: must not be x");
+  for (const std::int32_t column : columns) {
+    require(column >= -1 && column < width, "columns", "from -1 to " + std::to_string(width - 1), column);
+  }
+  record(GatherOp{x, std::make_shared<const std::vector<std::int32_t>>(columns.begin(), columns.end()), out}, out);
+}
+
 void Program::finish(cria_value result) {
   require_recording();
   require(checked(result, "result").rows == CRIA_ROWS_OUTPUTS, "result", "a value with a row for each output", result);

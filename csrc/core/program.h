@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <variant>
 #include <vector>
@@ -36,9 +37,11 @@ struct AttentionOp { cria_value qkv; std::size_t layer, heads; cria_value out; }
 struct SwiGluOp    { cria_value gate_up, out; };
 struct AddOp       { cria_value x, y, out; };
 struct SelectOp    { cria_value x, out; };
+struct GatherOp    { cria_value x; std::shared_ptr<const std::vector<std::int32_t>> columns; cria_value out; };
 // clang-format on
 
-using Op = std::variant<EmbedOp, RmsNormOp, QuantizeOp, MatmulOp, RopeOp, AttentionOp, SwiGluOp, AddOp, SelectOp>;
+using Op =
+    std::variant<EmbedOp, RmsNormOp, QuantizeOp, MatmulOp, RopeOp, AttentionOp, SwiGluOp, AddOp, SelectOp, GatherOp>;
 
 // Recording checks shapes; a program that could be recorded can be run.
 class Program {
@@ -56,6 +59,7 @@ class Program {
   void swiglu(cria_value gate_up, cria_value out);
   void add(cria_value x, cria_value y, cria_value out);
   void select(cria_value x, cria_value out);
+  void gather(cria_value x, std::span<const std::int32_t> columns, cria_value out);
   void finish(cria_value result);
 
   bool finished() const { return result_.has_value(); }

@@ -47,6 +47,7 @@ constexpr float kUnitDeviation = 0.57735f;
 struct RandomBlock {
   std::size_t scale_at, least_at;  // no minimum: the same
   float least, deviation;
+  bool zero = false;  // `least` is a zero, which is not in units of the scale
 };
 constexpr RandomBlock random_block(cria_type type) {
   switch (type) {
@@ -54,6 +55,8 @@ constexpr RandomBlock random_block(cria_type type) {
       return {0, 0, 0.0f, 4.6098f};
     case CRIA_TYPE_Q4_1:
       return {0, 2, -7.5f, 4.6098f};
+    case CRIA_TYPE_Q4_Z:
+      return {0, 2, 8.0f, 4.6098f, true};
     case CRIA_TYPE_Q5_0:
       return {0, 0, 0.0f, 9.2331f};
     case CRIA_TYPE_Q5_1:
@@ -86,7 +89,7 @@ void random_blocks(SplitMix& random, cria_type type, std::size_t cols, float dev
   const float scale = deviation / block.deviation;
   random.fill(out, cols / weights * bytes);
   for (std::size_t b = 0; b < cols / weights; ++b, out += bytes) {
-    put_half(out + block.least_at, block.least * scale);
+    put_half(out + block.least_at, block.zero ? block.least : block.least * scale);
     put_half(out + block.scale_at, scale);
   }
 }

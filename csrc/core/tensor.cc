@@ -2,6 +2,7 @@
 
 #include "decode.h"
 #include "encode.h"
+#include "int4.h"
 #include "random.h"
 #include "weights.h"
 
@@ -59,6 +60,15 @@ void Tensor::convert_from(std::size_t row, std::size_t count, cria_type from, co
       encode_row(type, cols, weights.data(), encoded + i * bytes);
     }
     return encoded;
+  });
+}
+
+void Tensor::pack_int4(std::size_t row, const cria_int4& matrix) {
+  const std::size_t bytes = row_bytes(type, cols);
+  pack_from(row, matrix.outputs, [&](std::size_t first, std::size_t wanted, std::vector<std::uint8_t>& buffer) {
+    std::uint8_t* made = room(buffer, wanted * bytes);
+    int4_rows(matrix, type, cols, first, wanted, made);
+    return made;
   });
 }
 

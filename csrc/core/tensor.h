@@ -41,6 +41,7 @@ class Tensor {
   // The same of rows in type `from`, of which `cols` are whole blocks. Throws CRIA_ERROR_NUMBERS.
   void convert(std::size_t row, std::size_t count, cria_type from, const std::uint8_t* source);
   void convert_file(std::size_t row, std::size_t count, const File& file, std::uint64_t offset, cria_type from);
+  void pack_int4(std::size_t row, const cria_int4& matrix);  // that check_int4 took
   void fill_random(std::uint64_t seed, float deviation);
   virtual void unpack(std::size_t row, std::size_t count, std::uint8_t* out) const = 0;
   // Copies bytes [offset, offset + bytes) of the `bytes()` that it takes: a matrix in the backend's layout, a vector as

@@ -21,6 +21,7 @@ const WeightFormat& weight_format(cria_type type) {
   static constexpr WeightFormat kQ5_K = {"q5_K", kBlockK, sizeof(Q5_K)};
   static constexpr WeightFormat kQ6_K = {"q6_K", kBlockK, sizeof(Q6_K)};
   static constexpr WeightFormat kIQ4_NL = {"iq4_nl", kBlock, sizeof(IQ4_NL)};
+  static constexpr WeightFormat kQ4_Z = {"q4_z", kBlock, sizeof(Q4_Z)};
   switch (type) {
     case CRIA_TYPE_F32:
       return kF32;
@@ -50,6 +51,8 @@ const WeightFormat& weight_format(cria_type type) {
       return kQ6_K;
     case CRIA_TYPE_IQ4_NL:
       return kIQ4_NL;
+    case CRIA_TYPE_Q4_Z:
+      return kQ4_Z;
   }
   throw Error(CRIA_ERROR_ARGUMENT, "type: must be a cria_type, not " + std::to_string(type));
 }

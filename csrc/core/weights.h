@@ -55,6 +55,13 @@ struct IQ4_NL {
 };
 static_assert(sizeof(IQ4_NL) == 18);
 
+// cria's own, of which GGML knows nothing: what GPTQ and AWQ have for a group of weights, for each 32 of them.
+struct Q4_Z {
+  std::uint8_t scale[2], zero[2];  // the zero, a whole number, is binary16 as well: vectors widen both in one go
+  std::uint8_t nibbles[16];
+};
+static_assert(sizeof(Q4_Z) == 20);
+
 struct Q2_K {
   std::uint8_t scales[16];  // of 16 weights each: the scale's 4 bits, above them the minimum's
   std::uint8_t pairs[64];   // two bits a weight

@@ -31,6 +31,23 @@ void select(const Select& op, std::size_t begin, std::size_t end) {
   }
 }
 
+// Columns in another order, or of none. It waits for its scattered reads, which no instruction set does faster.
+struct Gather {
+  const float* x;
+  const std::int32_t* columns;
+  float* out;
+  std::size_t dim, x_stride, out_stride;
+};
+
+void gather(const Gather& op, std::size_t begin, std::size_t end) {
+  for (std::size_t i = begin; i < end; ++i) {
+    const float* row = op.x + i * op.x_stride;
+    for (std::size_t k = 0; k < op.dim; ++k) {
+      op.out[i * op.out_stride + k] = op.columns[k] < 0 ? 0.0f : row[op.columns[k]];
+    }
+  }
+}
+
 // Rows that are normalised and, while they are in L1, quantised for the products that follow.
 struct NormQuantize {
   const Kernels* kernels;
@@ -59,7 +76,7 @@ struct Bound {
 
 using AnyBound =
     std::variant<Bound<Embed>, Bound<RmsNorm>, Bound<Quantize>, Bound<MatmulQ>, Bound<MatmulF>, Bound<Rope>,
-                 Bound<Attention>, Bound<SwiGlu>, Bound<Add>, Bound<Select>, Bound<NormQuantize>>;
+                 Bound<Attention>, Bound<SwiGlu>, Bound<Add>, Bound<Select>, Bound<Gather>, Bound<NormQuantize>>;
 
 // What a program keeps from run to run.
 struct Workspace {
@@ -262,6 +279,12 @@ class Run {
     const std::size_t dim = width(op.out);
     push(&select, Select{data(op.x), batch_.outputs.data(), data(op.out), dim, stride(op.x), stride(op.out)},
          batch_.outputs.size(), 8 * dim);
+  }
+
+  void bind(const GatherOp& op) {
+    const std::size_t dim = width(op.out);
+    push(&gather, Gather{data(op.x), op.columns->data(), data(op.out), dim, stride(op.x), stride(op.out)},
+         rows_of(op.out), 12 * dim);
   }
 
   // All layers of a model are cut alike; a program that mixes head counts gets a plan for each.

@@ -30,6 +30,7 @@ struct Kernels {
   void (*matmul_q5_k)(const MatmulQ&, std::size_t, std::size_t);
   void (*matmul_q6_k)(const MatmulQ&, std::size_t, std::size_t);
   void (*matmul_iq4_nl)(const MatmulQ&, std::size_t, std::size_t);
+  void (*matmul_q4_z)(const MatmulQ&, std::size_t, std::size_t);
   void (*matmul_f)(const MatmulF&, std::size_t, std::size_t);
   void (*rope)(const Rope&, std::size_t, std::size_t);
   void (*kv_move)(const KvMove&, std::size_t, std::size_t);
@@ -61,6 +62,8 @@ struct Kernels {
         return matmul_q6_k;
       case CRIA_TYPE_IQ4_NL:
         return matmul_iq4_nl;
+      case CRIA_TYPE_Q4_Z:
+        return matmul_q4_z;
       default:
         return matmul_q8;
     }

@@ -7,6 +7,7 @@
 //                                                                    z is the zero point: 8, 16, 128, 128
 //     q4_1, q5_1, q4_K, q5_K     sum = fma(float(dot), d x, sum)     dot = Σ_k u_k q_k; the d of a K-quant is d s
 //                                sum = fma(-m / 8, float(-8 Σ_k q_k) x, sum)
+//     q4_z                       the same, m being -d z, z the zero: exact in float32
 //     q3_K, q6_K                 sum = fma(float(dot), d x, sum)     dot = Σ_h s_h (Σ_k u_k q_k - z Σ_k q_k), h being
 //     the
 //                                                                    two groups of 16 columns; z is 4, 32
@@ -117,6 +118,7 @@ void matmul_q4_k(const MatmulQ&, std::size_t begin, std::size_t end);
 void matmul_q5_k(const MatmulQ&, std::size_t begin, std::size_t end);
 void matmul_q6_k(const MatmulQ&, std::size_t begin, std::size_t end);
 void matmul_iq4_nl(const MatmulQ&, std::size_t begin, std::size_t end);
+void matmul_q4_z(const MatmulQ&, std::size_t begin, std::size_t end);
 void matmul_f(const MatmulF&, std::size_t begin, std::size_t end);
 }  // namespace scalar
 namespace avx2 {

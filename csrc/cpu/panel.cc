@@ -91,6 +91,7 @@ struct PackQ8_0 : PackPair<Q8_0, Q8Superblock> {
   static constexpr std::uint32_t kFlip = 0x80808080;
 };
 using PackQ4_1 = PackWhole<Q4_1, Q4_1Superblock>;
+using PackQ4_Z = PackWhole<Q4_Z, Q4_1Superblock>;
 struct PackQ5_1 : PackWhole<Q5_1, Q5_1Superblock> {
   static constexpr std::size_t kFifths = 1;
 };
@@ -284,6 +285,8 @@ const Packing& packing(cria_type type) {
       return kQuantised<PackQ6_K>;
     case CRIA_TYPE_IQ4_NL:
       return kQuantised<PackIQ4_NL>;
+    case CRIA_TYPE_Q4_Z:
+      return kQuantised<PackQ4_Z>;
     default:
       return kFloats<std::uint16_t>;
   }

@@ -26,7 +26,8 @@
 // The words of a block of 32 columns, k being the column of a line's byte i = 0 ... 3:
 //
 //     q8_0    line g < 8          k = 4g + i, as q + 128
-//     q4_0    line g < 4          k = 4g + i in the low nibble, k + 16 in the high one; so in iq4_nl, q4_1, q5_0, q5_1
+//     q4_0    line g < 4          k = 4g + i in the low nibble, k + 16 in the high one; so in the others whose block is
+//                                 32
 //     q5_0    the fifth bits      bit g < 8 of byte i is the fifth of k = 4g + i. A file has it at bit 4g + i of the
 //     word;
 //                                 so in q5_1
@@ -67,7 +68,8 @@ static_assert(sizeof(Q4Superblock) == 9 * kLine);
 static_assert(sizeof(Q5Superblock) == 11 * kLine);
 static_assert(sizeof(Q8Superblock) == 17 * kLine);
 
-// One block of words alone. Of `lead`, a word of two numbers, the lower half is the scale, the upper one the minimum.
+// One block of words alone. Of `lead`, a word of two numbers, the lower half is the scale, the upper one the minimum,
+// in q4_z, whose superblock is q4_1's, the zero.
 struct alignas(kLine) Q4_1Superblock {
   static constexpr std::size_t kCols = kBlock;
   std::uint8_t lead[kLine];

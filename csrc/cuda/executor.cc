@@ -304,6 +304,9 @@ class Run {
                    Select{data(op.x), plan_.output_rows(base_), data(op.out), rows(op.out), int_width(op.out)},
                    "select");
   }
+  void enqueue(const GatherOp&) {
+    throw Error(CRIA_ERROR_INTERNAL, "gather: is recorded for the CPU alone");  // cria_program_gather
+  }
 
   Device& device_;
   const Program& program_;

@@ -22,7 +22,7 @@ export interface Gguf {
   readonly tensors: ReadonlyMap<string, GgufTensor>;
 }
 
-/** The types of ggml.h that cria reads, by id, in the order of these. */
+/** The types of weights that cria knows, by id, in the order of these: ggml.h's, and cria's own. */
 export const weightTypes: ReadonlyMap<number, WeightType> = new Map(
   (Object.keys(weightFormats) as WeightType[])
     .map((type): [number, WeightType] => [weightFormats[type].id, type])
@@ -39,7 +39,10 @@ const otherTypes: ReadonlyMap<number, string> = new Map([
   [36, "IQ4_NL_4_4"], [37, "IQ4_NL_4_8"], [38, "IQ4_NL_8_8"], [39, "MXFP4"], [40, "NVFP4"], [41, "Q1_0"], [42, "Q2_0"],
 ]);
 
-const readable = [...weightTypes.values()].map((type) => type.toUpperCase()).join(", ");
+/** Those of GGML's own ids. */
+const ggmlTypes = new Map([...weightTypes].filter(([id]) => id < 1000));
+
+const readable = [...ggmlTypes.values()].map((type) => type.toUpperCase()).join(", ");
 
 /**
  * Reads and checks the index of a GGUF model: keys, and where each tensor's bytes stand. Weights are not read.
@@ -158,7 +161,7 @@ function placeTensor(
 }
 
 function weightType(path: string, { name, type: id }: GgufTensorHeader): WeightType {
-  const type = weightTypes.get(id);
+  const type = ggmlTypes.get(id);
   if (type !== undefined) return type;
   const other = otherTypes.get(id);
   if (other === undefined) throw new CriaFileError(path, name, `must be of a type that GGUF defines, not ${id}`);

@@ -19,6 +19,7 @@ export const weightFormats: Readonly<Record<WeightType, { id: number; block: num
   q5_K: { id: 13, block: 256, blockBytes: 176 },
   q6_K: { id: 14, block: 256, blockBytes: 210 },
   iq4_nl: { id: 20, block: 32, blockBytes: 18 },
+  q4_z: { id: 1000, block: 32, blockBytes: 20 }, // not GGML's
 };
 
 /** Bytes of `rows` rows of `cols` weights in a file. */

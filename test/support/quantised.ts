@@ -22,6 +22,7 @@ export const halvesOf: Readonly<Record<QuantisedType, readonly number[]>> = {
   q5_K: [0, 2],
   q6_K: [208],
   iq4_nl: [0],
+  q4_z: [0, 2],
 };
 
 const nlValues = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
@@ -75,6 +76,7 @@ const weights: Readonly<Record<QuantisedType, { block: number; bytes: number; we
   },
   q8_0: { block: 32, bytes: 34, weight: (b, at, k) => halfAt(b, at) * signed(b[at + 2 + k]!) },
   iq4_nl: { block: 32, bytes: 18, weight: (b, at, k) => halfAt(b, at) * nlValues[nibble(b, at + 2, k)]! },
+  q4_z: { block: 32, bytes: 20, weight: (b, at, k) => halfAt(b, at) * (nibble(b, at + 4, k) - halfAt(b, at + 2)) },
   q2_K: {
     block: 256,
     bytes: 84,

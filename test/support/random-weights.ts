@@ -100,6 +100,7 @@ const units: Readonly<Record<WeightType, number>> = {
   q5_0: 14,
   q5_1: 28,
   iq4_nl: 103,
+  q4_z: 13, // its zeros are of the scales' size, and so next to nothing beside the quants
   q2_K: 26,
   q3_K: 66,
   q4_K: 500,

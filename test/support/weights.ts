@@ -38,6 +38,7 @@ export function dequantise({ type, rows, cols, data }: PackWeightsOptions): Floa
 /** Weights whose values add up to these: those of the scales alone, and those of the minima where there are any. */
 export function weightParts(weights: PackWeightsOptions): PackWeightsOptions[] {
   const { type, data } = weights;
+  if (type === "q4_z") return [q4zPart(weights, 2, 4), q4zPart(weights, 4, 20)];
   if (!isQuantised(type) || halvesOf[type].length === 1) return [weights];
   return halvesOf[type].map((half) => {
     const part = Uint8Array.from(data as Uint8Array);
@@ -45,4 +46,10 @@ export function weightParts(weights: PackWeightsOptions): PackWeightsOptions[] {
     for (let at = 0; at < part.length; at += weightFormats[type].blockBytes) view.setUint16(at + half, 0);
     return { ...weights, data: part };
   });
+}
+
+/** Weights of q4_z without the zeros, or the quants: bytes [begin, end) of each block. */
+function q4zPart(weights: PackWeightsOptions, begin: number, end: number): PackWeightsOptions {
+  const data = Uint8Array.from(weights.data as Uint8Array, (byte, i) => (i % 20 >= begin && i % 20 < end ? 0 : byte));
+  return { ...weights, data };
 }
