@@ -16,6 +16,8 @@ export interface LlamaWeights<Tensor = TensorHandle> {
   readonly blocks: readonly Block<Tensor>[];
   readonly outputNorm: Tensor;
   readonly output: Tensor;
+  /** Of matrices whose columns are not their inputs in order, the input of each column, -1 for none. */
+  readonly columns?: ReadonlyMap<Tensor, Int32Array> | undefined;
 }
 
 /** The weights of one block. Matrices with the same input are stacked: one where their types agree, else one each. */
@@ -64,7 +66,7 @@ export async function loadLlama<Tensor>(
   }
   const outputNorm = await store.vector("output_norm.weight");
   const output = store.has("output.weight") ? await store.matrix("output.weight") : embedding;
-  return { embedding, blocks, outputNorm, output };
+  return { embedding, blocks, outputNorm, output, columns: store.columns };
 }
 
 /** Bytes of the packed weights that one token reads: of an embedding that is not also the output, it reads one row. */
@@ -132,32 +134,39 @@ export function recordLlama(
   const widths = llamaValues(config, splitGates);
   const tokens = valuesOf(program, "tokens", widths.tokens);
   const outputs = valuesOf(program, "outputs", widths.outputs);
-  const narrow = { tokens: narrowValues(program, "tokens"), outputs: narrowValues(program, "outputs") };
+  const between = { tokens: valuesByWidth(program, "tokens"), outputs: valuesByWidth(program, "outputs") };
 
-  const linear = (input: Value, matrices: readonly TensorHandle[], out: Value) => {
+  const ordered = (input: Value, matrix: TensorHandle, rows: "tokens" | "outputs"): Value => {
+    const columns = weights.columns?.get(matrix);
+    if (columns === undefined) return input;
+    const value = between[rows](columns.length);
+    program.gather(input, columns, value);
+    return value;
+  };
+  const linear = (input: Value, matrices: readonly TensorHandle[], out: Value, rows: "tokens" | "outputs") => {
     let column = 0;
     for (const matrix of matrices) {
-      program.matmul(input, matrix, out, column);
+      program.matmul(ordered(input, matrix, rows), matrix, out, column);
       column += native.tensorRows(matrix);
     }
   };
   const beside = (input: Value, pair: LowRank | undefined, out: Value, rows: "tokens" | "outputs") => {
     if (pair === undefined) return;
-    const within = narrow[rows](pair.rank);
+    const within = between[rows](pair.rank);
     program.matmul(input, pair.a, within);
     program.matmulAdd(within, pair.b, out);
   };
 
   program.embed(weights.embedding, tokens.x);
   if (adapters?.embedding !== undefined) {
-    const within = narrow.tokens(adapters.embedding.rank);
+    const within = between.tokens(adapters.embedding.rank);
     program.embed(adapters.embedding.a, within);
     program.matmulAdd(within, adapters.embedding.b, tokens.x);
   }
   for (const [layer, block] of weights.blocks.entries()) {
     const adapted = adapters?.blocks[layer];
     program.rmsNorm(tokens.x, block.attentionNorm, eps, tokens.normed);
-    linear(tokens.normed, block.qkv, tokens.qkv);
+    linear(tokens.normed, block.qkv, tokens.qkv, "tokens");
     beside(tokens.normed, adapted?.qkv, tokens.qkv, "tokens");
     program.rope(tokens.qkv, layer, rope);
     program.attention(tokens.qkv, layer, heads, tokens.attended);
@@ -169,33 +178,33 @@ export function recordLlama(
     }
     const rows = last ? "outputs" : "tokens";
     const { x, normed, attended, hidden, gateUp } = last ? outputs : tokens;
-    program.matmulAdd(attended, block.attentionOut, x);
+    program.matmulAdd(ordered(attended, block.attentionOut, rows), block.attentionOut, x);
     beside(attended, adapted?.attentionOut, x, rows);
     program.rmsNorm(x, block.ffnNorm, eps, normed);
     if (block.gateUp.length === 1 && adapted?.gateUp === undefined) {
-      program.matmulSwiGlu(normed, block.gateUp[0]!, hidden);
+      program.matmulSwiGlu(ordered(normed, block.gateUp[0]!, rows), block.gateUp[0]!, hidden);
     } else {
-      linear(normed, block.gateUp, gateUp!);
+      linear(normed, block.gateUp, gateUp!, rows);
       beside(normed, adapted?.gateUp, gateUp!, rows);
       program.swiGlu(gateUp!, hidden);
     }
-    program.matmulAdd(hidden, block.down, x);
+    program.matmulAdd(ordered(hidden, block.down, rows), block.down, x);
     beside(hidden, adapted?.down, x, rows);
   }
 
   program.rmsNorm(outputs.x, weights.outputNorm, eps, outputs.normed);
-  program.matmul(outputs.normed, weights.output, outputs.logits);
+  program.matmul(ordered(outputs.normed, weights.output, "outputs"), weights.output, outputs.logits);
   beside(outputs.normed, adapters?.output, outputs.logits, "outputs");
   program.finish(outputs.logits);
   return program;
 }
 
-/** Values between the two products of a {@link LowRank}: one for each rank that there is. */
-function narrowValues(program: Program, rows: "tokens" | "outputs"): (rank: number) => Value {
+/** Values that one op writes and the next reads: one for each width that there is. */
+function valuesByWidth(program: Program, rows: "tokens" | "outputs"): (width: number) => Value {
   const values = new Map<number, Value>();
-  return (rank) => {
-    const value = values.get(rank) ?? program.value(rows, rank);
-    values.set(rank, value);
+  return (width) => {
+    const value = values.get(width) ?? program.value(rows, width);
+    values.set(width, value);
     return value;
   };
 }

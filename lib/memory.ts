@@ -106,7 +106,8 @@ export async function memoryOf(
   const weights = bytesOf(plan) + adapterBytes;
   const mapped = model.mappable !== true || !mmap ? 0 : bytesOf(plan.filter(({ kind }) => kind === "matrix"));
   const split = splitGates(plan) || adapterBytes > 0;
-  const activations = activationBytes(config, plan, split, Math.min(chunkTokens, contextLength));
+  const chunk = Math.min(chunkTokens, contextLength);
+  const activations = activationBytes(config, plan, split, chunk) + gatheredBytes(tensors, chunk);
   const shape = llamaCache(config, cacheTypesOf(types));
   const vocabulary = (model.vocabulary?.pieces.length ?? 0) * pieceBytes;
   const rest = weights + activations + vocabulary;
@@ -136,6 +137,12 @@ function activationBytes(config: LlamaConfig, plan: readonly PackedTensor[], spl
   // A cosine and a sine for each pair of dimensions.
   const angles = 4 * config.rope.dim;
   return 4 * (tokens * floats(values.tokens) + floats(values.outputs)) + tokens * (quantisedRow + angles);
+}
+
+/** The values that activations are gathered into, for weights whose columns are not in order: one for each width. */
+function gatheredBytes(tensors: ModelIndex["tensors"], tokens: number): number {
+  const widths = new Set([...tensors.values()].filter(({ columns }) => columns !== undefined).map(({ cols }) => cols));
+  return 4 * (tokens + 1) * [...widths].reduce((sum, width) => sum + stride(width), 0);
 }
 
 /** Floats from one row of a value to the next: rows that were a multiple of 4 KiB long have a cache line between them. */

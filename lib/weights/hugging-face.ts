@@ -3,14 +3,16 @@ import { basename, dirname, join, resolve } from "node:path";
 
 import { CriaFileError, show } from "../errors.js";
 import { readChatTemplate, readHuggingFaceVocabulary } from "./hugging-face-tokenizer.js";
+import { type Int4Tensor, type Int4Tensors, int4Source, placeInt4 } from "./int4.js";
 import { exists, JsonKeys, readJsonFile } from "./json-file.js";
 import { headDims, most } from "./llama-limits.js";
 import { type LlamaTensor, llamaTensors } from "./llama-tensors.js";
 import { unreadable } from "./open.js";
+import { readInt4Scheme } from "./quantization-config.js";
 import { isSafetensors, type Safetensors, type SafetensorsTensor } from "./safetensors.js";
 import { readSafetensorsModel } from "./safetensors-shards.js";
 import type { FileTensor, LlamaConfig, ModelIndex, Vocabulary, WeightType } from "./source.js";
-import { fileSource, type ModelFile } from "./store.js";
+import type { ModelFile } from "./store.js";
 
 /** A model as transformers saves it: a folder with its `config.json`, and the file of weights that was named, if one was. */
 export interface HuggingFaceFolder {
@@ -57,12 +59,15 @@ export async function readHuggingFace(path: string, vocabulary?: Vocabulary): Pr
   const found = await huggingFaceFolder(path);
   if (found === undefined) throw new CriaFileError(path, undefined, "must be a folder with a config.json");
   const { keys, ...index } = await readHuggingFaceKeys(found.folder, vocabulary);
-  refuse(keys, "quantization_config", keys.has("quantization_config"), "absent, for these weights are quantised");
+  const scheme = await readInt4Scheme(found.folder, keys);
   const stored = await readSafetensorsModel(found.folder, found.weights);
-  const tensors = placeTensors(found.folder, stored, index.config, keys.boolean("tie_word_embeddings", false));
+  const tied = keys.boolean("tie_word_embeddings", false);
+  const int4 = scheme && (await placeInt4(stored.tensors, scheme, llamaTensors(index.config, tied), huggingFaceName));
+  const tensors = placeTensors(found.folder, stored, index.config, tied, int4);
   const { length } = stored.files;
-  const format = `Hugging Face ${modelClass(keys)}, ${length === 1 ? "safetensors" : `${length} safetensors shards`}`;
-  return { path, format, ...index, tensors, mappable: false, source: () => fileSource(tensors) };
+  const shards = length === 1 ? "safetensors" : `${length} safetensors shards`;
+  const format = `Hugging Face ${modelClass(keys)}, ${scheme ? `${scheme.layout.toUpperCase()} in ` : ""}${shards}`;
+  return { path, format, ...index, tensors, mappable: false, source: () => int4Source(tensors) };
 }
 
 /**
@@ -225,16 +230,22 @@ function placeTensors(
   { tensors: stored }: Safetensors,
   config: LlamaConfig,
   tied: boolean,
-): Map<string, FileTensor> {
-  const tensors = new Map<string, FileTensor>();
+  int4: Int4Tensors | undefined,
+): Map<string, FileTensor | Int4Tensor> {
+  const tensors = new Map<string, FileTensor | Int4Tensor>();
   const known = new Set([huggingFaceName("token_embd.weight"), huggingFaceName("output.weight")]);
   for (const tensor of llamaTensors(config, tied)) {
+    const matrix = int4?.tensors.get(tensor.name);
+    if (matrix !== undefined) {
+      tensors.set(tensor.name, matrix);
+      continue;
+    }
     const name = storedName(tensor.name, stored, tied);
     known.add(name);
     tensors.set(tensor.name, placeTensor(folder, stored.get(name), name, tensor));
   }
   for (const { file, name } of stored.values()) {
-    if (known.has(name) || isNoWeight(name)) continue;
+    if (known.has(name) || int4?.parts.has(name) || isNoWeight(name)) continue;
     throw new CriaFileError(file, name, "is not a tensor of the LLaMA that cria computes", unsupported);
   }
   return tensors;

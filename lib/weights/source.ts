@@ -34,6 +34,11 @@ export interface TensorInfo {
   readonly type: WeightType;
   readonly rows: number;
   readonly cols: number;
+  /**
+   * Of each column the input that it is multiplied by, -1 for none, where these are not the inputs in their order. Arrays
+   * that are equal are one.
+   */
+  readonly columns?: Int32Array;
 }
 
 /** A tensor whose bytes stand in a file. The range was checked against the file's length. */

@@ -32,12 +32,15 @@ export interface TensorStore<Tensor> {
   matrix(...names: string[]): Promise<Tensor>;
   /** The same where the types allow it, and one matrix for each where they differ. */
   stacked(...names: string[]): Promise<Tensor[]>;
+  /** Of matrices whose columns are not their inputs in order, {@link TensorInfo.columns}. */
+  readonly columns?: ReadonlyMap<Tensor, Int32Array>;
 }
 
 /** What {@link TensorStore.stacked} makes one matrix of. */
 export function stacksOf(infos: readonly TensorInfo[]): (readonly TensorInfo[])[] {
-  const types = new Set(infos.map(({ type }) => type));
-  return types.size === 1 ? [infos] : infos.map((info) => [info]);
+  const [first] = infos;
+  const alike = infos.every(({ type, columns }) => type === first!.type && columns === first!.columns);
+  return alike ? [infos] : infos.map((info) => [info]);
 }
 
 /** Weights in files. They are read and packed natively, and never enter JavaScript. */
@@ -102,6 +105,7 @@ export class WeightStore implements TensorStore<TensorHandle> {
   readonly #options: LoadOptions;
   /** By the name of each, with its first row there; those that are stacked share one. */
   readonly #tensors = new Map<string, { tensor: TensorHandle; row: number }>();
+  readonly #columns = new Map<TensorHandle, Int32Array>();
   readonly #total: number;
   #loaded = 0;
 
@@ -135,6 +139,10 @@ export class WeightStore implements TensorStore<TensorHandle> {
       matrices.push(await this.matrix(...stack.map(({ name }) => name)));
     }
     return matrices;
+  }
+
+  get columns(): ReadonlyMap<TensorHandle, Int32Array> {
+    return this.#columns;
   }
 
   /** The memory that the tensors take on the device. */
@@ -203,6 +211,8 @@ export class WeightStore implements TensorStore<TensorHandle> {
 
   /** Notes the parts of a tensor, top to bottom. */
   #place(tensor: TensorHandle, parts: readonly TensorInfo[]): void {
+    const { columns } = parts[0]!;
+    if (columns !== undefined) this.#columns.set(tensor, columns);
     let row = 0;
     for (const part of parts) {
       this.#tensors.set(part.name, { tensor, row });

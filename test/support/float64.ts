@@ -183,9 +183,10 @@ function product(
   xs: readonly Float64Array[],
   stride: number,
 ): Float64Array[] {
-  const { type, rows, cols } = weights.tensors.get(name)!;
+  const { type, rows, cols, columns } = weights.tensors.get(name)!;
+  const ordered = columns === undefined ? xs : xs.map((x) => Float64Array.from(columns, (column) => x[column] ?? 0));
   const rounded = activations === "int8" && isQuantised(type);
-  const inputs = fours(rounded ? xs.map(roundToInt8) : xs, cols);
+  const inputs = fours(rounded ? ordered.map(roundToInt8) : ordered, cols);
   const outs = xs.map(() => new Float64Array(Math.ceil(rows / stride)));
   const w = new Float64Array(cols);
   const sum4 = new Float64Array(4);
