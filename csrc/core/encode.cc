@@ -61,6 +61,13 @@ void encode(const float* x, Q5_0& block) {
   put_fifths(quants, block.fifths);
 }
 
+// As q4_0: weights lie about 0 as often above as below.
+void encode(const float* x, Q4_Z& block) {
+  int quants[kBlock];
+  encode_centred(x, 8, block, quants);
+  put_half(8, block.zero);
+}
+
 template <class Block>
 void encode_line(const float* x, const LineSearch& search, Block& block, int (&quants)[kBlock]) {
   const Line fitted = fit_line<kBlock>(x, search);
@@ -332,6 +339,8 @@ void encode_row(cria_type type, std::size_t cols, const float* x, std::uint8_t* 
       return encode_blocks<Q6_K>(cols, x, out);
     case CRIA_TYPE_IQ4_NL:
       return encode_blocks<IQ4_NL>(cols, x, out);
+    case CRIA_TYPE_Q4_Z:
+      return encode_blocks<Q4_Z>(cols, x, out);
   }
 }
 

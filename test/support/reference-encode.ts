@@ -206,6 +206,7 @@ const square = (difference: number) => difference ** 2;
 const references: Readonly<Record<QuantisedType, { block: number; encode: Reference }>> = {
   q8_0: { block: 32, encode: bytes },
   q4_0: { block: 32, encode: centred(8) },
+  q4_z: { block: 32, encode: centred(8) },
   q5_0: { block: 32, encode: centred(16) },
   q4_1: { block: 32, encode: between(15) },
   q5_1: { block: 32, encode: between(31) },
