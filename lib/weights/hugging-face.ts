@@ -4,11 +4,12 @@ import { basename, dirname, join, resolve } from "node:path";
 import { CriaFileError, show } from "../errors.js";
 import { readChatTemplate, readHuggingFaceVocabulary } from "./hugging-face-tokenizer.js";
 import { type Int4Tensor, type Int4Tensors, int4Source, placeInt4 } from "./int4.js";
-import { exists, JsonKeys, readJsonFile } from "./json-file.js";
+import { exists, type JsonKeys, readJsonFile } from "./json-file.js";
 import { headDims, most } from "./llama-limits.js";
 import { type LlamaTensor, llamaTensors } from "./llama-tensors.js";
 import { unreadable } from "./open.js";
 import { readInt4Scheme } from "./quantization-config.js";
+import { readHuggingFaceRope } from "./rope-keys.js";
 import { isSafetensors, type Safetensors, type SafetensorsTensor } from "./safetensors.js";
 import { readSafetensorsModel } from "./safetensors-shards.js";
 import type { FileTensor, LlamaConfig, ModelIndex, Vocabulary, WeightType } from "./source.js";
@@ -129,7 +130,7 @@ export function readHuggingFaceConfig(keys: JsonKeys): LlamaConfig {
     vocab: keys.integer("vocab_size", 1, most.vocab),
     contextLength,
     eps: keys.float("rms_norm_eps", "a number above 0 and below 1", (x) => x > 0 && x < 1, 1e-6),
-    rope: readRope(keys, headDim),
+    rope: readHuggingFaceRope(keys.file, keys.values, { headDim, contextLength }),
   };
 }
 
@@ -172,24 +173,6 @@ function readHeadDim(keys: JsonKeys, dim: number, heads: number): number {
     throw keys.error(key, `must give heads of ${wanted}, not of ${headDim}`, unsupported);
   }
   return headDim;
-}
-
-/** `rope_theta` and `rope_scaling`, or `rope_parameters`, which holds both in newer files. */
-function readRope(keys: JsonKeys, headDim: number): LlamaConfig["rope"] {
-  const name = keys.has("rope_scaling") ? "rope_scaling" : "rope_parameters";
-  const scaling = keys.object(name, new JsonKeys(keys.file, {}));
-  const type = scaling.string("rope_type", scaling.string("type", "default"));
-  if (type !== "default" && type !== "linear") {
-    throw keys.error(name, `must be of type "default" or "linear", not ${show(type)}`, unsupported);
-  }
-  const theta = (of: JsonKeys, absent: number) =>
-    of.float("rope_theta", "a number from 1 to 1e12", (x) => x >= 1 && x <= 1e12, absent);
-  return {
-    theta: theta(scaling, theta(keys, 10_000)),
-    scale: type === "default" ? 1 : scaling.float("factor", "a number from 1 to 1e6", (x) => x >= 1 && x <= 1e6),
-    dim: headDim,
-    pairing: "halves",
-  };
 }
 
 /** By GGUF's names of the parts of a block, Hugging Face's. */

@@ -138,6 +138,11 @@ describe("models", () => {
     expect(await rope({ rope_theta: 5e5, rope_scaling: { type: "linear", factor: 4 } })).toEqual(linear);
     expect(await rope({ rope_parameters: { rope_type: "linear", factor: 4, rope_theta: 5e5 } })).toEqual(linear);
     expect(await rope({ rope_parameters: { rope_type: "default", rope_theta: 5e5 } })).toEqual({ ...linear, scale: 1 });
+    const llama3 = { rope_type: "llama3", factor: 8, low_freq_factor: 1, high_freq_factor: 4 };
+    expect(await rope({ rope_scaling: { ...llama3, original_max_position_embeddings: 32 } })).toMatchObject({
+      pairing: "halves",
+      scaling: { type: "llama3", factor: 8, originalContextLength: 32 },
+    });
   });
 
   test("heads of another width than the dimensions give", async () => {
@@ -240,7 +245,7 @@ describe("models that cria cannot run", () => {
     ["num_local_experts", config({ num_local_experts: 8 }), "mixture of experts, not 8", unsupported],
     ["sliding_window", config({ sliding_window: 32 }), "must be null or at least 64", unsupported],
     ["quantization_config", config({ quantization_config: { quant_method: "gptq" } }), "must be absent", unsupported],
-    ["rope_scaling", config({ rope_scaling: { rope_type: "longrope" } }), 'not "longrope"', unsupported],
+    ["rope_scaling.rope_type", config({ rope_scaling: { rope_type: "longrope" } }), 'not "longrope"', unsupported],
     ["rope_scaling.factor", config({ rope_scaling: { type: "linear" } }), "from 1 to 1e6, but is missing"],
     ["rope_scaling.factor", config({ rope_scaling: { type: "linear", factor: 0 } }), "from 1 to 1e6, not 0"],
     ["rope_scaling", config({ rope_scaling: "linear" }), 'must be an object, not "linear"'],
