@@ -82,7 +82,7 @@ describe("Meta's checkpoint", () => {
     for (const name of ["", "params.json", "consolidated.01.pth"]) {
       expect((await readModel(join(path, name))).format).toBe(format);
     }
-    expect((await cria(["inspect", path])).stdout.split("\n")[0]).toBe(`${path}: ${format}`);
+    expect((await cria(["inspect", path])).stdout.split("\n")[0]).toBe(`${path}: ${format}, 7B`);
     const { code } = await cria(["generate", path, "--prompt", "w1", "--max-tokens", "3"]);
     expect(code).toBe(0);
   });
