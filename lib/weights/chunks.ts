@@ -3,18 +3,33 @@ import { type FileHandle, open } from "node:fs/promises";
 import { CriaFileError } from "../errors.js";
 import { native, type TensorHandle } from "../native.js";
 import { unreadable } from "./open.js";
-import { type TensorInfo, weightBytes } from "./source.js";
+import { type TensorInfo, type WeightType, weightBytes } from "./source.js";
 
-/** Bytes that are gathered and packed at a time: they stay in the last-level cache, and keep the event loop for 1 ms. */
+/** Bytes that are gathered at a time: they stay in the last-level cache, and packing them takes about 1 ms. */
 const chunkBytes = 4 * 2 ** 20;
 
+/** How rows come into a tensor: as they are, or as another type. */
+export interface Placing {
+  bytes(into: TensorHandle, row: number, rows: number, data: Uint8Array): void;
+  file(into: TensorHandle, row: number, rows: number, path: string, offset: number): Promise<void>;
+}
+
+export const packing: Placing = { bytes: native.tensorPack, file: native.tensorPackFile };
+
+/** Rows of type `from` become the tensor's own type. */
+export const converting = (from: WeightType): Placing => ({
+  bytes: (into, row, rows, data) => native.tensorConvert(into, row, rows, from, data),
+  file: (into, row, rows, path, offset) => native.tensorConvertFile(into, row, rows, path, offset, from),
+});
+
 /**
- * Packs rows that no file has as packing wants them, at row `row` of a tensor, some at a time.
+ * Places rows that no file has as a tensor wants them, at row `row` of it, some at a time.
  *
  * @param fill fills a chunk with `count` rows from `from` on
  */
-export async function packChunks(
+export async function placeChunks(
   { type, rows, cols }: TensorInfo,
+  placing: Placing,
   into: TensorHandle,
   row: number,
   fill: (chunk: Buffer, from: number, count: number) => Promise<void>,
@@ -26,7 +41,7 @@ export async function packChunks(
     const count = Math.min(most, rows - from);
     const part = chunk.subarray(0, count * rowBytes);
     await fill(part, from, count);
-    native.tensorPack(into, row + from, count, part);
+    placing.bytes(into, row + from, count, part);
   }
 }
 

@@ -18,12 +18,12 @@ import { basename, dirname, join } from "node:path";
 
 import { CriaFileError } from "../errors.js";
 import { readAll } from "../files.js";
-import { native } from "../native.js";
-import { OpenFiles, packChunks } from "./chunks.js";
+import type { TensorHandle } from "../native.js";
+import { converting, OpenFiles, type Placing, packing, placeChunks } from "./chunks.js";
 import { headDims, most } from "./llama-limits.js";
 import { type LlamaTensor, llamaTensors } from "./llama-tensors.js";
 import { readFrom, unreadable } from "./open.js";
-import type { FileTensor, LlamaConfig, Vocabulary } from "./source.js";
+import type { FileTensor, LlamaConfig, TensorInfo, Vocabulary } from "./source.js";
 import { fileSource, type ModelFile, naming, type WeightSource } from "./store.js";
 import { readTokenizerBin } from "./tokenizer-bin.js";
 import { checkSize } from "./vocabulary-size.js";
@@ -248,31 +248,33 @@ function int8Bytes(path: string, { name, rows, cols }: LlamaTensor, group: numbe
   throw new CriaFileError(path, name, `its ${rows * cols} weights must be whole groups of ${group}`);
 }
 
-/** Weights in int8, packed as the f32 that they stand for. */
+/** Weights in int8, which come as the f32 that they stand for. */
 function int8Source(
   path: string,
   tensors: ReadonlyMap<string, FileTensor>,
   int8: ReadonlyMap<string, Int8Tensor>,
   group: number,
 ): WeightSource & Disposable {
+  const place = async (info: TensorInfo, placing: Placing, into: TensorHandle, row: number) => {
+    const stored = int8.get(info.name);
+    try {
+      if (stored === undefined) {
+        await placing.file(into, row, info.rows, path, tensors.get(info.name)!.offset);
+        return;
+      }
+      await using files = await OpenFiles.open([path]);
+      await placeChunks(info, placing, into, row, async (chunk, from, count) => {
+        const begin = from * info.cols;
+        await dequantise(files, stored, group, begin, begin + count * info.cols, chunk);
+      });
+    } catch (error) {
+      throw naming(error, path, info.name);
+    }
+  };
   return {
     tensors,
-    async pack(info, into, row) {
-      const place = int8.get(info.name);
-      try {
-        if (place === undefined) {
-          await native.tensorPackFile(into, row, info.rows, path, tensors.get(info.name)!.offset);
-          return;
-        }
-        await using files = await OpenFiles.open([path]);
-        await packChunks(info, into, row, async (chunk, from, count) => {
-          const begin = from * info.cols;
-          await dequantise(files, place, group, begin, begin + count * info.cols, chunk);
-        });
-      } catch (error) {
-        throw naming(error, path, info.name);
-      }
-    },
+    pack: (info, into, row) => place(info, packing, into, row),
+    convert: (info, into, row) => place(info, converting(info.type), into, row),
     [Symbol.dispose]: () => undefined,
   };
 }

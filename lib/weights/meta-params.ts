@@ -1,5 +1,7 @@
+import type { Rope } from "../rope-scaling.js";
 import type { JsonKeys } from "./json-file.js";
 import { headDims, most } from "./llama-limits.js";
+import { readMetaRope } from "./rope-keys.js";
 import type { LlamaConfig } from "./source.js";
 
 /** What a model's weights and vocabulary say that `params.json` may leave open. */
@@ -27,6 +29,7 @@ export function readParams(params: JsonKeys, { ffn, pieces }: Sizes): LlamaConfi
     throw params.error("n_heads", `must give heads of ${wanted}, not of ${headDim}`, "ERR_CRIA_UNSUPPORTED");
   }
   checkFfn(params, dim, ffn);
+  const rope = readMetaRope(params.file, params.values, { headDim });
   const vocab = params.integer("vocab_size", -1, most.vocab, -1);
   if (vocab === 0)
     throw params.error("vocab_size", "must be -1, which is the tokenizer's, or a positive integer, not 0");
@@ -38,9 +41,9 @@ export function readParams(params: JsonKeys, { ffn, pieces }: Sizes): LlamaConfi
     headDim,
     ffn,
     vocab: vocab === -1 ? pieces : vocab,
-    contextLength: contextOf(params),
+    contextLength: contextOf(params, rope),
     eps: params.float("norm_eps", "a number above 0 and below 1", (x) => x > 0 && x < 1, 1e-5),
-    rope: { theta: thetaOf(params), scale: 1, dim: headDim, pairing: "adjacent" },
+    rope,
   };
 }
 
@@ -58,22 +61,20 @@ function checkFfn(params: JsonKeys, dim: number, ffn: number): void {
   throw params.error("multiple_of", `must give w1 its ${ffn} rows, with dim and ffn_dim_multiplier, not ${expected}`);
 }
 
-const thetaOf = (params: JsonKeys) =>
-  params.float("rope_theta", "a number from 1 to 1e12", (x) => x >= 1 && x <= 1e12, 10_000);
-
 /**
  * The context that a model was trained with. Meta's files seldom say it, as `max_seq_len`; but its models of one context
  * have another number in common:
  *
+ *    131,072  Llama 3.1 on     use_scaled_rope
  *     16,384  Code Llama       rope_theta 1e6
  *      8,192  Llama 3          rope_theta 5e5
  *      4,096  Llama 2          norm_eps 1e-5
  *      2,048  LLaMA            norm_eps 1e-6, but for 65B, of 1e-5, which has as many heads of keys as of queries
  */
-function contextOf(params: JsonKeys): number {
+function contextOf(params: JsonKeys, { theta, scaling }: Rope): number {
   const said = params.integer("max_seq_len", 1, most.contextLength, undefined);
   if (said !== undefined) return said;
-  const theta = thetaOf(params);
+  if (scaling !== undefined) return 131_072;
   if (theta === 1e6) return 16_384;
   if (theta === 5e5) return 8192;
   const isFirst65B = params.value("dim") === 8192 && params.value("n_kv_heads") === undefined;

@@ -101,7 +101,6 @@ async function holdsParams(path: string): Promise<boolean> {
 export async function readMeta(path: string, vocabulary?: Vocabulary): Promise<ModelFile> {
   const folder = await folderOf(path);
   const params = await readJsonFile(join(folder, paramsName), undefined, mostParamsBytes);
-  refuseScaling(params);
   const names = partNames(folder, await namesIn(folder));
   const parts: Part[] = [];
   for (const [i, name] of names.entries()) {
@@ -144,11 +143,6 @@ async function tokenizerOf(folder: string): Promise<string> {
   }
   const problem = "must be given, or stand in the folder or in the one around it as tokenizer.model";
   throw new CriaFileError(folder, "tokenizer", problem);
-}
-
-function refuseScaling(params: JsonKeys): void {
-  if (!params.boolean("use_scaled_rope", false)) return;
-  throw params.error("use_scaled_rope", "must be false: Llama 3.1's scaling is not known", "ERR_CRIA_UNSUPPORTED");
 }
 
 /** The names of a folder's parts, in their order. @throws CriaFileError where there is none, or one is missing */

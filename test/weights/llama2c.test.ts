@@ -72,6 +72,16 @@ describe("a model of llama2.c", () => {
     expectSameBits(await logitsOf(path, few), await logitsOf(await folder.write("model.gguf", exact), few));
   });
 
+  test("v2 becomes quantised while it is loaded: as what it stands for does", async () => {
+    await using folder = await temporaryFolder();
+    const { bytes, exact } = encodeV2(modelOf(), numbers, 64);
+    const path = await written(folder, bytes);
+    const quantize = "q8_0";
+    const logits = await logitsOf(path, tokens, { quantize });
+    expectSameBits(logits, await logitsOf(await folder.write("model.gguf", exact), tokens, { quantize }));
+    expect(logits).not.toEqual(await logitsOf(path, tokens));
+  });
+
   test("tells its shape, and that its pairs are adjacent", async () => {
     await using folder = await temporaryFolder();
     const { config, mappable } = await readModel(await written(folder, encodeLegacy(modelOf(), numbers)));

@@ -75,6 +75,28 @@ describe("Meta's checkpoint", () => {
     expectSameBits(await logitsOf(path, tokens), await logitsOf(await folder.write("model.gguf", file), tokens));
   });
 
+  test("becomes quantised while its parts are joined: the logits of its GGUF, quantised likewise", async () => {
+    await using folder = await temporaryFolder();
+    const file = castTo("bf16", modelOf());
+    const path = await written(folder, file, { parts: 4 });
+    const gguf = await folder.write("model.gguf", file);
+    const logits = await logitsOf(path, tokens, { quantize: "q8_0" });
+    expectSameBits(logits, await logitsOf(gguf, tokens, { quantize: "q8_0" }));
+    expect(logits).not.toEqual(await logitsOf(path, tokens));
+  });
+
+  test("of Llama 3.1 has its scaling, and its context", async () => {
+    await using folder = await temporaryFolder();
+    const changes = { use_scaled_rope: true, rope_theta: 5e5, rope_scaling_factor: 32 };
+    const { config } = await readModel(await written(folder, modelOf(), { changes }));
+    expect(config.contextLength).toBe(131_072);
+    expect(config.rope).toMatchObject({
+      theta: 5e5,
+      pairing: "adjacent",
+      scaling: { type: "llama3", factor: 32, originalContextLength: 8192 },
+    });
+  });
+
   test("is found by its folder, its params.json and its parts, and inspect says so", async () => {
     await using folder = await temporaryFolder();
     const path = await written(folder, modelOf(), { parts: 2 });
