@@ -11,6 +11,9 @@ const alphabet: readonly string[] = (() => {
 
 const byteOfCharacter: ReadonlyMap<string, number> = new Map(alphabet.map((character, byte) => [character, byte]));
 
+/** The piece of some bytes. */
+export const pieceOfBytes = (bytes: Uint8Array): string => Array.from(bytes, (byte) => alphabet[byte]!).join("");
+
 /** The bytes of a piece. What is not in the alphabet, which no text becomes, stands for itself in UTF-8. */
 export function bytesOfPiece(piece: string): Uint8Array {
   return Buffer.concat(

@@ -22,6 +22,8 @@ import { readFrom, unreadable } from "./open.js";
 import { readSentencePiece } from "./sentencepiece.js";
 import type { LlamaConfig, Vocabulary } from "./source.js";
 import type { ModelFile } from "./store.js";
+import { readTiktoken } from "./tiktoken.js";
+import { tokenizerFileOf } from "./tokenizer-file.js";
 import { readTorch, type TorchTensor } from "./torch.js";
 import { checkSize } from "./vocabulary-size.js";
 import { beginsAsZip } from "./zip.js";
@@ -124,7 +126,11 @@ export async function readMeta(path: string, vocabulary?: Vocabulary): Promise<M
 
 /** The vocabulary of a model of Meta's. @throws CriaFileError where there is none, or it is damaged */
 export const readMetaVocabulary = async (path: string): Promise<Vocabulary> =>
-  readSentencePiece(await tokenizerOf(await folderOf(path)));
+  readTokenizerModel(await tokenizerOf(await folderOf(path)));
+
+/** SentencePiece's, or that of Llama 3. */
+const readTokenizerModel = async (path: string): Promise<Vocabulary> =>
+  (await tokenizerFileOf(path)) === "tiktoken" ? readTiktoken(path) : readSentencePiece(path);
 
 async function folderOf(path: string): Promise<string> {
   return (await stat(path)).isDirectory() ? path : dirname(path);
@@ -184,7 +190,7 @@ async function configOf(
   if (given !== undefined)
     return { config: readParams(params, { ffn, pieces: given.pieces.length }), vocabulary: given };
   const tokenizer = await tokenizerOf(folder);
-  const vocabulary = await readSentencePiece(tokenizer);
+  const vocabulary = await readTokenizerModel(tokenizer);
   const config = readParams(params, { ffn, pieces: vocabulary.pieces.length });
   checkSize(tokenizer, vocabulary, config.vocab);
   return { config, vocabulary };

@@ -4,6 +4,7 @@ import { most } from "./llama-limits.js";
 import { readFrom } from "./open.js";
 import { readSentencePiece } from "./sentencepiece.js";
 import type { Vocabulary } from "./source.js";
+import { beginsAsTiktoken, readTiktoken } from "./tiktoken.js";
 import { parseTokenizerJson, readAddedTokens } from "./tokenizer-json.js";
 
 /** The longest `tokenizer.json` that is read. The largest in use, of 262,144 pieces, have 33 MB. */
@@ -12,12 +13,12 @@ const mostTokenizerBytes = 64 * 2 ** 20;
 /** Reads a `tokenizer.json`. @throws CriaFileError as {@link readJsonFile} */
 export const readTokenizerJson = (path: string): Promise<JsonKeys> => readJsonFile(path, undefined, mostTokenizerBytes);
 
-/** A tokenizer that is a file of its own: `tokenizer.json`, or SentencePiece's `tokenizer.model`. */
-type TokenizerFile = "json" | "sentencepiece";
+/** A tokenizer that is a file of its own: `tokenizer.json`, or the `tokenizer.model` of SentencePiece or of Llama 3. */
+type TokenizerFile = "json" | "sentencepiece" | "tiktoken";
 
 /**
  * Which tokenizer a file is, by its first bytes: those of a JSON object, or of a protobuf message of which the first
- * field, a message itself, begins with a string. Undefined for what is neither.
+ * field, a message itself, begins with a string, or of tiktoken's first line. Undefined for what is neither.
  *
  * @throws CriaFileError where it cannot be read
  */
@@ -26,6 +27,7 @@ export async function tokenizerFileOf(path: string): Promise<TokenizerFile | und
     const first = Buffer.alloc(64);
     const text = first.subarray(0, readAll(fd, first, 0)).toString("latin1");
     if (/^\s*\{\s*"/.test(text)) return "json";
+    if (beginsAsTiktoken(text)) return "tiktoken";
     return /^\n.\n/s.test(text) ? "sentencepiece" : undefined;
   });
 }
@@ -37,7 +39,9 @@ export async function tokenizerFileOf(path: string): Promise<TokenizerFile | und
  * @throws CriaFileError as {@link readSentencePiece} and {@link parseTokenizerJson}
  */
 export async function readTokenizerFile(path: string): Promise<Vocabulary> {
-  if ((await tokenizerFileOf(path)) === "sentencepiece") return readSentencePiece(path);
+  const kind = await tokenizerFileOf(path);
+  if (kind === "sentencepiece") return readSentencePiece(path);
+  if (kind === "tiktoken") return readTiktoken(path);
   const file = await readTokenizerJson(path);
   const size = sizeOf(file);
   if (size > most.vocab) throw file.error("model.vocab", `must have ids below ${most.vocab}, not ${size - 1}`);

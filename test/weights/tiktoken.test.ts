@@ -1,0 +1,62 @@
+import { expect, test } from "vitest";
+
+import { Tokenizer } from "../../lib/index.js";
+import { readVocabulary } from "../../lib/weights/model-file.js";
+import { byteLevelVocabulary, learnMerges } from "../support/byte-level.js";
+import { temporaryFolder } from "../support/gguf-writer.js";
+
+const texts = ["The cat sat on the mat.", " it's 12345 tables\n\n\tüber  alles 🐈", "a", ""];
+const merges = learnMerges(["the", " the", " table", "123", " mat", "cat", " sat", "über"], 40);
+const model = byteLevelVocabulary(merges, "llama-bpe");
+const ranked = model.pieces.slice(0, -3);
+
+/** The bytes of a piece in GPT-2's alphabet, by that of the single bytes, which the vocabulary begins with. */
+const bytesOf = (piece: string) => Buffer.from(Array.from(piece, (character) => ranked.indexOf(character)));
+const lines = ranked.map((piece, rank) => `${bytesOf(piece).toString("base64")} ${rank}\n`);
+
+async function read(content: string) {
+  await using folder = await temporaryFolder();
+  return await readVocabulary(await folder.write("tokenizer.model", Buffer.from(content)));
+}
+
+test("Llama 3's tokenizer.model merges as the same pieces with their merges listed", async () => {
+  const vocabulary = await read(lines.join(""));
+  expect(vocabulary.pieces.slice(0, ranked.length)).toEqual(ranked);
+  const [one, other] = [new Tokenizer(vocabulary), new Tokenizer(model)];
+  for (const text of texts) {
+    expect([...one.encode(text)]).toEqual([...other.encode(text)]);
+    expect(one.decode(one.encode(text))).toBe(text);
+  }
+  expect(one.encode(" table")).toHaveLength(1);
+});
+
+test("behind its pieces stand the 256 tokens that the file leaves out", async () => {
+  const { pieces, types, bos, eos, ends, addBos } = await read(lines.join(""));
+  const at = (offset: number) => pieces[ranked.length + offset];
+  expect(pieces).toHaveLength(ranked.length + 256);
+  expect([0, 1, 6, 7, 8, 9, 10, 11, 255].map(at)).toEqual([
+    "<|begin_of_text|>",
+    "<|end_of_text|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|eom_id|>",
+    "<|eot_id|>",
+    "<|python_tag|>",
+    "<|reserved_special_token_2|>",
+    "<|reserved_special_token_246|>",
+  ]);
+  expect(types.slice(-256).every((type) => type === 3)).toBe(true);
+  expect([bos, eos, ...ends!].map((id) => id! - ranked.length)).toEqual([0, 1, 1, 8, 9]);
+  expect(addBos).toBe(true);
+});
+
+test.for([
+  ["a rank that is skipped", "IQ== 0\nIg== 2\n", "line 2: its rank must be 1, not 2"],
+  ["a line of one word", "IQ== 0\nIg==\n", "line 2: must be a piece in base64 and its rank"],
+  ["base64 that is cut", "IQ== 0\nIgA 1\n", "line 2: its piece must be whole bytes in base64"],
+  ["a piece twice", "IQ== 0\nIQ== 1\n", "line 2: must have a piece that is new"],
+] as const)("%s is refused", async ([, content, message]) => {
+  const refused = expect(read(content)).rejects;
+  await refused.toThrow(message);
+  await refused.toMatchObject({ name: "CriaFileError", code: "ERR_CRIA_FILE" });
+});
