@@ -248,6 +248,14 @@ export function programMatmulAdd(program: ProgramHandle, x: number, weight: Tens
 export function programMatmulSwiglu(program: ProgramHandle, x: number, weight: TensorHandle, out: number): void;
 export function programRope(program: ProgramHandle, qkv: number, layer: number, options: RopeOptions): void;
 export function programAttention(program: ProgramHandle, qkv: number, layer: number, heads: number, out: number): void;
+export function programPrefixAttention(
+  program: ProgramHandle,
+  qkv: number,
+  keys: TensorHandle,
+  values: TensorHandle,
+  gates: TensorHandle,
+  out: number,
+): void;
 export function programSwiglu(program: ProgramHandle, gateUp: number, out: number): void;
 export function programAdd(program: ProgramHandle, x: number, y: number, out: number): void;
 export function programSelect(program: ProgramHandle, x: number, out: number): void;

@@ -540,6 +540,16 @@ cria_status cria_program_attention(cria_program* program, cria_value qkv, size_t
   return guarded([&] { recording(program)->program.attention(qkv, layer, heads, out); });
 }
 
+cria_status cria_program_prefix_attention(cria_program* program, cria_value qkv, const cria_tensor* keys,
+                                          const cria_tensor* values, const cria_tensor* gates, cria_value out) {
+  return guarded([&] {
+    require_on(recording(program), keys, "keys");
+    require_on(recording(program), values, "values");
+    require_on(recording(program), gates, "gates");
+    program->program.prefix_attention(qkv, keys->tensor, values->tensor, gates->tensor, out);
+  });
+}
+
 cria_status cria_program_swiglu(cria_program* program, cria_value gate_up, cria_value out) {
   return guarded([&] { recording(program)->program.swiglu(gate_up, out); });
 }

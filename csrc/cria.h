@@ -393,6 +393,11 @@ CRIA_API cria_status cria_program_rope(cria_program* program, cria_value qkv, si
 /* out, of heads * head_dim, = causal attention of the q in qkv over a layer of the cache */
 CRIA_API cria_status cria_program_attention(cria_program* program, cria_value qkv, size_t layer, size_t heads,
                                             cria_value out);
+/* out, of heads * head_dim, = out + gate[h] attention of the q in qkv, of each head h, over the keys and values of a
+ * prefix, which belong to no token and have a softmax of their own (Zhang et al. 2023, "LLaMA-Adapter"). keys and
+ * values are vectors of [length][kv_heads][head_dim], of a length of 1 to 256, gates is one of [heads]. */
+CRIA_API cria_status cria_program_prefix_attention(cria_program* program, cria_value qkv, const cria_tensor* keys,
+                                                   const cria_tensor* values, const cria_tensor* gates, cria_value out);
 /* out = silu(gate) * up, gate and up being the halves of gate_up */
 CRIA_API cria_status cria_program_swiglu(cria_program* program, cria_value gate_up, cria_value out);
 /* out = x + y; out may be x or y */

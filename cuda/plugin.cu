@@ -121,6 +121,7 @@ constexpr Plugin kPlugin = {
     attention_queries,
     attention,
     attention_merge,
+    prefix_attention,
     swiglu,
     add,
     select,

@@ -15,6 +15,7 @@
 #include "embed.h"
 #include "kv_move.h"
 #include "matmul.h"
+#include "prefix_attention.h"
 #include "quantize.h"
 #include "rmsnorm.h"
 #include "rope.h"
@@ -85,6 +86,7 @@ struct Plugin {
   int (*attention_queries)(int group, bool split);
   Status (*attention)(const Attention&, Stream);
   Status (*attention_merge)(const Attention&, Stream);
+  Status (*prefix_attention)(const PrefixAttention&, Stream);
   Status (*swiglu)(const SwiGlu&, Stream);
   Status (*add)(const Add&, Stream);
   Status (*select)(const Select&, Stream);
@@ -100,7 +102,8 @@ constexpr std::uint32_t sizes_of() {
 }
 constexpr std::uint32_t kPluginSize =
     sizes_of<Plugin, DeviceFacts, Embed, RmsNorm, Quantize, MatmulQ, MatmulF, RopeAngles, Rope, KvMove, Attention,
-             AttentionTile, SwiGlu, Add, Select, TopK, Sample, Sampling, Candidate, Advance, BatchSequence>();
+             AttentionTile, PrefixAttention, SwiGlu, Add, Select, TopK, Sample, Sampling, Candidate, Advance,
+             BatchSequence>();
 
 }  // namespace cria::cuda
 

@@ -87,6 +87,14 @@ export class Program {
     native.programAttention(this.#handle, qkv.id, layer, heads, out.id);
   }
 
+  /**
+   * out = out + gate · the attention of the q in qkv over the keys and values of a prefix, for each head: gates are [heads],
+   * keys and values [length, kvHeads, headDim], vectors all (LLaMA-Adapter, Zhang et al. 2023)
+   */
+  prefixAttention(qkv: Value, keys: TensorHandle, values: TensorHandle, gates: TensorHandle, out: Value): void {
+    native.programPrefixAttention(this.#handle, qkv.id, keys, values, gates, out.id);
+  }
+
   /** out = silu(gate) · up, the halves of gateUp (Shazeer 2020) */
   swiGlu(gateUp: Value, out: Value): void {
     native.programSwiglu(this.#handle, gateUp.id, out.id);

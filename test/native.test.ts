@@ -34,6 +34,7 @@ const floats = (n: number) => new Float32Array(n);
 const openDevice = () => native.deviceOpen("cpu", "scalar", 1);
 const device = openDevice();
 const newMatrix = () => native.matrixCreate(device, "f32", 2, 3);
+const newVector = (size: number) => native.vectorCreate(device, "f32", size);
 const openFile = () => native.fileOpen(packageFile("package.json"));
 const newCache = () => native.cacheCreate(device, shape, 1);
 
@@ -111,6 +112,7 @@ const sound: Record<Exclude<Name, "kind">, () => unknown[]> = {
   programMatmul: () => [newProgram(), 0, newMatrix(), 5, 0],
   programRope: () => [newProgram(), 2, 0, ropeOptions],
   programAttention: () => [newProgram(), 2, 0, 1, 3],
+  programPrefixAttention: () => [newProgram(), 2, newVector(8), newVector(8), newVector(1), 3],
   programMatmulAdd: () => [newProgram(), 0, newMatrix(), 5],
   programMatmulSwiglu: () => [newProgram(), 0, newMatrix(), 6],
   programSwiglu: () => [newProgram(), 4, 0],

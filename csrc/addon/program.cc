@@ -79,6 +79,13 @@ Napi::Value program_attention(const Napi::CallbackInfo& info) {
                                          get_size(info[3], "heads"), get_int32(info[4], "out")));
 }
 
+Napi::Value program_prefix_attention(const Napi::CallbackInfo& info) {
+  const auto tensor = [&](std::size_t i, const char* name) { return get_handle<cria_tensor>(info[i], name); };
+  return recorded(info, cria_program_prefix_attention(program_of(info).get(), get_int32(info[1], "qkv"),
+                                                      tensor(2, "keys").get(), tensor(3, "values").get(),
+                                                      tensor(4, "gates").get(), get_int32(info[5], "out")));
+}
+
 Napi::Value program_swiglu(const Napi::CallbackInfo& info) {
   return recorded(info,
                   cria_program_swiglu(program_of(info).get(), get_int32(info[1], "gateUp"), get_int32(info[2], "out")));
@@ -215,6 +222,7 @@ void export_program(Napi::Env env, Napi::Object exports) {
   export_function<program_matmul_swiglu>(env, exports, "programMatmulSwiglu");
   export_function<program_rope>(env, exports, "programRope");
   export_function<program_attention>(env, exports, "programAttention");
+  export_function<program_prefix_attention>(env, exports, "programPrefixAttention");
   export_function<program_swiglu>(env, exports, "programSwiglu");
   export_function<program_add>(env, exports, "programAdd");
   export_function<program_select>(env, exports, "programSelect");

@@ -148,6 +148,24 @@ void Program::attention(cria_value qkv, std::size_t layer, std::size_t heads, cr
   record(AttentionOp{qkv, layer, heads, out}, out);
 }
 
+void Program::prefix_attention(cria_value qkv, TensorPtr keys, TensorPtr values, TensorPtr gates, cria_value out) {
+  require_recording();
+  require_layout(*keys, Layout::kVector, "keys");
+  require_layout(*values, Layout::kVector, "values");
+  require_layout(*gates, Layout::kVector, "gates");
+  const std::size_t heads = gates->cols, key = cache_.kv_heads * cache_.head_dim;
+  require(heads % cache_.kv_heads == 0, "gates",
+          "one for each head, a multiple of kv_heads " + std::to_string(cache_.kv_heads), heads);
+  require(keys->cols % key == 0 && keys->cols / key <= kMaxPrefix, "keys",
+          "1 to " + std::to_string(kMaxPrefix) + " of kv_heads * head_dim " + std::to_string(key), keys->cols);
+  require(values->cols == keys->cols, "values", "as many as keys, " + std::to_string(keys->cols), values->cols);
+  check_width(qkv, (heads + 2 * cache_.kv_heads) * cache_.head_dim, "qkv");
+  check_width(out, heads * cache_.head_dim, "out");
+  require(checked(qkv, "qkv").rows == CRIA_ROWS_TOKENS, "qkv", "a value with a row for each token", qkv);
+  check_same_rows(qkv, out, "out");
+  record(PrefixAttentionOp{qkv, std::move(keys), std::move(values), std::move(gates), out}, out);
+}
+
 void Program::swiglu(cria_value gate_up, cria_value out) {
   require_recording();
   const std::size_t width = checked(out, "out").width;

@@ -14,6 +14,7 @@
 #include "../cria.h"
 #include "cache.h"
 #include "finish.h"
+#include "prefix.h"
 #include "rope.h"
 #include "tensor.h"
 
@@ -34,14 +35,15 @@ struct QuantizeOp  { cria_value x; };  // into the one place for quantised rows,
 struct MatmulOp    { cria_value x; TensorPtr weight; cria_value out; std::size_t column; Finish finish; };
 struct RopeOp      { cria_value qkv; std::size_t layer, heads, angles; bool halves; };
 struct AttentionOp { cria_value qkv; std::size_t layer, heads; cria_value out; };
+struct PrefixAttentionOp { cria_value qkv; TensorPtr keys, values, gates; cria_value out; };
 struct SwiGluOp    { cria_value gate_up, out; };
 struct AddOp       { cria_value x, y, out; };
 struct SelectOp    { cria_value x, out; };
 struct GatherOp    { cria_value x; std::shared_ptr<const std::vector<std::int32_t>> columns; cria_value out; };
 // clang-format on
 
-using Op =
-    std::variant<EmbedOp, RmsNormOp, QuantizeOp, MatmulOp, RopeOp, AttentionOp, SwiGluOp, AddOp, SelectOp, GatherOp>;
+using Op = std::variant<EmbedOp, RmsNormOp, QuantizeOp, MatmulOp, RopeOp, AttentionOp, PrefixAttentionOp, SwiGluOp,
+                        AddOp, SelectOp, GatherOp>;
 
 // Recording checks shapes; a program that could be recorded can be run.
 class Program {
@@ -56,6 +58,7 @@ class Program {
   void matmul_swiglu(cria_value x, TensorPtr weight, cria_value out);
   void rope(cria_value qkv, std::size_t layer, const cria_rope_options& options);
   void attention(cria_value qkv, std::size_t layer, std::size_t heads, cria_value out);
+  void prefix_attention(cria_value qkv, TensorPtr keys, TensorPtr values, TensorPtr gates, cria_value out);
   void swiglu(cria_value gate_up, cria_value out);
   void add(cria_value x, cria_value y, cria_value out);
   void select(cria_value x, cria_value out);

@@ -74,9 +74,9 @@ struct Bound {
   Operands operands;
 };
 
-using AnyBound =
-    std::variant<Bound<Embed>, Bound<RmsNorm>, Bound<Quantize>, Bound<MatmulQ>, Bound<MatmulF>, Bound<Rope>,
-                 Bound<Attention>, Bound<SwiGlu>, Bound<Add>, Bound<Select>, Bound<Gather>, Bound<NormQuantize>>;
+using AnyBound = std::variant<Bound<Embed>, Bound<RmsNorm>, Bound<Quantize>, Bound<MatmulQ>, Bound<MatmulF>,
+                              Bound<Rope>, Bound<Attention>, Bound<PrefixAttention>, Bound<SwiGlu>, Bound<Add>,
+                              Bound<Select>, Bound<Gather>, Bound<NormQuantize>>;
 
 // What a program keeps from run to run.
 struct Workspace {
@@ -261,6 +261,25 @@ class Run {
                               .out_stride = stride(op.out)};
     push(kernels_.attention, attention, plan.tasks.size(), plan.task_cost(layer));
     if (!plan.merges.empty()) push(kernels_.attention_merge, attention, plan.merges.size(), 16 * layer.head_dim);
+  }
+
+  void bind(const PrefixAttentionOp& op) {
+    const auto floats = [](const TensorPtr& tensor) { return static_cast<const Vector&>(*tensor).data(); };
+    const std::size_t heads = op.gates->cols, kv_heads = program_.cache().kv_heads, dim = program_.cache().head_dim;
+    const std::size_t length = op.keys->cols / (kv_heads * dim);
+    const PrefixAttention attention{.q = data(op.qkv),
+                                    .q_stride = stride(op.qkv),
+                                    .keys = floats(op.keys),
+                                    .values = floats(op.values),
+                                    .gates = floats(op.gates),
+                                    .length = length,
+                                    .heads = heads,
+                                    .kv_heads = kv_heads,
+                                    .head_dim = dim,
+                                    .scale = 1.0f / std::sqrt(static_cast<float>(dim)),
+                                    .out = data(op.out),
+                                    .out_stride = stride(op.out)};
+    push(kernels_.prefix_attention, attention, batch_.size * heads, 2 * length * dim * sizeof(float));
   }
 
   void bind(const SwiGluOp& op) {

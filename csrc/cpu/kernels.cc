@@ -31,6 +31,7 @@ constexpr Kernels kScalar = {
     .kv_move = scalar::kv_move,
     .attention = scalar::attention,
     .attention_merge = scalar::attention_merge,
+    .prefix_attention = scalar::prefix_attention,
     .swiglu = scalar::swiglu,
     .add = scalar::add,
 };
@@ -57,6 +58,7 @@ constexpr Kernels kAvx2 = {
     .kv_move = avx2::kv_move,
     .attention = avx2::attention,
     .attention_merge = avx2::attention_merge,
+    .prefix_attention = avx2::prefix_attention,
     .swiglu = avx2::swiglu,
     .add = avx2::add,
 };
@@ -84,6 +86,7 @@ constexpr Kernels kAvx512 = {
     .kv_move = avx512::kv_move,
     .attention = avx512::attention,
     .attention_merge = avx512::attention_merge,
+    .prefix_attention = avx512::prefix_attention,
     .swiglu = avx512::swiglu,
     .add = avx512::add,
 };

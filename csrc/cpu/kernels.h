@@ -7,6 +7,7 @@
 #include "embed.h"
 #include "kv_move.h"
 #include "matmul.h"
+#include "prefix_attention.h"
 #include "quantize.h"
 #include "rmsnorm.h"
 #include "rope.h"
@@ -36,6 +37,7 @@ struct Kernels {
   void (*kv_move)(const KvMove&, std::size_t, std::size_t);
   void (*attention)(const Attention&, std::size_t, std::size_t);
   void (*attention_merge)(const Attention&, std::size_t, std::size_t);
+  void (*prefix_attention)(const PrefixAttention&, std::size_t, std::size_t);
   void (*swiglu)(const SwiGlu&, std::size_t, std::size_t);
   void (*add)(const Add&, std::size_t, std::size_t);
 

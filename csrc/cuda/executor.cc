@@ -42,6 +42,8 @@ bool read_as_floats(const Program& program, std::size_t index, cria_value value)
             return (o.x == value && !is_quantised(o.weight->type)) || (o.out == value && o.finish == Finish::kAdd);
           } else if constexpr (std::is_same_v<O, RopeOp> || std::is_same_v<O, AttentionOp>) {
             return o.qkv == value;
+          } else if constexpr (std::is_same_v<O, PrefixAttentionOp>) {
+            return o.qkv == value || o.out == value;
           } else if constexpr (std::is_same_v<O, SwiGluOp>) {
             return o.gate_up == value;
           } else if constexpr (std::is_same_v<O, AddOp>) {
@@ -290,6 +292,25 @@ class Run {
     attention.splits = static_cast<int>(plan_.capacities().splits);
     device_.launch(device_.plugin.attention, attention, "attention");
     device_.launch(device_.plugin.attention_merge, attention, "attention_merge");
+  }
+  void enqueue(const PrefixAttentionOp& op) {
+    const auto floats = [](const TensorPtr& tensor) { return static_cast<const Vector&>(*tensor).data(); };
+    const auto kv_heads = static_cast<int>(program_.cache().kv_heads);
+    const auto head_dim = static_cast<int>(program_.cache().head_dim);
+    device_.launch(device_.plugin.prefix_attention,
+                   PrefixAttention{.q = data(op.qkv),
+                                   .q_stride = static_cast<std::int64_t>(width(op.qkv)),
+                                   .keys = floats(op.keys),
+                                   .values = floats(op.values),
+                                   .gates = floats(op.gates),
+                                   .length = static_cast<int>(op.keys->cols) / (kv_heads * head_dim),
+                                   .heads = static_cast<int>(op.gates->cols),
+                                   .kv_heads = kv_heads,
+                                   .head_dim = head_dim,
+                                   .scale = 1.0f / std::sqrt(static_cast<float>(head_dim)),
+                                   .out = data(op.out),
+                                   .rows = rows(op.out)},
+                   "prefix_attention");
   }
   void enqueue(const SwiGluOp& op) {
     device_.launch(device_.plugin.swiglu, SwiGlu{data(op.gate_up), data(op.out), rows(op.out), int_width(op.out)},

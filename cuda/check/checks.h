@@ -117,6 +117,7 @@ void check_matmul_f(Checks&);
 void check_rope(Checks&);
 void check_kv_move(Checks&);
 void check_attention(Checks&);
+void check_prefix_attention(Checks&);
 void check_swiglu(Checks&);
 void check_add(Checks&);
 void check_select(Checks&);

@@ -41,6 +41,7 @@ constexpr Op kOps[] = {
     {"rope", check_rope},
     {"kv_move", check_kv_move},
     {"attention", check_attention},
+    {"prefix_attention", check_prefix_attention},
     {"swiglu", check_swiglu},
     {"add", check_add},
     {"select", check_select},
