@@ -6,8 +6,9 @@ import { loadModel } from "../lib/index.js";
 import { packModel } from "../lib/pack.js";
 import { Xoshiro128 } from "../lib/random.js";
 import { huggingFaceName } from "../lib/weights/hugging-face.js";
+import { readLlama } from "../lib/weights/llama-gguf.js";
 import { llamaTensors } from "../lib/weights/llama-tensors.js";
-import { type WeightType, weightBytes } from "../lib/weights/source.js";
+import { type LlamaConfig, type WeightType, weightBytes } from "../lib/weights/source.js";
 import {
   bool,
   encodeGguf,
@@ -20,6 +21,7 @@ import {
 } from "../test/support/gguf-writer.js";
 import { smallConfig, smallTokenizer } from "../test/support/hugging-face.js";
 import { encodeLegacy, encodeV1, encodeV2, type Numbers, tokenizerBin } from "../test/support/llama2c-writer.js";
+import { bytesOf, knownUpdates, loraGguf, peftFiles } from "../test/support/lora.js";
 import { castTo, partsOf } from "../test/support/meta-writer.js";
 import { encodeSafetensors } from "../test/support/safetensors-writer.js";
 import { bytesField, integerField, piece } from "../test/support/sentencepiece-writer.js";
@@ -43,6 +45,7 @@ export async function writeSeeds(): Promise<void> {
   writeAll("safetensors", [["small", encodeSafetensors({ tensors: tinyTensors("BF16"), metadata: { format: "pt" } })]]);
   writeAll("sentencepiece", [["small", smallSentencePiece()]]);
   writeAll("llama2c", llama2cSeeds());
+  writeAll("adapters", adapterSeeds((await readLlama(model)).config));
   writeAll("torch", [
     ["f32", torchSeed("f32")],
     ["bf16", torchSeed("bf16")],
@@ -131,6 +134,33 @@ async function packedSeed(model: string, out: string): Promise<Buffer> {
   bytes.fill(0, 24, 32);
   bytes.fill(0, 48, 80);
   return bytes;
+}
+
+/** One of each format, for the smallest LLaMA (readers/targets/adapters.ts). */
+function adapterSeeds(config: LlamaConfig): [string, Uint8Array][] {
+  const updates = knownUpdates(config, /attn_[qk]|ffn_up|token_embd|^output/, { seed: 1 });
+  const peft = peftFiles(config, updates);
+  const settings = Buffer.from(JSON.stringify(peft.config));
+  const length = Buffer.alloc(2);
+  length.writeUInt16LE(settings.length);
+  const gates = new Float32Array(config.heads).fill(0.5);
+  const prompts = new Float32Array(2 * config.dim).fill(0.25);
+  const prefix = {
+    "layers.0.attention.gate": [[1, 1, 1, 1], gates],
+    "adapter_query.weight": [[2, config.dim], prompts],
+  } as const;
+  const tensors = Object.entries(prefix).map(([name, [shape, floats]]) => ({
+    name,
+    shape: [...shape],
+    data: bytesOf(floats),
+  }));
+  const safetensors = Object.fromEntries(tensors.map(({ name, ...rest }) => [name, { dtype: "F32", ...rest }]));
+  return [
+    ["lora", encodeGguf(loraGguf(updates))],
+    ["peft", Buffer.concat([Buffer.from("PEFT"), length, settings, encodeSafetensors({ tensors: peft.tensors })])],
+    ["prefix", encodeSafetensors({ tensors: safetensors })],
+    ["torch", encodeTorch(tensors.map((tensor) => ({ ...tensor, type: "f32" })))],
+  ];
 }
 
 /** Sequences of some tokens, without sizes and checksums (readers/targets/sessions.ts). */

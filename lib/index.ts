@@ -1,5 +1,6 @@
 export type { Adapter } from "./adapters/adapter.js";
 export type { AdapterOption, AppliedAdapter } from "./adapters/options.js";
+export type { PrefixOptions } from "./adapters/prefix-file.js";
 export type { BeamCandidate, BeamSearchOptions } from "./beam.js";
 export type { CacheSize } from "./cache-size.js";
 export type { CacheOption, CacheTypes } from "./cache-types.js";

@@ -39,10 +39,23 @@ export interface LowRank {
   readonly rank: number;
 }
 
-/** What adapters put beside the weights: for matrices that share an input one pair, for all others none. */
+/** A prefix beside a layer's attention: vectors, as {@link Program.prefixAttention} takes them. */
+export interface GatedKeys {
+  readonly keys: TensorHandle;
+  readonly values: TensorHandle;
+  readonly gates: TensorHandle;
+}
+
+/** What adapters put beside a block's weights: for matrices that share an input one pair, for all others none. */
+export interface BlockAdapters
+  extends Readonly<Record<"qkv" | "attentionOut" | "gateUp" | "down", LowRank | undefined>> {
+  readonly prefix: GatedKeys | undefined;
+}
+
+/** What adapters put beside the weights. */
 export interface LlamaAdapters {
   readonly embedding: LowRank | undefined;
-  readonly blocks: readonly Readonly<Record<"qkv" | "attentionOut" | "gateUp" | "down", LowRank | undefined>>[];
+  readonly blocks: readonly BlockAdapters[];
   readonly output: LowRank | undefined;
 }
 
@@ -116,7 +129,8 @@ export function llamaValues({ dim, heads, kvHeads, headDim, ffn, vocab }: LlamaC
 /**
  * The forward pass: token ids to logits. Past the last block's keys and values, only wanted tokens go on.
  *
- * @param adapters what is added to the products, as LoRA does (Hu et al. 2021, §4.1)
+ * @param adapters what is added to the products, as LoRA does (Hu et al. 2021, §4.1), and to the attention, as
+ *   LLaMA-Adapter does (Zhang et al. 2023, §3.2)
  */
 export function recordLlama(
   device: Device,
@@ -170,6 +184,10 @@ export function recordLlama(
     beside(tokens.normed, adapted?.qkv, tokens.qkv, "tokens");
     program.rope(tokens.qkv, layer, rope);
     program.attention(tokens.qkv, layer, heads, tokens.attended);
+    if (adapted?.prefix !== undefined) {
+      const { keys, values, gates } = adapted.prefix;
+      program.prefixAttention(tokens.qkv, keys, values, gates, tokens.attended);
+    }
 
     const last = layer === weights.blocks.length - 1;
     if (last) {

@@ -1,11 +1,13 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import { performance } from "node:perf_hooks";
 
-import { type Adapter, loraBytes } from "./adapters/adapter.js";
+import type { Adapter } from "./adapters/adapter.js";
+import { adapterBytes as bytesOf } from "./adapters/adapter-file.js";
 import { AdapterSet } from "./adapters/adapter-set.js";
 import { readAdapterFiles, readAdapters, setFirst } from "./adapters/loading.js";
 import { mergedSource } from "./adapters/merge.js";
-import type { AdapterOption, AppliedAdapter } from "./adapters/options.js";
+import { type AdapterOption, type AppliedAdapter, prefixOptions } from "./adapters/options.js";
+import type { PrefixOptions } from "./adapters/prefix-file.js";
 import { type BeamCandidate, type BeamSearchOptions, beamSearch } from "./beam.js";
 import { type ChatOptions, chat } from "./chat.js";
 import { Conversation } from "./conversation.js";
@@ -34,8 +36,8 @@ import { type LoadOptions, type ModelFile, WeightStore } from "./weights/store.j
 /** Options of {@link loadModel}. */
 export interface ModelOptions extends DeviceOptions, RuntimeOptions, LoadOptions {
   /**
-   * LoRA adapters: GGUF files, or folders that PEFT wrote. Their low-rank products are added to those of the weights, which
-   * stay as they are: {@link Model.setAdapters} sets others instead. Default: none.
+   * LoRA adapters, in GGUF files or folders that PEFT wrote, and LLaMA-Adapters. What they compute is added to what the
+   * weights do, which stay as they are: {@link Model.setAdapters} sets others instead. Default: none.
    */
   adapters?: readonly AdapterOption[];
   /**
@@ -334,15 +336,16 @@ export class Model {
   }
 
   /**
-   * Reads a LoRA adapter, which {@link setAdapters} then sets: a GGUF file, or a folder that PEFT wrote.
+   * Reads an adapter, which {@link setAdapters} then sets: a LoRA, in a GGUF file or in a folder that PEFT wrote, or a
+   * LLaMA-Adapter.
    *
    * @throws CriaFileError where it is none that cria applies, or is for another model: it names the key or tensor at fault
    * @throws CriaError ERR_CRIA_MEMORY where the machine has not the memory, ERR_CRIA_DISPOSED after `dispose`
    */
-  async loadAdapter(path: string): Promise<Adapter> {
+  async loadAdapter(path: string, options: PrefixOptions = {}): Promise<Adapter> {
     this.#check();
     if (typeof path !== "string") throw wrongType("path", "a string", path);
-    return await this.#adapters.load(path);
+    return await this.#adapters.load(path, prefixOptions(options));
   }
 
   /**
@@ -438,7 +441,7 @@ export async function loadIndexed(
   try {
     warnOfCpu(device, options);
     const beside = options.mergeAdapters ? [] : wanted;
-    const adapterBytes = beside.reduce((sum, { file }) => sum + loraBytes(file), 0);
+    const adapterBytes = beside.reduce((sum, { file }) => sum + bytesOf(file), 0);
     const { cacheTokens } = await checkMemory(index.path, { ...index, adapterBytes }, device, options);
     const merged = options.mergeAdapters ? await readAdapters(wanted, index.config, device) : [];
     using read = index.source(options);

@@ -52,7 +52,8 @@ export class Runtime {
   readonly contextLength: number;
   readonly pool: KvPool;
   readonly scheduler: Scheduler;
-  readonly #weights: LlamaWeights;
+  /** @internal */
+  readonly weights: LlamaWeights;
   #program: Program;
   #disposed = false;
 
@@ -62,14 +63,14 @@ export class Runtime {
     this.device = device;
     this.config = { ...config, rope: ropeInContext(config.rope, contextLength) };
     this.contextLength = contextLength;
-    this.#weights = weights;
+    this.weights = weights;
     this.#program = recordLlama(device, this.config, weights, shape);
     const { availableBytes } = native.deviceInfo(device.handle);
     this.pool = new KvPool(device, shape, poolTokens(shape, contextLength, cacheSize, availableBytes));
     this.scheduler = new Scheduler(this, llamaRope(this.config), preempt);
   }
 
-  /** Of the weights, and of what {@link adapt} put beside them last. */
+  /** Of the weights, and of the adapters that are set. */
   get program(): Program {
     return this.#program;
   }
@@ -78,10 +79,11 @@ export class Runtime {
    * Puts adapters beside the weights, or with undefined none, for whatever is read from now on. What the cache holds is of
    * other weights: sequences read their tokens again when they go on, and no text finds a prefix of another's from before.
    *
+   * @internal
    * @throws as {@link Scheduler.forget}, and nothing changes then
    */
   adapt(adapters: LlamaAdapters | undefined): void {
-    const program = recordLlama(this.device, this.config, this.#weights, this.pool.shape, adapters);
+    const program = recordLlama(this.device, this.config, this.weights, this.pool.shape, adapters);
     try {
       this.scheduler.forget();
     } catch (error) {

@@ -1,4 +1,5 @@
 import type { Target } from "./target.js";
+import { adapters } from "./targets/adapters.js";
 import { gguf } from "./targets/gguf.js";
 import { huggingFace } from "./targets/hugging-face.js";
 import { llama2c } from "./targets/llama2c.js";
@@ -11,6 +12,7 @@ import { torch } from "./targets/torch.js";
 
 /** The readers that are fuzzed, by name. */
 export const readerTargets: Readonly<Record<string, Target>> = {
+  adapters,
   gguf,
   packed,
   sessions,

@@ -3,22 +3,46 @@ import { stat } from "node:fs/promises";
 import { CriaFileError } from "../errors.js";
 import { readAll } from "../files.js";
 import { readFrom, unreadable } from "../weights/open.js";
-import type { LoraFile } from "./lora-file.js";
+import type { FileTensor, LlamaConfig } from "../weights/source.js";
+import { checkFits, type LoraFile } from "./lora-file.js";
 import { readLoraGguf } from "./lora-gguf.js";
 import { peftConfig, readPeft } from "./peft.js";
+import { checkPrefixFits, type PrefixFile, type PrefixOptions, readPrefix } from "./prefix-file.js";
+import { hasTensors } from "./tensors.js";
+
+/** The index of an adapter. */
+export type AdapterFile = LoraFile | PrefixFile;
 
 /** What GGUF files begin with. */
 const ggufMagic = "GGUF";
 
 /**
- * Reads the index of a LoRA adapter: a GGUF file, or a folder that PEFT wrote. What it is, its content tells.
+ * Reads the index of an adapter: a LoRA in a GGUF file, or in a folder that PEFT wrote, or a LLaMA-Adapter. What it is, its
+ * content tells.
  *
  * @throws CriaFileError as what reads the format
  */
-export async function readAdapterFile(path: string): Promise<LoraFile> {
+export async function readAdapterFile(path: string, options: Required<PrefixOptions>): Promise<AdapterFile> {
   if (await isFolder(path)) return readPeft(path);
   if (await isGguf(path)) return readLoraGguf(path);
-  throw new CriaFileError(path, undefined, `must be a GGUF file, or a folder with ${peftConfig}`);
+  if (await hasTensors(path)) return readPrefix(path, options);
+  const problem = `must be a GGUF file, a folder with ${peftConfig}, or a file of a LLaMA-Adapter's tensors`;
+  throw new CriaFileError(path, undefined, problem);
+}
+
+/** Checks that an adapter is for a model of that shape. @throws CriaFileError that names the first tensor that is not */
+export function checkAdapterFits(file: AdapterFile, config: LlamaConfig): void {
+  if (file.kind === "lora") checkFits(file, config);
+  else checkPrefixFits(file, config);
+}
+
+/** The memory of an adapter in f32: in JavaScript, and about as much on the device where it is set. */
+export function adapterBytes(file: AdapterFile): number {
+  const elements = ({ rows, cols }: FileTensor) => rows * cols;
+  if (file.kind === "lora") {
+    return file.pairs.reduce((sum, { a, b }) => sum + 4 * (elements(a.tensor) + elements(b.tensor)), 0);
+  }
+  return 4 * elements(file.prompts);
 }
 
 async function isFolder(path: string): Promise<boolean> {

@@ -3,10 +3,10 @@ import { createHash } from "node:crypto";
 import { CriaError } from "../errors.js";
 import type { Runtime } from "../runtime.js";
 import { type Adapter, readAdapter } from "./adapter.js";
-import { readAdapterFile } from "./adapter-file.js";
+import { type AdapterFile, readAdapterFile } from "./adapter-file.js";
 import { packAdapters } from "./beside.js";
-import type { LoraFile } from "./lora-file.js";
-import { type AppliedAdapter, appliedAdapters } from "./options.js";
+import { type AppliedAdapter, appliedAdapters, checkOnePrefix } from "./options.js";
+import type { PrefixOptions } from "./prefix-file.js";
 
 /** What tells one adapter that changes a model, and how much of it, from others. */
 export interface Change {
@@ -36,12 +36,12 @@ export class AdapterSet {
   }
 
   /** @throws CriaFileError as {@link readAdapterFile} and {@link readAdapter} */
-  async load(path: string): Promise<Adapter> {
-    return await this.read(await readAdapterFile(path));
+  async load(path: string, options: Required<PrefixOptions>): Promise<Adapter> {
+    return await this.read(await readAdapterFile(path, options));
   }
 
   /** The same of a file whose index was read. */
-  async read(file: LoraFile): Promise<Adapter> {
+  async read(file: AdapterFile): Promise<Adapter> {
     const { config, device } = this.#runtime;
     const adapter = await readAdapter(file, config, device);
     this.#known.add(adapter);
@@ -63,12 +63,13 @@ export class AdapterSet {
   }
 
   async #set(applied: readonly Required<AppliedAdapter>[]): Promise<void> {
-    const { device, config, scheduler } = this.#runtime;
+    const { device, config, weights, scheduler } = this.#runtime;
     scheduler.requireRepeatable(); // before the work, and again after it
     // With a scale of 0 the bits are those without it.
     const used = applied.filter(({ scale }) => scale !== 0);
-    const scaled = used.map(({ adapter, scale }) => ({ updates: adapter.updates, scale }));
-    using packed = scaled.length > 0 ? await packAdapters(device, config, scaled) : undefined;
+    const scaled = used.map(({ adapter, scale }) => ({ ...adapter.parts, scale }));
+    checkOnePrefix(scaled.filter(({ prefix }) => prefix.size > 0).length);
+    using packed = scaled.length > 0 ? await packAdapters(device, config, weights, scaled) : undefined;
     if (this.#runtime.disposed) throw new CriaError("ERR_CRIA_DISPOSED", "model: was disposed");
     this.#runtime.adapt(packed);
     this.#applied = applied;

@@ -7,10 +7,12 @@ import { CriaError } from "../errors.js";
 import { native } from "../native.js";
 import type { FileTensor, LlamaConfig } from "../weights/source.js";
 import { naming } from "../weights/store.js";
-import { checkFits, type Factor, type LoraFile, type LoraPair, rankOf } from "./lora-file.js";
+import { type AdapterFile, adapterBytes, checkAdapterFits } from "./adapter-file.js";
+import { type Factor, type LoraFile, type LoraPair, rankOf } from "./lora-file.js";
+import { firstLayer, type PrefixFile } from "./prefix-file.js";
 import { transposed } from "./transposed.js";
 
-/** What an adapter adds to one matrix W of the model: W + scale · B A, the rows of B in the model's order. */
+/** What a LoRA adds to one matrix W of the model: W + scale · B A, the rows of B in the model's order. */
 export interface LowRankUpdate {
   readonly rank: number;
   readonly scale: number;
@@ -20,41 +22,58 @@ export interface LowRankUpdate {
   readonly a: Float32Array;
 }
 
+/** What a LLaMA-Adapter puts beside the attention of one layer. */
+export interface GatedPrompt {
+  /** [length, dim]: what keys and values are made of. */
+  readonly prompt: Float32Array;
+  /** [heads] */
+  readonly gates: Float32Array;
+}
+
+/** What an adapter is: of LoRA by the name of the matrix, of LLaMA-Adapter by the layer. */
+export interface AdapterParts {
+  readonly updates: ReadonlyMap<string, LowRankUpdate>;
+  readonly prefix: ReadonlyMap<number, GatedPrompt>;
+}
+
 /**
- * A LoRA adapter in memory, for one model: `model.loadAdapter` makes it. It works where it is among those that
+ * An adapter in memory, for one model: `model.loadAdapter` makes it. It works where it is among those that
  * `model.setAdapters` sets.
  */
 export class Adapter {
   readonly path: string;
-  /** What was recognised: "PEFT", or "GGUF v3". */
+  /** What was recognised: "PEFT", "GGUF v3" or "LLaMA-Adapter". */
   readonly format: string;
-  /** The matrices of the model that it changes, under GGUF's names. */
+  /** The matrices of the model that a LoRA changes, under GGUF's names. */
   readonly targets: readonly string[];
   /** The memory that it takes. Set, it takes about as much on the device. */
   readonly bytes: number;
   /** SHA-256 of all that it changes a model by. */
   readonly fingerprint: Uint8Array;
-  #updates: ReadonlyMap<string, LowRankUpdate> | undefined;
+  #parts: AdapterParts | undefined;
 
   /** {@link readAdapter} makes it. */
-  constructor({ path, format }: LoraFile, updates: ReadonlyMap<string, LowRankUpdate>) {
-    this.path = path;
-    this.format = format;
-    this.targets = [...updates.keys()];
-    this.bytes = [...updates.values()].reduce((sum, { a, b }) => sum + a.byteLength + b.byteLength, 0);
-    this.fingerprint = fingerprintOf(updates);
-    this.#updates = updates;
+  constructor(file: AdapterFile, parts: AdapterParts) {
+    this.path = file.path;
+    this.format = file.format;
+    this.targets = [...parts.updates.keys()];
+    this.bytes = adapterBytes(file);
+    this.fingerprint = fingerprintOf(parts);
+    this.#parts = parts;
   }
 
-  /** By the name of the matrix. @throws CriaError ERR_CRIA_DISPOSED after `dispose` */
-  get updates(): ReadonlyMap<string, LowRankUpdate> {
-    if (this.#updates === undefined) throw new CriaError("ERR_CRIA_DISPOSED", "adapter: was disposed");
-    return this.#updates;
+  /**
+   * @internal
+   * @throws CriaError ERR_CRIA_DISPOSED after `dispose`
+   */
+  get parts(): AdapterParts {
+    if (this.#parts === undefined) throw new CriaError("ERR_CRIA_DISPOSED", "adapter: was disposed");
+    return this.#parts;
   }
 
   /** Gives its memory back. Where it is set it goes on working until others are. */
   dispose(): void {
-    this.#updates = undefined;
+    this.#parts = undefined;
   }
 
   [Symbol.dispose](): void {
@@ -62,54 +81,67 @@ export class Adapter {
   }
 }
 
-/** The memory of an adapter's matrices, in f32. */
-export const loraBytes = ({ pairs }: LoraFile): number =>
-  pairs.reduce((sum, { a, b }) => sum + 4 * (elements(a) + elements(b)), 0);
-
-const elements = ({ tensor: { rows, cols } }: Factor) => rows * cols;
-
 /**
- * Reads an adapter's matrices, for a model of that shape.
+ * Reads an adapter's weights, for a model of that shape.
  *
- * They come into JavaScript, unlike a model's: those of one that changes each matrix of a 7B by a rank of 16 are 160 MB,
+ * They come into JavaScript, unlike a model's: those of a LoRA that changes each matrix of a 7B by a rank of 16 are 160 MB,
  * and where adapters change they are put together anew.
  *
  * @throws CriaFileError where it is for another model, or can no longer be read
  * @throws CriaError ERR_CRIA_MEMORY where the machine has not the memory
  */
-export async function readAdapter(file: LoraFile, config: LlamaConfig, device: Device): Promise<Adapter> {
-  checkFits(file, config);
+export async function readAdapter(file: AdapterFile, config: LlamaConfig, device: Device): Promise<Adapter> {
+  checkAdapterFits(file, config);
   checkRoom(file, device);
-  const updates = new Map<string, LowRankUpdate>();
-  for (const pair of file.pairs) updates.set(pair.target, await readUpdate(pair, file, config, device));
-  return new Adapter(file, updates);
+  const none = { updates: new Map(), prefix: new Map() };
+  if (file.kind === "lora") return new Adapter(file, { ...none, updates: await readUpdates(file, config, device) });
+  return new Adapter(file, { ...none, prefix: await readPrompts(file, config, device) });
 }
 
 /** Twice: what is set stands on the device beside what it was made from. */
-function checkRoom(file: LoraFile, { info }: Device): void {
-  const needed = 2 * loraBytes(file);
+function checkRoom(file: AdapterFile, { info }: Device): void {
+  const needed = 2 * adapterBytes(file);
   if (needed <= info.availableBytes) return;
   const problem = `must fit the ${showBytes(info.availableBytes)} of memory available, but it takes ${showBytes(needed)}`;
   throw new CriaError("ERR_CRIA_MEMORY", `${file.path}: ${problem}`);
 }
 
-async function readUpdate(
-  pair: LoraPair,
-  { pairing }: LoraFile,
+async function readUpdates(
+  { pairs, pairing }: LoraFile,
   config: LlamaConfig,
   device: Device,
-): Promise<LowRankUpdate> {
-  const rank = rankOf(pair);
+): Promise<Map<string, LowRankUpdate>> {
+  const updates = new Map<string, LowRankUpdate>();
+  for (const pair of pairs) {
+    const turns = /\.attn_[qk]\.weight$/.test(pair.target) && pairing !== config.rope.pairing;
+    const { b, ...rest } = await readUpdate(pair, device);
+    updates.set(pair.target, { ...rest, b: turns ? repaired(b, rest.rank, config) : b });
+  }
+  return updates;
+}
+
+async function readUpdate(pair: LoraPair, device: Device): Promise<LowRankUpdate> {
   const a = await readFactor(pair.a, device);
   const b = await readFactor(pair.b, device);
-  const turns = /\.attn_[qk]\.weight$/.test(pair.target) && pairing !== config.rope.pairing;
-  return { rank, scale: pair.scale, a, b: turns ? repaired(b, rank, config) : b };
+  return { rank: rankOf(pair), scale: pair.scale, a, b };
 }
 
 /** Its elements as they are used, row by row. */
 async function readFactor({ tensor, transposed: turned }: Factor, device: Device): Promise<Float32Array> {
   const floats = await readFloats(tensor, device);
   return turned ? transposed(floats, tensor.rows) : floats;
+}
+
+async function readPrompts(file: PrefixFile, config: LlamaConfig, device: Device): Promise<Map<number, GatedPrompt>> {
+  const { gates, prefixLength, rawGates } = file;
+  const all = await readFloats(file.prompts, device);
+  const size = prefixLength * config.dim;
+  const prefix = new Map<number, GatedPrompt>();
+  for (let at = 0, layer = firstLayer(file, config); layer < config.layers; layer++, at += size) {
+    const raw = await readFloats(gates.get(layer)!, device);
+    prefix.set(layer, { prompt: all.slice(at, at + size), gates: rawGates ? raw : raw.map(Math.tanh) });
+  }
+  return prefix;
 }
 
 /** Any type's weights as f32: the device knows them all, and gives those of a row where a token asks for it. */
@@ -149,11 +181,15 @@ function repaired(b: Float32Array, rank: number, { headDim, rope }: LlamaConfig)
   return out;
 }
 
-function fingerprintOf(updates: ReadonlyMap<string, LowRankUpdate>): Uint8Array {
+function fingerprintOf({ updates, prefix }: AdapterParts): Uint8Array {
   const hash = createHash("sha256");
+  const add = (about: unknown[], ...floats: readonly Float32Array[]) => {
+    hash.update(JSON.stringify([...about, ...floats.map(({ length }) => length)]));
+    for (const each of floats) hash.update(new Uint8Array(each.buffer, each.byteOffset, each.byteLength));
+  };
   for (const [target, { rank, scale, a, b }] of [...updates].sort(([x], [y]) => (x < y ? -1 : 1))) {
-    hash.update(JSON.stringify([target, rank, scale, a.length, b.length]));
-    for (const factor of [a, b]) hash.update(new Uint8Array(factor.buffer, factor.byteOffset, factor.byteLength));
+    add([target, rank, scale], a, b);
   }
+  for (const [layer, { prompt, gates }] of prefix) add([layer], prompt, gates);
   return hash.digest();
 }

@@ -1,14 +1,14 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import type { Device } from "../device.js";
-import type { LlamaAdapters, LowRank } from "../llama.js";
+import type { LlamaAdapters, LlamaWeights, LowRank } from "../llama.js";
 import { native, type TensorHandle } from "../native.js";
 import type { LlamaConfig } from "../weights/source.js";
-import type { LowRankUpdate } from "./adapter.js";
+import type { AdapterParts, LowRankUpdate } from "./adapter.js";
+import { packPrefix } from "./prefix.js";
 import { transposed } from "./transposed.js";
 
 /** What an adapter adds, and how much of it. */
-export interface ScaledUpdates {
-  readonly updates: ReadonlyMap<string, LowRankUpdate>;
+export interface ScaledParts extends AdapterParts {
   readonly scale: number;
 }
 
@@ -27,9 +27,11 @@ export interface PackedAdapters extends LlamaAdapters, Disposable {}
  */
 export async function packAdapters(
   device: Device,
-  { layers, dim, heads, kvHeads, headDim, ffn, vocab }: LlamaConfig,
-  adapters: readonly ScaledUpdates[],
+  config: LlamaConfig,
+  weights: LlamaWeights,
+  adapters: readonly ScaledParts[],
 ): Promise<PackedAdapters> {
+  const { layers, dim, heads, kvHeads, headDim, ffn, vocab } = config;
   const tensors: TensorHandle[] = [];
   const dispose = () => tensors.forEach(native.free);
   const matrix = (rows: number, cols: number, floats: Float32Array): TensorHandle => {
@@ -37,6 +39,17 @@ export async function packAdapters(
     tensors.push(handle);
     native.tensorPack(handle, 0, rows, bytesOf(floats));
     return handle;
+  };
+  const vector = (floats: Float32Array): TensorHandle => {
+    const handle = native.vectorCreate(device.handle, "f32", floats.length);
+    tensors.push(handle);
+    native.tensorPack(handle, 0, 1, bytesOf(floats));
+    return handle;
+  };
+  /** Of a layer, at most one adapter's. */
+  const prompts = (layer: number) => {
+    const adapter = adapters.find(({ prefix }) => prefix.has(layer));
+    return adapter && { ...adapter.prefix.get(layer)!, scale: adapter.scale };
   };
   /** The pair of matrices of so many rows each, which share an input of `inputs`. */
   const pair = async (inputs: number, ...targets: readonly (readonly [name: string, rows: number])[]) => {
@@ -53,8 +66,10 @@ export async function packAdapters(
     for (let i = 0; i < layers; i++) {
       const name = (part: string) => `blk.${i}.${part}.weight`;
       const [queries, keys] = [heads * headDim, kvHeads * headDim];
+      const qkv = await pair(dim, [name("attn_q"), queries], [name("attn_k"), keys], [name("attn_v"), keys]);
       blocks.push({
-        qkv: await pair(dim, [name("attn_q"), queries], [name("attn_k"), keys], [name("attn_v"), keys]),
+        qkv,
+        prefix: packPrefix(device, config, { qkv: weights.blocks[i]!.qkv, beside: qkv }, prompts(i), vector),
         attentionOut: await pair(queries, [name("attn_output"), dim]),
         gateUp: await pair(dim, [name("ffn_gate"), ffn], [name("ffn_up"), ffn]),
         down: await pair(ffn, [name("ffn_down"), dim]),
@@ -77,7 +92,7 @@ export interface Part {
   readonly row: number;
 }
 
-export function partsOf(adapters: readonly ScaledUpdates[], targets: readonly (readonly [string, number])[]): Part[] {
+export function partsOf(adapters: readonly ScaledParts[], targets: readonly (readonly [string, number])[]): Part[] {
   const parts: Part[] = [];
   let row = 0;
   for (const [name, rows] of targets) {

@@ -3,10 +3,9 @@ import type { Device } from "../device.js";
 import type { LlamaConfig } from "../weights/source.js";
 import type { ModelFile } from "../weights/store.js";
 import { readAdapter } from "./adapter.js";
-import { readAdapterFile } from "./adapter-file.js";
+import { type AdapterFile, checkAdapterFits, readAdapterFile } from "./adapter-file.js";
 import type { AdapterSet, Change } from "./adapter-set.js";
-import type { ScaledUpdates } from "./beside.js";
-import { checkFits, type LoraFile } from "./lora-file.js";
+import type { ScaledParts } from "./beside.js";
 import { checkMergeable } from "./merge.js";
 import { type AdapterOption, type AppliedAdapter, adapterOptions } from "./options.js";
 
@@ -18,7 +17,7 @@ export interface LoadedAdapters {
 
 /** An adapter that a model is loaded with. */
 export interface WantedAdapter {
-  readonly file: LoraFile;
+  readonly file: AdapterFile;
   readonly scale: number;
 }
 
@@ -33,9 +32,9 @@ export async function readAdapterFiles(
   { adapters, mergeAdapters }: LoadedAdapters,
 ): Promise<WantedAdapter[]> {
   const wanted: WantedAdapter[] = [];
-  for (const { path, scale } of adapterOptions(adapters)) {
-    const file = await readAdapterFile(path);
-    checkFits(file, index.config);
+  for (const { path, scale, ...options } of adapterOptions(adapters)) {
+    const file = await readAdapterFile(path, options);
+    checkAdapterFits(file, index.config);
     wanted.push({ file, scale });
   }
   if (mergeAdapters)
@@ -48,10 +47,10 @@ export async function readAdapterFiles(
 
 /** Reads what they add, for it to be merged. */
 export async function readAdapters(wanted: readonly WantedAdapter[], config: LlamaConfig, device: Device) {
-  const read: (ScaledUpdates & Change)[] = [];
+  const read: (ScaledParts & Change)[] = [];
   for (const { file, scale } of wanted.filter(({ scale }) => scale !== 0)) {
-    const { updates, fingerprint } = await readAdapter(file, config, device);
-    read.push({ updates, fingerprint, scale });
+    const { parts, fingerprint } = await readAdapter(file, config, device);
+    read.push({ ...parts, fingerprint, scale });
   }
   return read;
 }

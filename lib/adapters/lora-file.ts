@@ -23,6 +23,7 @@ export interface LoraPair {
 
 /** The index of a LoRA adapter's file. Its matrices are not read, and fit one another. */
 export interface LoraFile {
+  readonly kind: "lora";
   readonly path: string;
   /** What was recognised, for people: "PEFT", or "GGUF v3". */
   readonly format: string;

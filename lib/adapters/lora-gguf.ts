@@ -14,7 +14,7 @@ import { type LoraFile, type LoraPair, rankOf, turned, upright } from "./lora-fi
 export async function readLoraGguf(path: string): Promise<LoraFile> {
   const file = await readGguf(path);
   const alpha = readKeys(file.metadata);
-  return { path, format: `GGUF v${file.version}`, pairing: "adjacent", pairs: readPairs(file, alpha) };
+  return { kind: "lora", path, format: `GGUF v${file.version}`, pairing: "adjacent", pairs: readPairs(file, alpha) };
 }
 
 /** Returns alpha; as in llama.cpp, 0 or none is the rank of each pair, whose scale is then 1. */

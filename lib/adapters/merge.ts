@@ -5,8 +5,8 @@ import { native, type TensorHandle } from "../native.js";
 import { encodeFloats, type FloatType, isFloatType } from "../weights/encode.js";
 import type { TensorInfo } from "../weights/source.js";
 import type { ModelFile, WeightSource } from "../weights/store.js";
-import { type Part, partsOf, type ScaledUpdates, stackedA, stackedB } from "./beside.js";
-import type { LoraFile } from "./lora-file.js";
+import type { AdapterFile } from "./adapter-file.js";
+import { type Part, partsOf, type ScaledParts, stackedA, stackedB } from "./beside.js";
 import { transposed } from "./transposed.js";
 
 /** Rows are merged so many bytes of f32 at a time: enough that the calls cost nothing beside the work. */
@@ -18,7 +18,7 @@ const chunkBytes = 4 * 2 ** 20;
  * @throws CriaFileError ERR_CRIA_UNSUPPORTED where a matrix is of a type that weights cannot be rounded to, where it is
  *   both the embedding and the output and only one is to change, or where the file's matrices are mapped as they are
  */
-export function checkMergeable({ path, mappable, tensors }: ModelFile, files: readonly LoraFile[]): void {
+export function checkMergeable({ path, mappable, tensors }: ModelFile, files: readonly AdapterFile[]): void {
   const fail = (subject: string | undefined, problem: string) =>
     new CriaFileError(
       path,
@@ -27,7 +27,11 @@ export function checkMergeable({ path, mappable, tensors }: ModelFile, files: re
       "ERR_CRIA_UNSUPPORTED",
     );
   if (mappable) throw fail(undefined, "must not be packed to have an adapter merged");
-  for (const { target } of files.flatMap(({ pairs }) => pairs)) {
+  for (const file of files) {
+    if (file.kind === "lora") continue;
+    throw new CriaFileError(file.path, undefined, "must be a LoRA to be merged into weights", "ERR_CRIA_UNSUPPORTED");
+  }
+  for (const { target } of files.flatMap((file) => (file.kind === "lora" ? file.pairs : []))) {
     const tied = !tensors.has("output.weight") && (target === "output.weight" || target === "token_embd.weight");
     if (tied) throw fail(target, "must not be embedding and output in one to have an adapter of either merged");
     const { type } = tensors.get(target)!;
@@ -44,7 +48,7 @@ export function checkMergeable({ path, mappable, tensors }: ModelFile, files: re
 export function mergedSource(
   source: WeightSource & Disposable,
   device: Device,
-  adapters: readonly ScaledUpdates[],
+  adapters: readonly ScaledParts[],
 ): WeightSource & Disposable {
   return {
     tensors: source.tensors,

@@ -1,13 +1,17 @@
-import { finite, wrongArgument, wrongType } from "../errors.js";
-import { optionsOf } from "../options.js";
+import { finite, integer, outOfRange, wrongArgument, wrongType } from "../errors.js";
+import { optionalFlag, optionsOf } from "../options.js";
 import { Adapter } from "./adapter.js";
+import { mostPrefix, type PrefixOptions } from "./prefix-file.js";
+
+/** Adapters' options that stand beside a path. */
+const fileNames = ["prefixLength", "rawGates"] as const satisfies readonly (keyof PrefixOptions)[];
 
 /** How much of an adapter is added, where that is not said: as much as it was trained with. */
 const fullScale = 1;
 
 /** An adapter that a model is loaded with. */
-export interface AdapterOption {
-  /** A GGUF file, or a folder of PEFT's. */
+export interface AdapterOption extends PrefixOptions {
+  /** A LoRA's GGUF file or folder of PEFT's, or a LLaMA-Adapter's file. */
   path: string;
   /** How much of it is added; a negative one takes away. Default: 1. */
   scale?: number;
@@ -24,10 +28,19 @@ export interface AppliedAdapter {
 export function adapterOptions(adapters: readonly AdapterOption[] | undefined): Required<AdapterOption>[] {
   return listOf(adapters ?? []).map((each, i) => {
     const name = `adapters[${i}]`;
-    const { path, scale } = optionsOf("an adapter", each, ["path", "scale"], name);
+    const { path, scale, ...file } = optionsOf("an adapter", each, ["path", "scale", ...fileNames], name);
     if (typeof path !== "string") throw wrongType(`${name}.path`, "a string", path);
-    return { path, scale: scaleOf(name, scale) };
+    return { path, scale: scaleOf(name, scale), ...checkedPrefix(file, `${name}.`) };
   });
+}
+
+/** @throws TypeError or RangeError for a wrong option of `loadAdapter` */
+export const prefixOptions = (options: PrefixOptions): Required<PrefixOptions> =>
+  checkedPrefix(optionsOf("loadAdapter", options, fileNames), "");
+
+function checkedPrefix({ prefixLength = 10, rawGates }: PrefixOptions, of: string): Required<PrefixOptions> {
+  integer(`${of}prefixLength`, prefixLength, 1, mostPrefix);
+  return { prefixLength, rawGates: optionalFlag(`${of}rawGates`, rawGates) };
 }
 
 /**
@@ -50,6 +63,11 @@ export function appliedAdapters(
 function listOf<T>(adapters: readonly T[]): T[] {
   if (!Array.isArray(adapters)) throw wrongType("adapters", "an array", adapters);
   return [...adapters];
+}
+
+/** @throws RangeError where there is more than one, for a layer's attention has room for one */
+export function checkOnePrefix(prefixes: number): void {
+  if (prefixes > 1) throw outOfRange("adapters", "at most one LLaMA-Adapter, beside any number of LoRAs", prefixes);
 }
 
 /** Larger ones than any f32 would make infinities of what is added. */

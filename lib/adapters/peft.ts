@@ -3,17 +3,15 @@ import { join } from "node:path";
 
 import { CriaFileError, show } from "../errors.js";
 import { type JsonKeys, readJsonFile } from "../weights/json-file.js";
-import { readSafetensors, type SafetensorsTensor } from "../weights/safetensors.js";
-import type { FileTensor, WeightType } from "../weights/source.js";
+import type { FileTensor } from "../weights/source.js";
 import { type LoraFile, type LoraPair, mostRank, rankOf, turned, upright } from "./lora-file.js";
+import { matrixOf, type NamedTensor, readTensors } from "./tensors.js";
 
 /** What a folder of PEFT's is recognised by. */
 export const peftConfig = "adapter_config.json";
 
-const weightsName = "adapter_model.safetensors";
-
-/** How the weights were saved before; a pickle. */
-const pickleName = "adapter_model.bin";
+/** What its weights stand in, the first that is there: torch.save wrote them before there were safetensors. */
+const weightsNames = ["adapter_model.safetensors", "adapter_model.bin"] as const;
 
 /** GGUF's names of the layers' modules. */
 const layerTargets: Readonly<Record<string, string>> = {
@@ -26,11 +24,10 @@ const layerTargets: Readonly<Record<string, string>> = {
   "mlp.down_proj": "ffn_down",
 };
 
-const types: Readonly<Record<string, WeightType>> = { F32: "f32", F16: "f16", BF16: "bf16" };
-
 /**
  * Reads the index of a LoRA adapter that Hugging Face's PEFT saved: a folder of `adapter_config.json` and
- * `adapter_model.safetensors`. For a module `model.layers.0.self_attn.q_proj` of the model that has a
+ * `adapter_model.safetensors`, or `adapter_model.bin`, which torch.save wrote. For a module
+ * `model.layers.0.self_attn.q_proj` of the model that has a
  * `base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight`, [rank, inputs], and a `…lora_B.weight`,
  * [outputs, rank]. Of the embedding `lora_embedding_A` is [rank, vocabulary] and `lora_embedding_B` [dim, rank].
  *
@@ -39,28 +36,24 @@ const types: Readonly<Record<string, WeightType>> = { F32: "f32", F16: "f16", BF
  */
 export async function readPeft(folder: string): Promise<LoraFile> {
   const scaleOf = readConfig(await readJsonFile(join(folder, peftConfig)));
-  const path = join(folder, weightsName);
-  await refusePickle(folder, path);
-  const { tensors } = await readSafetensors(path);
-  if (tensors.size === 0) throw new CriaFileError(path, undefined, "must have tensors, but has none");
-  return { path: folder, format: "PEFT", pairing: "halves", pairs: readPairs(path, tensors, scaleOf) };
+  const path = await weightsOf(folder);
+  const pairs = readPairs(path, await readTensors(path), scaleOf);
+  return { kind: "lora", path: folder, format: "PEFT", pairing: "halves", pairs };
 }
 
-async function refusePickle(folder: string, path: string): Promise<void> {
-  const exists = (file: string) =>
-    access(file).then(
-      () => true,
-      () => false,
-    );
-  const pickle = join(folder, pickleName);
-  if ((await exists(path)) || !(await exists(pickle))) return;
-  throw new CriaFileError(
-    pickle,
-    undefined,
-    "is a pickle, and must be saved as safetensors first",
-    "ERR_CRIA_UNSUPPORTED",
-  );
+async function weightsOf(folder: string): Promise<string> {
+  const [wanted, ...others] = weightsNames.map((name) => join(folder, name));
+  for (const path of [wanted!, ...others]) {
+    if (await exists(path)) return path;
+  }
+  return wanted!;
 }
+
+const exists = (path: string): Promise<boolean> =>
+  access(path).then(
+    () => true,
+    () => false,
+  );
 
 /** A module's scale, of the rank that its matrices have. */
 type ScaleOf = (module: string, pair: Pick<LoraPair, "a" | "b">) => number;
@@ -126,9 +119,9 @@ interface Half {
   readonly target: string;
 }
 
-function readPairs(path: string, tensors: ReadonlyMap<string, SafetensorsTensor>, scaleOf: ScaleOf): LoraPair[] {
+function readPairs(path: string, tensors: readonly NamedTensor[], scaleOf: ScaleOf): LoraPair[] {
   const halves = new Map<string, Partial<Record<Half["half"], FileTensor>> & Pick<Half, "target">>();
-  for (const tensor of tensors.values()) {
+  for (const tensor of tensors) {
     const { module, half, target } = halfOf(tensor);
     halves.set(module, { ...halves.get(module), target, [half]: matrixOf(tensor) });
   }
@@ -143,7 +136,7 @@ function readPairs(path: string, tensors: ReadonlyMap<string, SafetensorsTensor>
 }
 
 /** @throws CriaFileError where it is none of a matrix that cria computes with */
-function halfOf({ name, file }: SafetensorsTensor): Half {
+function halfOf({ name, file }: NamedTensor): Half {
   const [, module, half, embedding] =
     /^base_model\.model\.(.+)\.lora_(?:([AB])\.weight|embedding_([AB]))$/s.exec(name) ?? [];
   const target = module === undefined ? undefined : targetOf(module);
@@ -160,17 +153,4 @@ function targetOf(module: string): string | undefined {
   const [, layer, part] = /^model\.layers\.(0|[1-9]\d{0,8})\.(.+)$/s.exec(module) ?? [];
   if (part === undefined || !Object.hasOwn(layerTargets, part)) return undefined;
   return `blk.${layer}.${layerTargets[part]}.weight`;
-}
-
-function matrixOf({ name, dtype, shape, file, offset, bytes }: SafetensorsTensor): FileTensor {
-  const type = types[dtype];
-  if (type === undefined) {
-    const problem = `must be of type ${Object.keys(types).join(", ")}, not ${dtype}`;
-    throw new CriaFileError(file, name, problem, "ERR_CRIA_UNSUPPORTED");
-  }
-  const [rows, cols] = shape;
-  if (shape.length !== 2 || rows === 0 || cols === 0) {
-    throw new CriaFileError(file, name, `must be a matrix, not of shape [${shape.join(", ")}]`);
-  }
-  return { name, type, rows: rows!, cols: cols!, file, offset, bytes };
 }

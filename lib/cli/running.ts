@@ -25,7 +25,7 @@ export const runningOptions = {
   lora: {
     value: "FILE[:SCALE]",
     multiple: true,
-    help: "a LoRA adapter, a GGUF file or a folder of PEFT's, and how much of it; several times for several",
+    help: "an adapter, a LoRA's GGUF file or folder or a LLaMA-Adapter, and how much of it; several times for several",
   },
   "lora-merge": { help: "merges the adapters into the weights, which must be f32, f16 or bf16" },
   "no-mmap": { help: "reads the matrices of a packed file instead of mapping them" },

@@ -1,4 +1,5 @@
 /** LoRA adapters beside the weights: their logits, and what becomes of sequences where they change. */
+import { rm } from "node:fs/promises";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 
 import { AdapterSet } from "../../lib/adapters/adapter-set.js";
@@ -24,6 +25,7 @@ import {
   writePeft,
 } from "../support/lora.js";
 import { randomLlama } from "../support/random-weights.js";
+import { encodeTorch } from "../support/torch-writer.js";
 
 const tokens = Int32Array.of(1, 299, 17, 0, 150, 151, 42);
 
@@ -132,6 +134,23 @@ describe("what PEFT saved", () => {
     expectSameBits(await logitsOf(await load(path, { adapters: [{ path: saved }] })), expected);
   });
 
+  test("gives the same bits from a pickle, as PEFT saved it before there were safetensors", async () => {
+    const { path, config } = await smallModel("f32");
+    const files = peftFiles(config, knownUpdates(config, /./, { seed: 15 }));
+    const saved = await writePeft(folder, "safetensors", files);
+    const pickled = await writePeft(folder, "pickle", files);
+    const tensors = Object.entries(files.tensors).map(([name, tensor]) => ({
+      name,
+      type: "f32",
+      shape: tensor.shape,
+      data: tensor.data!,
+    }));
+    await folder.write("pickle/adapter_model.bin", encodeTorch(tensors));
+    await rm(`${pickled}/adapter_model.safetensors`);
+    const expected = await logitsOf(await load(path, { adapters: [{ path: saved }] }));
+    expectSameBits(await logitsOf(await load(path, { adapters: [{ path: pickled }] })), expected);
+  });
+
   test("is in the order of a model that pairs halves; a GGUF file is brought to it", async () => {
     const { config: adjacent } = await smallModel("f32");
     const config: LlamaConfig = { ...adjacent, rope: { ...adjacent.rope, pairing: "halves" } };
@@ -142,7 +161,7 @@ describe("what PEFT saved", () => {
     using runtime = new Runtime(device, config, await loadLlama(config, store), { cache: "f32" });
     const adapters = new AdapterSet(runtime, []);
     const logitsWith = async (path: string) => {
-      await adapters.set([{ adapter: await adapters.load(path) }]);
+      await adapters.set([{ adapter: await adapters.load(path, { prefixLength: 10, rawGates: false }) }]);
       using sequence = runtime.sequence();
       return await sequence.forward(tokens, "all");
     };
@@ -176,6 +195,19 @@ test("the bits are the same on every instruction set, and on any number of threa
     expectSameBits(await logitsOf(await load(path, { ...execution, adapters })), expected);
   }
 });
+
+test.runIf(native.deviceDescribe("cuda-emulated").available)(
+  "the logits on a GPU are those of merged weights",
+  async () => {
+    const { path, config, rows } = await smallModel("f32");
+    const updates = knownUpdates(config, /./, { seed: 16 });
+    const adapters = [{ path: await writeLora("gpu.gguf", updates) }];
+    const model = await load(path, { device: "cuda-emulated", adapters });
+    expect(nmse(await logitsOf(model), referenceOf(config, mergedRows(rows, [[updates, 1]])))).toBeLessThan(float32);
+    const merged = await load(path, { device: "cuda-emulated", adapters, mergeAdapters: true });
+    expect(nmse(await logitsOf(merged), await logitsOf(model))).toBeLessThan(float32);
+  },
+);
 
 describe("adapters that are set", () => {
   const adapted = async () => {

@@ -194,9 +194,11 @@ const subjects: Record<string, Subject> = {
       sequence: [],
       saveSequence: [{}, "/nonexistent/saved"],
       loadSequence: ["/nonexistent/saved"],
+      loadAdapter: ["/nonexistent/adapter"],
+      setAdapters: [[]],
       dispose: [],
     },
-    stillUsable: ["dispose", "device", "config"],
+    stillUsable: ["dispose", "device", "config", "adapters"],
   },
   "a sequence": {
     of: Sequence,

@@ -23,8 +23,16 @@ export interface Reference {
    * multiples of a scale near max|x| / 127. What is left between the kernels and this reference is float32's rounding.
    */
   readonly activations?: "exact" | "int8";
+  /** LLaMA-Adapter's prefixes, by the layer (Zhang et al. 2023, §3.2). Default: none. */
+  readonly prefixes?: ReadonlyMap<number, GatedPrefix>;
   /** Only each so many-th row of the output matrix is computed, from row 0. Default: 1, all of them. */
   readonly logitStride?: number;
+}
+
+/** What keys and values that belong to no token are made of, and for each head how much of them is added. */
+export interface GatedPrefix {
+  readonly prompts: readonly Float64Array[];
+  readonly gates: ArrayLike<number>;
 }
 
 /** Weights under GGUF's names, in GGUF's bytes. */
@@ -64,7 +72,7 @@ export function nmse(x: ArrayLike<number>, ref: ArrayLike<number>): number {
 
 /** The logits after each token of a text that begins at position 0. */
 export function forward64(reference: Reference, tokens: ArrayLike<number>): Float64Array[] {
-  const { config, weights, logitStride = 1 } = reference;
+  const { config, weights, prefixes, logitStride = 1 } = reference;
   const { layers, heads, kvHeads, headDim, eps } = config;
   const linear = (name: string, xs: readonly Float64Array[], stride = 1) => product(reference, name, xs, stride);
   const norm = (name: string, xs: readonly Float64Array[]) => {
@@ -80,9 +88,21 @@ export function forward64(reference: Reference, tokens: ArrayLike<number>): Floa
     const queries = linear(name("attn_q"), normed).map((q, position) => rotate(q, position, config));
     const keys = linear(name("attn_k"), normed).map((k, position) => rotate(k, position, config));
     const values = linear(name("attn_v"), normed);
-    const attended = queries.map((query, position) =>
+    let attended = queries.map((query, position) =>
       attend(query, keys.slice(0, position + 1), values.slice(0, position + 1), { heads, kvHeads, headDim }),
     );
+    const prefix = prefixes?.get(layer);
+    if (prefix !== undefined) {
+      const [prefixKeys, prefixValues] = [
+        linear(name("attn_k"), prefix.prompts),
+        linear(name("attn_v"), prefix.prompts),
+      ];
+      const added = queries.map((query) => attend(query, prefixKeys, prefixValues, { heads, kvHeads, headDim }));
+      attended = sums(
+        attended,
+        added.map((row) => row.map((x, i) => prefix.gates[Math.floor(i / headDim)]! * x)),
+      );
+    }
     xs = sums(xs, linear(name("attn_output"), attended));
 
     const ffnNormed = norm(name("ffn_norm"), xs);

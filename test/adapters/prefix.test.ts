@@ -1,0 +1,294 @@
+/** LLaMA-Adapter's gated prefixes: files, logits, and what else may be set beside them. */
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+
+import { CriaError, loadModel, type Model, type ModelOptions } from "../../lib/index.js";
+import { native } from "../../lib/native.js";
+import { Xoshiro128 } from "../../lib/random.js";
+import { readLlama } from "../../lib/weights/llama-gguf.js";
+import type { LlamaConfig, WeightType } from "../../lib/weights/source.js";
+import { expectSameBits } from "../support/compare.js";
+import { fileRows, forward64, type GatedPrefix, nmse, type WeightRows } from "../support/float64.js";
+import { llamaFile, type TemporaryFolder, temporaryFolder } from "../support/gguf-writer.js";
+import { executions, scalar } from "../support/isas.js";
+import { bytesOf, knownUpdates, loraGguf, mergedRows } from "../support/lora.js";
+import { randomLlama } from "../support/random-weights.js";
+import { encodeSafetensors, type SafetensorsSpec } from "../support/safetensors-writer.js";
+import { encodeTorch } from "../support/torch-writer.js";
+
+const tokens = Int32Array.of(1, 299, 17, 0, 150, 151, 42);
+
+/** What float32's rounding leaves, as beside LoRA. */
+const float32 = 1e-11;
+
+let folder: TemporaryFolder;
+let small: { path: string; config: LlamaConfig; rows: WeightRows };
+beforeAll(async () => {
+  folder = await temporaryFolder();
+  small = await smallModel("f32");
+});
+afterAll(() => folder[Symbol.asyncDispose]());
+
+/** Three layers; q, k and v are one matrix, or with types of their own each one. */
+async function smallModel(type: WeightType, apart = false) {
+  const shape = { layers: 3, type } as const;
+  const { config } = await readLlama(await folder.write("shape.gguf", llamaFile(shape)));
+  const weights = randomLlama(config, { seed: 31, type: (name) => (apart && /attn_k/.test(name) ? "f16" : type) });
+  const file = llamaFile(shape);
+  for (const tensor of file.tensors) {
+    const info = weights.tensors.get(tensor.name)!;
+    Object.assign(tensor, { type: info.type, data: Uint8Array.from(weights.read(tensor.name, 0, info.rows)) });
+  }
+  const path = await folder.write(`${type}${apart ? "-apart" : ""}.gguf`, file);
+  const index = await readLlama(path);
+  return { path, config: index.config, rows: fileRows(index.tensors) };
+}
+
+async function load(path: string, options: ModelOptions = {}): Promise<Model> {
+  const model = await loadModel(path, { cache: "f32", ...options });
+  onTestFinished(() => model.dispose());
+  return model;
+}
+
+async function logitsOf(model: Model): Promise<Float32Array> {
+  using sequence = model.sequence();
+  return await sequence.forward(tokens, "all");
+}
+
+type Tensors = Record<string, { shape: number[]; floats: Float32Array }>;
+
+/** The tensors for the last `layers` layers, with gates for all, as the authors' code saves them. */
+function tensorsFor({ layers, dim, heads }: LlamaConfig, last: number, length: number, seed = 5): Tensors {
+  const random = Xoshiro128.fromSeed(seed);
+  const floats = (count: number) => Float32Array.from({ length: count }, () => random.next() / 2 ** 31 - 1);
+  const gates = Array.from({ length: layers }, (_, i): [string, Tensors[string]] => [
+    `layers.${i}.attention.gate`,
+    { shape: [1, heads, 1, 1], floats: floats(heads) },
+  ]);
+  return {
+    ...Object.fromEntries(gates),
+    "adapter_query.weight": { shape: [last * length, dim], floats: floats(last * length * dim) },
+  };
+}
+
+function write(name: string, tensors: Tensors): Promise<string> {
+  const specs = Object.entries(tensors).map(([tensor, { shape, floats }]): [string, SafetensorsSpec] => [
+    tensor,
+    { dtype: "F32", shape, data: bytesOf(floats) },
+  ]);
+  return folder.write(name, encodeSafetensors({ tensors: Object.fromEntries(specs) }));
+}
+
+const writeTorch = (name: string, tensors: Tensors) =>
+  folder.write(
+    name,
+    encodeTorch(
+      Object.entries(tensors).map(([tensor, { shape, floats }]) => ({
+        name: tensor,
+        type: "f32",
+        shape,
+        data: bytesOf(floats),
+      })),
+    ),
+  );
+
+/** For the reference, with the gates' tanh unless they are taken as they are. */
+function prefixesOf(
+  tensors: Tensors,
+  { layers, dim }: LlamaConfig,
+  length: number,
+  { scale = 1, raw = false } = {},
+): Map<number, GatedPrefix> {
+  const { floats } = tensors["adapter_query.weight"]!;
+  const last = floats.length / (length * dim);
+  return new Map(
+    Array.from({ length: last }, (_, i) => {
+      const layer = layers - last + i;
+      const rows = Array.from({ length }, (_, j) =>
+        Float64Array.from(floats.subarray((i * length + j) * dim, (i * length + j + 1) * dim)),
+      );
+      const gates = Float64Array.from(
+        tensors[`layers.${layer}.attention.gate`]!.floats,
+        (gate) => scale * (raw ? gate : Math.tanh(gate)),
+      );
+      return [layer, { prompts: rows, gates }];
+    }),
+  );
+}
+
+const referenceOf = (prefixes: ReadonlyMap<number, GatedPrefix>, weights = small.rows) =>
+  forward64({ config: small.config, weights, prefixes }, tokens).flatMap((logits) => [...logits]);
+
+describe("the logits are those of a float64 forward pass", () => {
+  const cases: [string, { last?: number; length?: number; scale?: number; raw?: boolean }][] = [
+    ["of the last two of three layers", {}],
+    ["of all layers", { last: 3 }],
+    ["of 17 keys", { length: 17 }],
+    ["with half of the gates", { scale: 0.5 }],
+    ["with gates as they are", { raw: true, last: 1, length: 3 }],
+  ];
+  test.each(cases)("%s", async (_, { last = 2, length = 10, scale = 1, raw = false }) => {
+    const tensors = tensorsFor(small.config, last, length);
+    const path = await write("prefix.safetensors", tensors);
+    const model = await load(small.path, { adapters: [{ path, scale, prefixLength: length, rawGates: raw }] });
+    const logits = await logitsOf(model);
+    expect(nmse(logits, referenceOf(prefixesOf(tensors, small.config, length, { scale, raw })))).toBeLessThan(float32);
+    expect(nmse(logits, referenceOf(new Map()))).toBeGreaterThan(1e6 * float32);
+  });
+
+  test("beside a LoRA, whose keys and values the prefix has too", async () => {
+    const tensors = tensorsFor(small.config, 2, 10);
+    const updates = knownUpdates(small.config, /attn/, { seed: 6 });
+    const lora = await folder.write("lora.gguf", loraGguf(updates));
+    const model = await load(small.path, { adapters: [{ path: lora }, { path: await write("beside", tensors) }] });
+    const merged = mergedRows(small.rows, [[updates, 1]]);
+    const exact = referenceOf(prefixesOf(tensors, small.config, 10), merged);
+    expect(nmse(await logitsOf(model), exact)).toBeLessThan(float32);
+    const other = await load(small.path, { adapters: [{ path: lora }], mergeAdapters: true });
+    await other.setAdapters([{ adapter: await other.loadAdapter(await write("beside", tensors)) }]);
+    expect(nmse(await logitsOf(other), exact)).toBeLessThan(float32);
+  });
+
+  test("of queries, keys and values that are matrices of their own", async () => {
+    const { path, config, rows } = await smallModel("f32", true);
+    const tensors = tensorsFor(config, 2, 10);
+    const model = await load(path, { adapters: [{ path: await write("apart", tensors) }] });
+    expect(nmse(await logitsOf(model), referenceOf(prefixesOf(tensors, config, 10), rows))).toBeLessThan(float32);
+  });
+});
+
+test("what torch.save wrote gives the bits of safetensors, on every instruction set and any number of threads", async () => {
+  const { path } = await smallModel("q8_0");
+  const tensors = tensorsFor(small.config, 2, 10);
+  const [saved, torch] = [await write("same", tensors), await writeTorch("same.pth", tensors)];
+  const expected = await logitsOf(await load(path, { ...scalar, adapters: [{ path: saved }] }));
+  for (const execution of executions) {
+    expectSameBits(await logitsOf(await load(path, { ...execution, adapters: [{ path: torch }] })), expected);
+  }
+});
+
+test.runIf(native.deviceDescribe("cuda-emulated").available)(
+  "the logits on a GPU are those of the float64 pass",
+  async () => {
+    const tensors = tensorsFor(small.config, 2, 10);
+    const model = await load(small.path, {
+      device: "cuda-emulated",
+      adapters: [{ path: await write("gpu", tensors) }],
+    });
+    expect(nmse(await logitsOf(model), referenceOf(prefixesOf(tensors, small.config, 10)))).toBeLessThan(float32);
+  },
+);
+
+test("is set and taken away as a LoRA is, and is one of the fingerprint's", async () => {
+  const path = await write("set", tensorsFor(small.config, 2, 10));
+  const other = await write("other", tensorsFor(small.config, 2, 10, 6));
+  const model = await load(small.path);
+  const plain = await logitsOf(model);
+  const [adapter, second] = [await model.loadAdapter(path), await model.loadAdapter(other)];
+  expect([adapter.format, adapter.targets]).toEqual(["LLaMA-Adapter", []]);
+  await model.setAdapters([{ adapter }]);
+  const changed = await logitsOf(model);
+  await expect(model.setAdapters([{ adapter }, { adapter: second }])).rejects.toThrow(
+    expect.objectContaining({
+      code: "ERR_CRIA_ARGUMENT",
+      message: "adapters: must be at most one LLaMA-Adapter, beside any number of LoRAs, not 2",
+    }),
+  );
+  expectSameBits(await logitsOf(model), changed);
+  const sequence = model.sequence();
+  await sequence.forward(tokens, "none");
+  await model.saveSequence(sequence, `${folder.path}/saved`);
+  sequence.dispose();
+  await model.setAdapters([{ adapter: second }]);
+  expect(nmse(await logitsOf(model), changed)).toBeGreaterThan(1e-6);
+  await expect(model.loadSequence(`${folder.path}/saved`)).rejects.toThrow(/fingerprint/);
+  await model.setAdapters([{ adapter, scale: 0 }]);
+  expectSameBits(await logitsOf(model), plain);
+});
+
+describe("a file is refused", () => {
+  const refused = async (path: string) => {
+    try {
+      await load(small.path, { adapters: [{ path }] });
+    } catch (error) {
+      if (!(error instanceof CriaError)) throw error;
+      return { code: error.code, message: error.message };
+    }
+    return expect.fail("nothing was thrown");
+  };
+  const gate = (layer: number) => `layers.${layer}.attention.gate`;
+  const bad: [string, (tensors: Tensors) => void, "FILE" | "UNSUPPORTED", RegExp][] = [
+    [
+      "without prompts",
+      (t) => delete t["adapter_query.weight"],
+      "FILE",
+      /adapter_query\.weight: must be there, but is m/,
+    ],
+    ["without a gate", (t) => delete t[gate(2)], "FILE", /layers\.2\.attention\.gate: must be there, but is missing/],
+    [
+      "with prompts of another dimension",
+      (t) => (t["adapter_query.weight"] = { shape: [20, 32], floats: new Float32Array(640) }),
+      "FILE",
+      /adapter_query\.weight: must be for 64 dimensions, as the model has, not 32/,
+    ],
+    [
+      "with prompts that are no layer's",
+      (t) => (t["adapter_query.weight"] = { shape: [15, 64], floats: new Float32Array(960) }),
+      "FILE",
+      /must be of 10 rows for each of at most 3 layers, not of 15/,
+    ],
+    [
+      "with prompts for more layers",
+      (t) => (t["adapter_query.weight"] = { shape: [40, 64], floats: new Float32Array(2560) }),
+      "FILE",
+      /must be of 10 rows for each of at most 3 layers, not of 40/,
+    ],
+    [
+      "with gates of other heads",
+      (t) => (t[gate(1)] = { shape: [1, 8, 1, 1], floats: new Float32Array(8) }),
+      "FILE",
+      /layers\.1\.attention\.gate: must be of 4 heads, as the model has, not 8/,
+    ],
+    [
+      "with a gate of no layer",
+      (t) => (t[gate(3)] = { shape: [1, 4, 1, 1], floats: new Float32Array(4) }),
+      "FILE",
+      /layers\.3\.attention\.gate: must be of one of the model's 3 layers/,
+    ],
+    [
+      "with another tensor",
+      (t) => (t["visual_query.weight"] = { shape: [1], floats: new Float32Array(1) }),
+      "UNSUPPORTED",
+      /visual_query\.weight: is not a tensor of a LLaMA-Adapter/,
+    ],
+  ];
+  test.each(bad)("%s", async (_, spoil, code, message) => {
+    const tensors = tensorsFor(small.config, 2, 10);
+    spoil(tensors);
+    const expected = { code: `ERR_CRIA_${code}`, message: expect.stringMatching(message) };
+    expect(await refused(await write("bad", tensors))).toEqual(expected);
+    expect(await refused(await writeTorch("bad.pth", tensors))).toEqual(expected);
+  });
+
+  test("to be merged; and wrong options are", async () => {
+    const path = await write("good", tensorsFor(small.config, 2, 10));
+    await expect(load(small.path, { adapters: [{ path }], mergeAdapters: true })).rejects.toThrow(
+      expect.objectContaining({
+        code: "ERR_CRIA_UNSUPPORTED",
+        message: expect.stringMatching(/must be a LoRA to be merged/),
+      }),
+    );
+    const model = await load(small.path);
+    await expect(model.loadAdapter(path, { prefixLength: 0 })).rejects.toThrow(
+      "prefixLength: must be an integer from 1 to",
+    );
+    await expect(model.loadAdapter(path, { rawGates: 1 as never })).rejects.toThrow(
+      "rawGates: must be a boolean, not 1",
+    );
+    await expect(model.loadAdapter(path, { raw: true } as never)).rejects.toThrow(
+      "options.raw: is not an option of load",
+    );
+    await expect(load(small.path, { adapters: [{ path, prefixLength: 257 }] })).rejects.toThrow(
+      "adapters[0].prefixLength: must be an integer from 1 to 256, not 257",
+    );
+  });
+});
