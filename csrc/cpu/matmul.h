@@ -124,17 +124,31 @@ void matmul_f(const MatmulF&, std::size_t begin, std::size_t end);
 namespace avx2 {
 void matmul_q4(const MatmulQ&, std::size_t begin, std::size_t end);
 void matmul_q8(const MatmulQ&, std::size_t begin, std::size_t end);
+void matmul_q4_1(const MatmulQ&, std::size_t begin, std::size_t end);
+void matmul_q5_0(const MatmulQ&, std::size_t begin, std::size_t end);
+void matmul_q5_1(const MatmulQ&, std::size_t begin, std::size_t end);
 void matmul_q2_k(const MatmulQ&, std::size_t begin, std::size_t end);
 void matmul_q3_k(const MatmulQ&, std::size_t begin, std::size_t end);
+void matmul_q4_k(const MatmulQ&, std::size_t begin, std::size_t end);
+void matmul_q5_k(const MatmulQ&, std::size_t begin, std::size_t end);
 void matmul_q6_k(const MatmulQ&, std::size_t begin, std::size_t end);
+void matmul_iq4_nl(const MatmulQ&, std::size_t begin, std::size_t end);
+void matmul_q4_z(const MatmulQ&, std::size_t begin, std::size_t end);
 void matmul_f(const MatmulF&, std::size_t begin, std::size_t end);
 }  // namespace avx2
 namespace avx512 {
 void matmul_q4(const MatmulQ&, std::size_t begin, std::size_t end);
 void matmul_q8(const MatmulQ&, std::size_t begin, std::size_t end);
+void matmul_q4_1(const MatmulQ&, std::size_t begin, std::size_t end);
+void matmul_q5_0(const MatmulQ&, std::size_t begin, std::size_t end);
+void matmul_q5_1(const MatmulQ&, std::size_t begin, std::size_t end);
 void matmul_q2_k(const MatmulQ&, std::size_t begin, std::size_t end);
 void matmul_q3_k(const MatmulQ&, std::size_t begin, std::size_t end);
+void matmul_q4_k(const MatmulQ&, std::size_t begin, std::size_t end);
+void matmul_q5_k(const MatmulQ&, std::size_t begin, std::size_t end);
 void matmul_q6_k(const MatmulQ&, std::size_t begin, std::size_t end);
+void matmul_iq4_nl(const MatmulQ&, std::size_t begin, std::size_t end);
+void matmul_q4_z(const MatmulQ&, std::size_t begin, std::size_t end);
 void matmul_f(const MatmulF&, std::size_t begin, std::size_t end);
 }  // namespace avx512
 

@@ -15,7 +15,8 @@ import { weightFormats } from "../../lib/weights/source.js";
 import { random, randomFloats } from "./arbitraries.js";
 import { expectArgumentError, expectClose, expectSameBits } from "./compare.js";
 import { available, executions, scalar } from "./isas.js";
-import { dequantise, randomWeights, weightParts } from "./weights.js";
+import { isQuantised } from "./quantised.js";
+import { constantWeights, dequantise, randomWeights, weightParts } from "./weights.js";
 
 // Rows and columns below, at and past 16, 32 and 64, and tokens below and past every tile and block of tokens.
 const problems = (type: WeightType) =>
@@ -119,6 +120,24 @@ export function testMatmul(type: WeightType): void {
       { numRuns: 40 },
     );
   });
+
+  if (isQuantised(type)) {
+    // Every quant at its least or largest, every activation at ±127: what integer sums must hold at most.
+    test("the largest sums give the scalar kernel's bits", () => {
+      const cols = 2 * granule;
+      for (const byte of [0x00, 0x7f, 0x80, 0xff]) {
+        using weight = packWeights(constantWeights(type, 16, cols, byte));
+        for (const value of [1, -1]) {
+          const x = new Float32Array(3 * cols).fill(value);
+          const want = run(scalar, weight, x);
+          for (const execution of executions) {
+            expectSameBits(run(execution, weight, x), want);
+            expectSameBits(run(execution, weight, x.subarray(0, cols)), want.subarray(0, 16));
+          }
+        }
+      }
+    });
+  }
 
   test.each(executions)("$isa with $threads threads gives a token the bits that it has alone", (execution) => {
     fc.assert(

@@ -1,5 +1,5 @@
 import type { PackWeightsOptions, WeightData, WeightType } from "../../lib/kernels.js";
-import { weightBytes, weightFormats } from "../../lib/weights/source.js";
+import { type QuantisedType, weightBytes, weightFormats } from "../../lib/weights/source.js";
 import { type Random, randomFloats, randomHalf } from "./arbitraries.js";
 import { decodeRow } from "./float64.js";
 import { halvesOf, isQuantised } from "./quantised.js";
@@ -20,6 +20,16 @@ function randomData(type: WeightType, rows: number, cols: number, next: Random):
     for (const half of halvesOf[type]) scales.setUint16(at + half, randomHalf(next), true);
   }
   return data;
+}
+
+/** A quantised matrix of one byte over and over, but for the halves of its blocks, which are 1. */
+export function constantWeights(type: QuantisedType, rows: number, cols: number, byte: number): PackWeightsOptions {
+  const data = new Uint8Array(weightBytes(type, rows, cols)).fill(byte);
+  const view = new DataView(data.buffer);
+  for (let at = 0; at < data.length; at += weightFormats[type].blockBytes) {
+    for (const half of halvesOf[type]) view.setUint16(at + half, 0x3c00, true);
+  }
+  return { type, rows, cols, data };
 }
 
 /** The weights' values, [rows, cols], exactly. */

@@ -205,14 +205,14 @@ static void wide_group_sums(const MatmulQ& op, std::size_t panel, std::size_t ne
   using Superblock = typename Format::Superblock;
   constexpr std::size_t kBlocks = Superblock::kCols / kBlock;
   const Stream<Superblock> stream(op.weights, panel, next);
-  const std::size_t ahead = prefetch_superblocks(count) / kBlocks + 1;
+  const std::size_t ahead = prefetch_superblocks<Superblock>(count);
   std::memset(sums.of, 0, count * sizeof sums.of[0]);
   __m256i(*half_block)[kHalves] = sums.half_block[0];
   for (std::size_t half = 0; half < op.weights.cols / (kQuarter * kBlock); ++half) {
     const std::size_t s = half / 2, n = half % 2;
     const Superblock& superblock = stream.here[s];
-    if (n == 0) stream.prefetch(s + ahead);
     each_quarter([&]<int Q>() {
+      stream.prefetch(s + ahead, n * kQuarter + Q);
       const std::size_t at = op.x.at(token, s * kBlocks + n * kQuarter + Q), step = op.x.row_step;
       const std::int8_t* q = op.x.quants + at * kBlock;
       GroupScales<Format> scales[kHalves];

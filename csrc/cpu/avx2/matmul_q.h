@@ -1,27 +1,31 @@
-// What the products with q4_0 and q8_0 weights have in common: all but how a block is taken apart.
+// What the products with weights of a scale for each 32 columns have in common: all but how a block is taken apart.
 //
 //                     row 0 ... 7      row 8 ... 15
-//       word g      | w(4g..4g+3) x 8 | w(4g..4g+3) x 8 |     u8 below 16, the unsigned operand of vpmaddubsw, g < 8
+//       word g      | w(4g..4g+3) x 8 | w(4g..4g+3) x 8 |     u8, the unsigned operand of vpmaddubsw, g < 8
 //       token t     | q(4g..4g+3), broadcast to all     |     s8, the signed one
 //       int16 sums  | 16: two pair sums a row           |     a row's four products of a word go to two lanes; over the
-//                                                             block each takes 16, at most 16 * 15 * 127 = 30480 in
-//                                                             magnitude, so int16 holds them; one vpmaddwd adds the two
+//                                                             block each takes 16, of words below 16 at most
+//                                                             16 * 15 * 127 = 30480 in magnitude, so int16 holds them;
+//                                                             one vpmaddwd adds the two
 //       dot         |  8 x int32: one a row             |
 //       sum         |  8 x f32                          |
 //
 // The weights of q4_0 are such words. Those of q8_0 are two planes of them, u = low + 16 high, because pairs of u8 x s8
-// products would saturate int16; the vpmaddwd of the high plane multiplies by 16.
+// products would saturate int16; the vpmaddwd of the high plane multiplies by 16. Words of five bits are below 32, and
+// half a block's sums fit, 8 * 31 * 127 = 31496: there each half has a vpmaddwd.
 //
 // One token or two keep `sum` in registers. With more, a block stays and the tokens go by, as in avx512/matmul_q.h; of
 // its words those of half its columns fit the registers, so the tokens go by twice, and the int16 sums of the first
 // half wait in L1. Of every 22 operations that the multiplier's two pipes then take 16 are vpmaddubsw: 73 % of its peak
-// is the most there is.
+// is the most there is. Five bits take two more, and a minimum three.
 //
 // A Format has
-//     Superblock                  the one of panel.h
-//     kSeedShift                  the weights' zero point is 2^kSeedShift of quantize.h's
-//     kPlanes                     1 or 2
-//     word(quants, plane, g, h)   word g of the plane, its rows of half h
+//     Superblock      the one of panel.h
+//     Scales          one of those of scales.h
+//     kPlanes         1 or 2
+//     kMost           the largest u of a plane
+//     kTogether       blocks whose words share lines, and which are taken apart in one step: 1 or 2
+//     word(superblock, step, i, plane, g, h)   word g of the plane of the step's block i, its rows of half h
 #pragma once
 
 #include <immintrin.h>
@@ -32,6 +36,7 @@
 
 #include "../stream.h"
 #include "finish.h"
+#include "scales.h"
 
 namespace cria::cpu::avx2 {
 
@@ -51,12 +56,10 @@ static inline __m256i broadcast_word(const std::int8_t* q) {
   return _mm256_set1_epi32(word);
 }
 
-static inline __m256i load_half(const std::uint8_t (&line)[kLine], std::size_t half) {
-  return _mm256_load_si256(reinterpret_cast<const __m256i*>(line + half * sizeof(__m256i)));
+// Word g of a block whose nibbles are of columns 16 apart.
+static inline __m256i nibble_word(const std::uint8_t (*lines)[kLine], int g, std::size_t half) {
+  return g < kHalfWords ? low_nibbles(load_half(lines[g], half)) : high_nibbles(load_half(lines[g - kHalfWords], half));
 }
-
-static inline __m256i low_nibbles(__m256i line) { return _mm256_and_si256(line, _mm256_set1_epi8(15)); }
-static inline __m256i high_nibbles(__m256i line) { return low_nibbles(_mm256_srli_epi16(line, 4)); }
 
 // Keeps a sum as it was written. GCC 12 would otherwise turn a chain of integer additions into a tree, whose leaves,
 // twice as many as there are registers, it then spills: a third of the speed.
@@ -74,68 +77,88 @@ static inline __m256i widen_plane(__m256i sums, int plane) {
   return _mm256_madd_epi16(sums, _mm256_set1_epi16(plane == 0 ? 1 : 16));
 }
 
-static inline __m256 load_scales(const std::uint16_t (&scales)[kPanelRows], std::size_t half) {
-  return _mm256_cvtph_ps(_mm_load_si128(reinterpret_cast<const __m128i*>(scales + half * kHalfRows)));
-}
-
-// sum + the product of a block: the seed and `dot`, by the scales. `x_seed` and `x_scale` are the token's.
+// Whether int16 holds the sums of a block's words, not of half of them alone.
 template <class Format>
-static inline __m256 add_block(__m256 sum, __m256i dot, std::int32_t x_seed, __m256 weight_scale, float x_scale) {
-  const __m256i seed = _mm256_slli_epi32(_mm256_set1_epi32(x_seed), Format::kSeedShift);
-  const __m256 scale = _mm256_mul_ps(weight_scale, _mm256_set1_ps(x_scale));
-  return _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_add_epi32(dot, seed)), scale, sum);
+constexpr bool kWhole = 2 * kWords* Format::kMost * 127 <= INT16_MAX;
+
+// sum += the product of the panel's block b, and of those that are taken apart with it in that step of the superblock,
+// with all tokens, as many as `Tokens`. `Lines` lines at `ahead` are asked for meanwhile.
+template <class Format, int Lines, int Tokens>
+[[gnu::always_inline]] static inline void narrow_blocks(const MatmulQ& op,
+                                                        const typename Format::Superblock& superblock,
+                                                        const typename Format::Scales& scales, std::size_t b,
+                                                        std::size_t step, const char* ahead,
+                                                        __m256 (&sum)[Tokens][kHalves]) {
+  constexpr int kBlocks = Format::kTogether;
+  constexpr int kSpan = kWhole<Format> ? kWords : kHalfWords;  // words to an int16 sum
+  const std::size_t at = op.x.at(0, b), row_step = op.x.row_step, block_step = op.x.block_step;
+  const std::int8_t* q = op.x.quants + at * kBlock;
+  __m256i dot[kBlocks][Tokens][kHalves] = {};
+  __m256i plane_sum[kBlocks][Format::kPlanes][Tokens][kHalves] = {};
+#pragma GCC unroll 8
+  for (int g = 0; g < kWords; ++g) {
+#pragma GCC unroll 2
+    for (int line = (g * Lines + kWords - 1) / kWords; line < ((g + 1) * Lines + kWords - 1) / kWords; ++line) {
+      _mm_prefetch(ahead + line * kLine, _MM_HINT_T0);
+    }
+#pragma GCC unroll 2
+    for (std::size_t h = 0; h < kHalves; ++h) {
+#pragma GCC unroll 2
+      for (int i = 0; i < kBlocks; ++i) {
+#pragma GCC unroll 2
+        for (int p = 0; p < Format::kPlanes; ++p) {
+          const __m256i word = Format::word(superblock, step, i, p, g, h);
+#pragma GCC unroll 2
+          for (int t = 0; t < Tokens; ++t) {
+            const __m256i four = broadcast_word(q + (t * row_step + i * block_step) * kBlock + 4 * g);
+            __m256i& part = plane_sum[i][p][t][h];
+            part = add_products(part, word, four);
+            if (g % kSpan != kSpan - 1) continue;
+            dot[i][t][h] = _mm256_add_epi32(dot[i][t][h], widen_plane(part, p));
+            part = _mm256_setzero_si256();
+          }
+        }
+      }
+    }
+  }
+#pragma GCC unroll 2
+  for (int i = 0; i < kBlocks; ++i) {
+#pragma GCC unroll 2
+    for (std::size_t h = 0; h < kHalves; ++h) {
+      const auto scale = scales.of(superblock, step * kBlocks + i, h);
+#pragma GCC unroll 2
+      for (int t = 0; t < Tokens; ++t) {
+        const std::size_t row = at + t * row_step + i * block_step;
+        sum[t][h] = scale.add(sum[t][h], dot[i][t][h], op.x.scales[row], op.x.seeds[row]);
+      }
+    }
+  }
 }
 
-// The sums of a panel and all tokens, as many as `Tokens`; `next` is the panel that will be asked for after it.
+// The sums of a panel and all tokens; `next` is the panel that will be asked for after it.
 template <class Format, int Tokens>
 [[gnu::always_inline]] static inline void narrow_sums(const MatmulQ& op, std::size_t panel, std::size_t next,
                                                       __m256 (&sum)[Tokens][kHalves]) {
   using Superblock = typename Format::Superblock;
   const Stream<Superblock> stream(op.weights, panel, next);
-  // Of a superblock's lines, an odd number, the first is asked for ahead of its first block, and then one every few
-  // words. All at once fill the core's queue of misses and hold up the words in hand: 3 to 4 % of the bandwidth.
-  constexpr std::size_t kBlockLines = sizeof(Superblock) / kLine / kSuperblockBlocks;
-  constexpr std::size_t kLineWords = kWords / kBlockLines;
-  static_assert(kWords % kBlockLines == 0 && kBlockLines * kSuperblockBlocks + 1 == sizeof(Superblock) / kLine);
+  // A superblock's lines are asked for one by one, a share of them in every step, and what the shares leave, the first
+  // line of an odd number, ahead of the first step. All at once fill the core's queue of misses and hold up the words
+  // in hand: 3 to 4 % of the bandwidth.
+  constexpr std::size_t kBlocks = Superblock::kCols / kBlock, kSteps = kBlocks / Format::kTogether;
+  constexpr std::size_t kLines = sizeof(Superblock) / kLine, kStepLines = kLines / kSteps, kFirst = kLines % kSteps;
+  typename Format::Scales scales{};
 #pragma GCC unroll 2
   for (int t = 0; t < Tokens; ++t) sum[t][0] = sum[t][1] = _mm256_setzero_ps();
-  for (std::size_t b = 0; b < op.weights.cols / kBlock; ++b) {
-    const std::size_t s = b / kSuperblockBlocks, side = b % kSuperblockBlocks;
+  for (std::size_t b = 0; b < op.weights.cols / kBlock; b += Format::kTogether) {
+    const std::size_t s = b / kBlocks, step = b % kBlocks / Format::kTogether;
+    const Superblock& superblock = stream.here[s];
     const char* ahead = stream.superblock(s + kPrefetchBytes / sizeof(Superblock));
-    if (side == 0) _mm_prefetch(ahead, _MM_HINT_T0);
-    ahead += (1 + side * kBlockLines) * kLine;
-
-    const auto& quants = stream.here[s].quants[side];
-    const std::size_t at = op.x.at(0, b), step = op.x.row_step;
-    const std::int8_t* q = op.x.quants + at * kBlock;
-    __m256i plane_sum[Format::kPlanes][Tokens][kHalves] = {};
-#pragma GCC unroll 8
-    for (int g = 0; g < kWords; ++g) {
-      if (g % kLineWords == 0) _mm_prefetch(ahead + g / kLineWords * kLine, _MM_HINT_T0);
-#pragma GCC unroll 2
-      for (std::size_t h = 0; h < kHalves; ++h) {
-#pragma GCC unroll 2
-        for (int p = 0; p < Format::kPlanes; ++p) {
-          const __m256i word = Format::word(quants, p, g, h);
-#pragma GCC unroll 2
-          for (int t = 0; t < Tokens; ++t) {
-            const __m256i four = broadcast_word(q + t * step * kBlock + 4 * g);
-            plane_sum[p][t][h] = add_products(plane_sum[p][t][h], word, four);
-          }
-        }
-      }
+    if (step == 0) {
+      if (kFirst != 0) _mm_prefetch(ahead, _MM_HINT_T0);
+      scales.open(superblock);
     }
-#pragma GCC unroll 2
-    for (std::size_t h = 0; h < kHalves; ++h) {
-      const __m256 weight_scale = load_scales(stream.here[s].scale[side], h);
-#pragma GCC unroll 2
-      for (int t = 0; t < Tokens; ++t) {
-        __m256i dot = widen_plane(plane_sum[0][t][h], 0);
-        if (Format::kPlanes == 2) dot = _mm256_add_epi32(dot, widen_plane(plane_sum[Format::kPlanes - 1][t][h], 1));
-        const std::size_t row = at + t * step;
-        sum[t][h] = add_block<Format>(sum[t][h], dot, op.x.seeds[row], weight_scale, op.x.scales[row]);
-      }
-    }
+    ahead += (kFirst + step * kStepLines) * kLine;
+    narrow_blocks<Format, kStepLines>(op, superblock, scales, b, step, ahead, sum);
   }
 }
 
@@ -171,14 +194,17 @@ struct Sums {
 // Half of a plane's words of a block, with every token: done(t, sums) gets the int16 sums, begun from those of
 // `start`(t).
 template <class Format, class Start, class Done>
-[[gnu::always_inline]] static inline void half_plane(const MatmulQ& op, const auto& quants, int plane, int part,
-                                                     const std::int8_t* q, std::size_t count, const Start& start,
-                                                     const Done& done) {
+[[gnu::always_inline]] static inline void half_plane(const MatmulQ& op, const typename Format::Superblock& superblock,
+                                                     std::size_t b, int plane, int part, const std::int8_t* q,
+                                                     std::size_t count, const Start& start, const Done& done) {
   __m256i word[kHalfWords][kHalves];
 #pragma GCC unroll 4
   for (int g = 0; g < kHalfWords; ++g) {
 #pragma GCC unroll 2
-    for (std::size_t h = 0; h < kHalves; ++h) word[g][h] = Format::word(quants, plane, part * kHalfWords + g, h);
+    for (std::size_t h = 0; h < kHalves; ++h) {
+      word[g][h] =
+          Format::word(superblock, b / Format::kTogether, b % Format::kTogether, plane, part * kHalfWords + g, h);
+    }
   }
   q += part * kHalfWords * 4;
   for (std::size_t t = 0; t < count; ++t, q += op.x.row_step * kBlock) {
@@ -198,20 +224,24 @@ template <class Format, class Start, class Done>
 template <class Format>
 static void wide_sums(const MatmulQ& op, std::size_t panel, std::size_t next, std::size_t token, std::size_t count,
                       Sums& sums) {
+  using Superblock = typename Format::Superblock;
+  constexpr std::size_t kBlocks = Superblock::kCols / kBlock;
   constexpr int kLast = Format::kPlanes - 1;
-  const Stream<typename Format::Superblock> stream(op.weights, panel, next);
-  const std::size_t ahead = prefetch_superblocks(count);
+  static_assert(kWhole<Format> || kLast == 0, "where half a block waits, what waits is no plane");
+  const Stream<Superblock> stream(op.weights, panel, next);
+  const std::size_t ahead = prefetch_superblocks<Superblock>(count);
+  typename Format::Scales scales{};
   std::memset(sums.of, 0, count * sizeof sums.of[0]);
 
   const auto zero = [](std::size_t, __m256i(&sum)[kHalves]) { sum[0] = sum[1] = _mm256_setzero_si256(); };
   for (std::size_t b = 0; b < op.weights.cols / kBlock; ++b) {
-    const std::size_t side = b % kSuperblockBlocks, at = op.x.at(token, b), step = op.x.row_step;
-    const auto& superblock = stream.here[b / kSuperblockBlocks];
-    const auto& quants = superblock.quants[side];
+    const std::size_t side = b % kBlocks, at = op.x.at(token, b), step = op.x.row_step;
+    const Superblock& superblock = stream.here[b / kBlocks];
     const std::int8_t* q = op.x.quants + at * kBlock;
     const float* x_scale = op.x.scales + at;
     const std::int32_t* x_seed = op.x.seeds + at;
-    if (side == 0) stream.prefetch(b / kSuperblockBlocks + ahead);
+    stream.prefetch(b / kBlocks + ahead, side);
+    if (side == 0) scales.open(superblock);
 
     for (int plane = 0; plane <= kLast; ++plane) {
       __m256i(*half)[kHalves] = sums.half_block[plane];
@@ -220,30 +250,33 @@ static void wide_sums(const MatmulQ& op, std::size_t panel, std::size_t next, st
         half[t][1] = sum[1];
       };
       const auto resume = [&](std::size_t t, __m256i(&sum)[kHalves]) {
-        sum[0] = half[t][0];
-        sum[1] = half[t][1];
+        sum[0] = kWhole<Format> ? half[t][0] : _mm256_setzero_si256();
+        sum[1] = kWhole<Format> ? half[t][1] : _mm256_setzero_si256();
       };
-      half_plane<Format>(op, quants, plane, 0, q, count, zero, keep);
+      half_plane<Format>(op, superblock, side, plane, 0, q, count, zero, keep);
       if (plane < kLast) {
-        half_plane<Format>(op, quants, plane, 1, q, count, resume, [&](std::size_t t, const __m256i(&sum)[kHalves]) {
-          half[t][0] = widen_plane(sum[0], plane);
-          half[t][1] = widen_plane(sum[1], plane);
-        });
+        half_plane<Format>(op, superblock, side, plane, 1, q, count, resume,
+                           [&](std::size_t t, const __m256i(&sum)[kHalves]) {
+                             half[t][0] = widen_plane(sum[0], plane);
+                             half[t][1] = widen_plane(sum[1], plane);
+                           });
         continue;
       }
-      const __m256 weight_scale[kHalves] = {load_scales(superblock.scale[side], 0),
-                                            load_scales(superblock.scale[side], 1)};
-      half_plane<Format>(op, quants, plane, 1, q, count, resume, [&](std::size_t t, const __m256i(&sum)[kHalves]) {
+      const decltype(scales.of(superblock, 0, 0)) scale[kHalves] = {scales.of(superblock, side, 0),
+                                                                    scales.of(superblock, side, 1)};
+      half_plane<Format>(op, superblock, side, plane, 1, q, count, resume,
+                         [&](std::size_t t, const __m256i(&sum)[kHalves]) {
+                           const float token_scale = x_scale[t * step];
+                           const std::int32_t token_seed = x_seed[t * step];
 #pragma GCC unroll 2
-        for (std::size_t h = 0; h < kHalves; ++h) {
-          __m256i dot = widen_plane(sum[h], kLast);
-          if (kLast == 1) dot = _mm256_add_epi32(dot, sums.half_block[0][t][h]);
-          float* of = sums.of[t] + h * kHalfRows;
-          const __m256 total =
-              add_block<Format>(_mm256_load_ps(of), dot, x_seed[t * step], weight_scale[h], x_scale[t * step]);
-          _mm256_store_ps(of, total);
-        }
-      });
+                           for (std::size_t h = 0; h < kHalves; ++h) {
+                             __m256i dot = widen_plane(sum[h], kLast);
+                             if (kLast == 1) dot = _mm256_add_epi32(dot, sums.half_block[0][t][h]);
+                             if (!kWhole<Format>) dot = _mm256_add_epi32(dot, widen_plane(half[t][h], 0));
+                             float* of = sums.of[t] + h * kHalfRows;
+                             _mm256_store_ps(of, scale[h].add(_mm256_load_ps(of), dot, token_scale, token_seed));
+                           }
+                         });
     }
   }
 }

@@ -1,5 +1,3 @@
-#include <bit>
-
 #include "matmul_q.h"
 
 namespace cria::cpu::avx2 {
@@ -7,12 +5,11 @@ namespace {
 
 struct Q4 {
   using Superblock = Q4Superblock;
-  static constexpr int kSeedShift = std::countr_zero<std::uint32_t>(kQ4Zero / -kSeed);
-  static constexpr int kPlanes = 1;
+  using Scales = PairScales<Superblock, kQ4Zero>;
+  static constexpr int kPlanes = 1, kMost = 15, kTogether = 1;
 
-  static __m256i word(const std::uint8_t (&quants)[4][kLine], int, int g, std::size_t half) {
-    return g < kHalfWords ? low_nibbles(load_half(quants[g], half))
-                          : high_nibbles(load_half(quants[g - kHalfWords], half));
+  static __m256i word(const Superblock& superblock, std::size_t b, int, int, int g, std::size_t half) {
+    return nibble_word(superblock.quants[b], g, half);
   }
 };
 

@@ -1,5 +1,3 @@
-#include <bit>
-
 #include "matmul_q.h"
 
 namespace cria::cpu::avx2 {
@@ -7,11 +5,11 @@ namespace {
 
 struct Q8 {
   using Superblock = Q8Superblock;
-  static constexpr int kSeedShift = std::countr_zero<std::uint32_t>(kQ8Zero / -kSeed);
-  static constexpr int kPlanes = 2;
+  using Scales = PairScales<Superblock, kQ8Zero>;
+  static constexpr int kPlanes = 2, kMost = 15, kTogether = 1;
 
-  static __m256i word(const std::uint8_t (&quants)[8][kLine], int plane, int g, std::size_t half) {
-    const __m256i line = load_half(quants[g], half);
+  static __m256i word(const Superblock& superblock, std::size_t b, int, int plane, int g, std::size_t half) {
+    const __m256i line = load_half(superblock.quants[b][g], half);
     return plane == 0 ? low_nibbles(line) : high_nibbles(line);
   }
 };

@@ -86,14 +86,14 @@ template <class Format, int Count>
 static void group_sums(const MatmulQ& op, const Stream<typename Format::Superblock> (&stream)[Count], std::size_t token,
                        std::size_t count, Sums<Count>& sums) {
   constexpr std::size_t kBlocks = Format::Superblock::kCols / kBlock;
-  const std::size_t ahead = prefetch_superblocks(count) / kBlocks + 1;
+  const std::size_t ahead = prefetch_superblocks<typename Format::Superblock>(count);
   std::memset(sums.of, 0, count * sizeof sums.of[0]);
   for (std::size_t block = 0; block < op.weights.cols / kBlock; ++block) {
     const std::size_t b = block % kBlocks;
     const typename Format::Superblock* superblock[Count];
     for (int p = 0; p < Count; ++p) {
       superblock[p] = stream[p].here + block / kBlocks;
-      if (b == 0) stream[p].prefetch(block / kBlocks + ahead);
+      stream[p].prefetch(block / kBlocks + ahead, b);
     }
     typename Format::template Operands<Count> operands;
     operands.load(superblock, b);

@@ -1,4 +1,4 @@
-// What the products with q4_0 and q8_0 weights have in common: all but how a block is taken apart.
+// What the products with weights of a scale for each 32 columns have in common: all but how a block is taken apart.
 //
 // A block of a panel, 16 rows by 32 columns, is eight operands of vpdpbusd. They stay in registers while the tokens go
 // by: each costs eight broadcasts of four activations, and eight vpdpbusd a panel.
@@ -12,13 +12,13 @@
 // Two panels share the broadcasts. `sum` is in L1: for 128 tokens 16 KiB, beside which a block's activations pass from
 // L2, where those of 4096 columns (640 KiB) stay. Per token, block and panel two of the ten operations that vpdpbusd's
 // two pipes take are the product of the scales and the fused multiply-add, so four fifths of its peak is the most there
-// is. One token or two go to AVX2's kernel.
+// is; with a minimum, whose multiply-add and half a product come to it, 70 %.
 //
 // A Format has
-//     Superblock               the one of panel.h
-//     kSeedShift               the weights' zero point is 2^kSeedShift of quantize.h's
-//     words(quants, word)      the eight operands of one block
-//     kByHalves                AVX2's product
+//     Superblock                     the one of panel.h
+//     Scales                         of those of scales.h
+//     words(superblock, b, word)     the eight operands of one block
+//     kByHalves                      AVX2's product: see matmul_q
 #pragma once
 
 #include <immintrin.h>
@@ -26,9 +26,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #include "../stream.h"
 #include "finish.h"
+#include "scales.h"
 
 namespace cria::cpu::avx512 {
 
@@ -37,10 +39,6 @@ constexpr int kWords = kBlock / 4;
 // Enough that taking a block apart costs little beside the tokens' work, few enough that their sums stay in L1. On Zen
 // 5, one thread, q4_0: 580 GOP/s at 32, 640 to 650 at 64 and at 128, 535 at 256, whose sums alone are 32 KiB.
 constexpr std::size_t kTokenBlock = 128;
-
-static inline __m512i load_line(const std::uint8_t* line) {
-  return _mm512_load_si512(reinterpret_cast<const __m512i*>(line));
-}
 
 // Four activations, for all rows.
 static inline __m512i broadcast_word(const std::int8_t* q) {
@@ -52,24 +50,27 @@ static inline __m512i broadcast_word(const std::int8_t* q) {
 // A block of `Count` panels, taken apart.
 template <class Format, int Count>
 struct Operands {
+  using Superblock = typename Format::Superblock;
+  using Scales = typename Format::Scales;
+  using Scale = decltype(Scales().of(std::declval<const Superblock&>(), 0));
   __m512i word[Count][kWords];
-  __m512 scale[Count];
+  Scale scale[Count];
 
-  [[gnu::always_inline]] void load(const typename Format::Superblock* const (&superblock)[Count], std::size_t side) {
+  [[gnu::always_inline]] void load(const Superblock* const (&superblock)[Count], const Scales (&scales)[Count],
+                                   std::size_t b) {
 #pragma GCC unroll 2
     for (int p = 0; p < Count; ++p) {
-      Format::words(superblock[p]->quants[side], word[p]);
-      scale[p] = _mm512_cvtph_ps(_mm256_load_si256(reinterpret_cast<const __m256i*>(superblock[p]->scale[side])));
+      Format::words(*superblock[p], b, word[p]);
+      scale[p] = scales[p].of(*superblock[p], b);
     }
   }
 
   // sum[p] += this block's product with one token's.
   [[gnu::always_inline]] void add(const std::int8_t* q, float x_scale, std::int32_t x_seed,
                                   __m512 (&sum)[Count]) const {
-    const __m512i seed = _mm512_slli_epi32(_mm512_set1_epi32(x_seed), Format::kSeedShift);
     __m512i dot[Count];
 #pragma GCC unroll 2
-    for (int p = 0; p < Count; ++p) dot[p] = seed;
+    for (int p = 0; p < Count; ++p) dot[p] = Scale::start(x_seed);
 #pragma GCC unroll 8
     for (int g = 0; g < kWords; ++g) {
       const __m512i four = broadcast_word(q + 4 * g);
@@ -77,10 +78,7 @@ struct Operands {
       for (int p = 0; p < Count; ++p) dot[p] = _mm512_dpbusd_epi32(dot[p], word[p][g], four);
     }
 #pragma GCC unroll 2
-    for (int p = 0; p < Count; ++p) {
-      const __m512 factor = _mm512_mul_ps(scale[p], _mm512_set1_ps(x_scale));
-      sum[p] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[p]), factor, sum[p]);
-    }
+    for (int p = 0; p < Count; ++p) sum[p] = scale[p].add(sum[p], dot[p], x_scale, x_seed);
   }
 };
 
@@ -93,19 +91,22 @@ struct Sums {
 template <class Format, int Count>
 static void wide_sums(const MatmulQ& op, const Stream<typename Format::Superblock> (&stream)[Count], std::size_t token,
                       std::size_t count, Sums<Count>& sums) {
-  const std::size_t ahead = prefetch_superblocks(count);
+  constexpr std::size_t kBlocks = Format::Superblock::kCols / kBlock;
+  const std::size_t ahead = prefetch_superblocks<typename Format::Superblock>(count);
   const typename Format::Superblock* superblock[Count];
+  typename Format::Scales scales[Count]{};
   for (int p = 0; p < Count; ++p) superblock[p] = stream[p].here;
   std::memset(sums.of, 0, count * sizeof sums.of[0]);
 
   const std::size_t blocks = op.weights.cols / kBlock;
   for (std::size_t b = 0; b < blocks; ++b) {
-    const std::size_t side = b % kSuperblockBlocks;
+    const std::size_t side = b % kBlocks;
     for (int p = 0; p < Count; ++p) {
-      if (side == 0) stream[p].prefetch(b / kSuperblockBlocks + ahead);
+      stream[p].prefetch(b / kBlocks + ahead, side);
+      if (side == 0) scales[p].open(*superblock[p]);
     }
     Operands<Format, Count> operands;
-    operands.load(superblock, side);
+    operands.load(superblock, scales, side);
 
     const std::size_t at = op.x.at(token, b);
     const std::int8_t* q = op.x.quants + at * kBlock;
@@ -123,7 +124,7 @@ static void wide_sums(const MatmulQ& op, const Stream<typename Format::Superbloc
       scale += op.x.row_step;
       x_seed += op.x.row_step;
     }
-    for (int p = 0; p < Count; ++p) superblock[p] += side;
+    for (int p = 0; p < Count; ++p) superblock[p] += side == kBlocks - 1;
   }
 }
 

@@ -1,5 +1,3 @@
-#include <bit>
-
 #include "matmul_q.h"
 
 namespace cria::cpu::avx512 {
@@ -7,12 +5,12 @@ namespace {
 
 struct Q8 {
   using Superblock = Q8Superblock;
-  static constexpr int kSeedShift = std::countr_zero<std::uint32_t>(kQ8Zero / -kSeed);
+  using Scales = PairScales<Superblock, kQ8Zero>;
   static constexpr auto kByHalves = avx2::matmul_q8;
 
-  [[gnu::always_inline]] static void words(const std::uint8_t (&quants)[8][kLine], __m512i (&word)[kWords]) {
+  [[gnu::always_inline]] static void words(const Superblock& superblock, std::size_t b, __m512i (&word)[kWords]) {
 #pragma GCC unroll 8
-    for (int g = 0; g < kWords; ++g) word[g] = load_line(quants[g]);
+    for (int g = 0; g < kWords; ++g) word[g] = load_line(superblock.quants[b][g]);
   }
 };
 
