@@ -36,22 +36,22 @@ export function matrices({ dim, heads, kvHeads, headDim, ffn, vocab }: LlamaConf
   };
 }
 
-/** The op of that name, for weights of each of the types. */
+/** The op of that name, for weights of each of the types, with the matrices whose rows are whole blocks of them. */
 export function matmulOp(name: string, types: readonly WeightType[]): Op {
   return {
     name,
     problems: (model, tokens) =>
       types.flatMap((type) =>
-        Object.entries(matrices(shapes[model]!)).flatMap(([name, matrix]) =>
-          problems(`${model}.${name}`, type, matrix, tokens),
-        ),
+        Object.entries(matrices(shapes[model]!))
+          .filter(([, { cols }]) => cols % weightFormats[type].block === 0)
+          .flatMap(([name, matrix]) => problems(`${model}.${name}`, type, matrix, tokens)),
       ),
   };
 }
 
 /**
- * Rows, columns and tokens of the cut: past a panel of 16 rows, also in the halves that SwiGLU takes, past a superblock of 64 columns, and two of the blocks of 128
- * tokens that a product is cut into.
+ * Rows, columns and tokens of the cut: past a panel of 16 rows, also in the halves that SwiGLU takes, past a superblock
+ * of 64 columns, or of 256 where they are filled up to one, and two of the blocks of 128 tokens that a product is cut into.
  */
 const cut = { rows: 192, cols: 544, tokens: 257 };
 
@@ -77,7 +77,8 @@ function problems(shape: string, type: WeightType, matrix: Matrix, tokens: reado
     },
     operands,
     result: async (execution) => {
-      const some = { rows: Math.min(rows, cut.rows), cols: Math.min(cols, cut.cols), as };
+      const { block } = weightFormats[type];
+      const some = { rows: Math.min(rows, cut.rows), cols: Math.min(cols, Math.ceil(cut.cols / block) * block), as };
       using device = new Device({ device: "cpu", ...execution });
       using made = await operandsOf(device, type, some, 1);
       return await made.result(device, Math.min(count, cut.tokens));

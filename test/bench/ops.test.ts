@@ -32,6 +32,8 @@ describe("the model of an op's work", () => {
     // 12288 x 4096 weights, 18 bytes for each 32; two operations a weight and token
     ["matmul_q4", "7b.qkv", 2, "q4_0", 28_311_552, 201_326_592],
     ["matmul_q8", "7b.out", 1, "q8_0", 17_825_792, 33_554_432],
+    // 4096 x 11008 weights, 144 bytes for each 256
+    ["matmul_q4_k", "7b.down", 1, "q4_K", 25_362_432, 90_177_536],
     // 64 heads of q, 8 of k and of v, of 128 dimensions each: 10240 x 8192
     ["matmul_f", "70b.qkv", 1, "f16", 167_772_160, 167_772_160],
     ["matmul_f", "7b.down", 1, "f32", 180_355_072, 90_177_536],
@@ -109,7 +111,8 @@ describe("measuring ops", () => {
   it.each(Object.keys(ops))("%s has work, and a name of its own, at every model's shapes", (name) => {
     for (const model of Object.keys(shapes)) {
       const problems = ops[name]!.problems(model, [1, 128, 512]);
-      expect(problems.length).toBeGreaterThanOrEqual(3);
+      // Of stories15m, whose dim is 288, the K-quants fit one matrix alone, down.
+      expect(problems.length).toBeGreaterThanOrEqual(name.endsWith("_k") && model === "stories15m" ? 1 : 3);
       const names = problems.map(({ shape, tokens, format }) => `${shape}/${tokens}/${format}`);
       expect(new Set(names).size).toBe(names.length);
       for (const { shape, work } of problems) {
