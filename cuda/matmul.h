@@ -1,12 +1,17 @@
 // Matrix products x W^T, for one token or many, and what is done with them (csrc/core/finish.h).
 //
 // A product has the same bits whatever kernel computes it and however many rows the batch has, so the choice between
-// them is one of speed alone. Over q4_0 and q8_0, for one output:
+// them is one of speed alone. Over quantised weights, for one output:
 //
 //     the columns' superblocks of 64 are cut in eight slices, slice s being [s n / 8, (s + 1) n / 8) of n
 //     slice    from 0, over its blocks of 32 columns in ascending order:
 //                dot = Σ_k w_k q_k                           exact in int32, as on the CPU
 //                sum = fma(float(dot), weight_scale * activation_scale, sum)
+//              Of q4_K and q5_K, whose weights are scale * integer scale * quant - minimum * integer minimum, w is the
+//              quant, weight_scale the product of both scales, and then
+//                sum = fma(-(minimum * integer minimum), float(Σ_k q_k) * activation_scale, sum)
+//              Of q6_K weight_scale is the scale, and dot the sum of integer scale * Σ_k w_k q_k of its two groups of
+//              16 columns. Those products of scales are exact, and so is the float of dot, which is below 2^24.
 //     output   ((slice 0 + slice 1) + slice 2) + ...
 //
 // Eight slices are eight warps that read a matrix of few rows for few tokens; a kernel for many tokens takes them one
@@ -42,7 +47,7 @@ struct MatmulOut {
 };
 
 struct MatmulQ {
-  Weights weights;  // q4_0 or q8_0
+  Weights weights;  // q4_0, q8_0, q4_K, q5_K or q6_K
   QuantRows x;
   Rows rows;
   MatmulOut out;

@@ -1,6 +1,7 @@
-// Prefill: products of many tokens with q4_0 and q8_0 weights by the tensor cores' int8. Two kernels give the same
-// bits, those of matmul.h: matmul_gemm_sm80.cu runs wherever mma.m16n8k32 does, matmul_gemm_sm90.cu on Hopper alone. In
-// both a block of threads computes 128 rows of the weights for a tile of tokens, superblock after superblock:
+// Prefill: products of many tokens with quantised weights by the tensor cores' int8. Of q4_0 and q8_0 two kernels give
+// the same bits, those of matmul.h: matmul_gemm_sm80.cu runs wherever mma.m16n8k32 does, matmul_gemm_sm90.cu on Hopper
+// alone. K-quants have the first. In both a block of threads computes 128 rows of the weights for a tile of tokens,
+// superblock after superblock:
 //
 //                     a superblock: 64 columns, in shared memory              the sums, in registers
 //
@@ -32,9 +33,9 @@ namespace cria::cuda {
 /// matmul_q for a capacity of any size; meant for those above 16.
 Status matmul_q_gemm(const MatmulQ&, Stream);
 
-/// By mma.sync, where sm_80 code runs, in tiles of 128 tokens (`wide`) or 64.
+/// By mma.sync, where sm_80 code runs, in tiles of 128 tokens (`wide`) or 64; K-quants always in tiles of 64.
 Status matmul_q_gemm_sm80(const MatmulQ&, bool wide, Stream);
-/// By wgmma, on compute capability 9.0 alone, in tiles of 128 tokens; x.capacity is a multiple of 4.
+/// q4_0 and q8_0 by wgmma, on compute capability 9.0 alone, in tiles of 128 tokens; x.capacity is a multiple of 4.
 Status matmul_q_gemm_sm90(const MatmulQ&, Stream);
 
 // What a block of threads computes: four pairs of row tiles (matmul_finish.cuh), 128 rows.
@@ -52,12 +53,20 @@ __device__ __forceinline__ int gemm_tile(const MatmulQ& op, int tile) {
   return pair_tile(op.weights, op.out.finish, blockIdx.y * kGemmPairs + tile / 2, tile % 2);
 }
 
+// The bases of a superblock's scales, where there are such.
+template <bool kBases>
+struct GemmBases {};
+template <>
+struct GemmBases<true> {
+  std::uint32_t bases[kGemmTiles][kTileRows];  // [tile][row]
+};
+
 // A superblock in shared memory.
 template <class Format, int kTokens>
-struct GemmStage {
-  uint4 weights[kGemmTiles][Format::kLoads][32];       // [tile][load][lane]
+struct GemmStage : GemmBases<Format::kBases> {
+  alignas(16) std::uint8_t weights[kGemmTiles][Format::kTileBytes];
   uint4 quants[kSuperblock / kQuantChunk][kTokens];    // [chunk][token]
-  std::uint32_t weight_scales[kGemmTiles][kTileRows];  // [tile][row]: both blocks' binary16
+  std::uint32_t weight_scales[kGemmTiles][kTileRows];  // [tile][row]: a word of RowWords
   float scales[kSuperblock / kQuantBlock][kTokens];    // [block][token]
 };
 

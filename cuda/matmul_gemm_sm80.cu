@@ -11,6 +11,11 @@
 // tokens' scales); 87 for copies, addresses and the loop. That is 17.7 an mma: on an H200 430 TFLOP/s, 54 % of its
 // bf16. An A100 takes 24 cycles for the 12 fp32 instructions of an mma, at half their rate, and issues the others
 // meanwhile: 208 TFLOP/s, 67 % of its bf16's 312.
+//
+// K-quants want more registers: scales of scales, minima, and of q6_K two products for one. So their warps have 32
+// tokens, and a block of eight warps 64. What is copied with a superblock is then used half as often: 4.6 KB of q4_K
+// for 2^19 products, at 250 TFLOP/s 2.2 TB/s out of L2. The sums of activations that minima are multiplied by are
+// products too, with ones: one mma more for two, none more for the others.
 #include "launch.cuh"
 #include "matmul_gemm.cuh"
 #include "ptx.cuh"
@@ -18,11 +23,12 @@
 namespace cria::cuda {
 namespace {
 
-constexpr int kWarpTokens = 64;
+template <class Format>
+constexpr int kWarpTokens = Format::kBases ? 32 : 64;
 
-// Two threads a token.
-template <int kTokens>
-constexpr int kThreads = kTokens*(32 * kGemmPairs / kWarpTokens);
+// Two threads a token, or four.
+template <class Format, int kTokens>
+constexpr int kThreads = kTokens*(32 * kGemmPairs / kWarpTokens<Format>);
 
 // Copies run two superblocks ahead. Two warps a scheduler take 1,100 cycles for one, and DRAM about 800.
 constexpr unsigned kStages = 3;
@@ -41,12 +47,14 @@ class Copies {
   __device__ __forceinline__ Copies(const MatmulQ& op, int first_token, int count) {
     const unsigned thread = threadIdx.x, n = superblocks(op.weights.cols);
 #pragma unroll
-    for (unsigned i = 0; i < kWeightPieces / kThreads<kTokens>; ++i) {
-      const unsigned piece = thread + i * kThreads<kTokens>;
-      weights_[i] = gemm_tile(op, piece / kTilePieces) * n * kTilePieces + piece % kTilePieces;
+    for (unsigned i = 0; i < kWeightCopies; ++i) {
+      const unsigned piece = thread + i * kAllThreads;
+      weights_[i] = gemm_tile(op, piece / kTilePieces % kGemmTiles) * n * kTilePieces + piece % kTilePieces;
     }
     const unsigned piece = thread % 32;
-    weight_scales_ = gemm_tile(op, piece / kScalePieces) * n * kScalePieces + piece % kScalePieces;
+    const unsigned tile = gemm_tile(op, piece / kScalePieces) * (tile_scales<Format>(n) / kTileScales) * kScalePieces;
+    weight_scales_ = tile + piece % kScalePieces;
+    if constexpr (Format::kBases) bases_ = weight_scales_ + n * kScalePieces;
     // The last token stands in for those that are not there, which may not be read.
     row_ = thread / kTokens * op.x.capacity + min(first_token + static_cast<int>(thread) % kTokens, count - 1);
   }
@@ -54,40 +62,51 @@ class Copies {
   __device__ __forceinline__ void start(const MatmulQ& op, unsigned superblock, GemmStage<Format, kTokens>& to) const {
     const unsigned thread = threadIdx.x, rows = op.x.capacity;
 #pragma unroll
-    for (unsigned i = 0; i < kWeightPieces / kThreads<kTokens>; ++i) {
-      cp_async_16(to.weights[0][0] + thread + i * kThreads<kTokens>,
+    for (unsigned i = 0; i < kWeightCopies; ++i) {
+      const unsigned piece = thread + i * kAllThreads;
+      if (kWeightPieces % kAllThreads != 0 && piece >= kWeightPieces) break;
+      cp_async_16(to.weights[0] + piece * 16,
                   reinterpret_cast<const uint4*>(op.weights.quants) + weights_[i] + superblock * kTilePieces);
     }
     if (thread < kGemmTiles * kScalePieces) {
-      cp_async_16(to.weight_scales[0] + thread * 4,
-                  reinterpret_cast<const uint4*>(op.weights.scales) + weight_scales_ + superblock * kScalePieces);
+      const uint4* scales = reinterpret_cast<const uint4*>(op.weights.scales);
+      cp_async_16(to.weight_scales[0] + thread * 4, scales + weight_scales_ + superblock * kScalePieces);
+      if constexpr (Format::kBases) {
+        cp_async_16(to.bases[0] + thread * 4, scales + bases_ + superblock / kBaseSuperblocks * kScalePieces);
+      }
     }
 #pragma unroll
-    for (unsigned i = 0; i < 2; ++i) {
-      cp_async_16(to.quants[2 * i] + thread,
-                  reinterpret_cast<const uint4*>(op.x.quants) + row_ + (superblock * 4 + 2 * i) * rows);
+    for (unsigned i = 0; i < 4 / kTokenThreads; ++i) {
+      cp_async_16(to.quants[kTokenThreads * i] + thread,
+                  reinterpret_cast<const uint4*>(op.x.quants) + row_ + (superblock * 4 + kTokenThreads * i) * rows);
     }
-    cp_async_4(to.scales[0] + thread, op.x.scales + row_ + superblock * 2 * rows);
+    if (kTokenThreads == 2 || thread < 2 * kTokens) {
+      cp_async_4(to.scales[0] + thread, op.x.scales + row_ + superblock * 2 * rows);
+    }
   }
 
  private:
-  static constexpr unsigned kTilePieces = kTileBytes<Format> / 16, kWeightPieces = kGemmTiles * kTilePieces;
+  static constexpr unsigned kAllThreads = kThreads<Format, kTokens>;
+  static constexpr unsigned kTilePieces = Format::kTileBytes / 16, kWeightPieces = kGemmTiles * kTilePieces;
+  static constexpr unsigned kWeightCopies = (kWeightPieces + kAllThreads - 1) / kAllThreads;
   static constexpr unsigned kScalePieces = kTileScales * sizeof(std::uint16_t) / 16;
-  static_assert(kThreads<kTokens> == 2 * kTokens, "two chunks of 16 bytes and two scales a token");
+  static constexpr unsigned kTokenThreads = kAllThreads / kTokens;
+  static_assert(kTokenThreads == 2 || kTokenThreads == 4, "four chunks of 16 bytes and two scales a token");
 
-  unsigned weights_[kWeightPieces / kThreads<kTokens>], weight_scales_, row_;
+  unsigned weights_[kWeightCopies], weight_scales_, bases_, row_;
 };
 
 // What a lane has of its warp's outputs: [row tile][eight tokens][row g or g + 8, by token 2t or 2t + 1].
-using Sums = float[2][kWarpTokens / 8][4];
+template <class Format>
+using Sums = float[2][kWarpTokens<Format> / 8][4];
 
-// Calls use(sum) or use(sum, other) for each.
-template <class Use>
+// Calls use(tile, eight, i) for each.
+template <class Format, class Use>
 __device__ __forceinline__ void for_sums(const Use& use) {
 #pragma unroll
   for (int tile = 0; tile < 2; ++tile) {
 #pragma unroll
-    for (int eight = 0; eight < kWarpTokens / 8; ++eight) {
+    for (int eight = 0; eight < kWarpTokens<Format> / 8; ++eight) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) use(tile, eight, i);
     }
@@ -95,32 +114,38 @@ __device__ __forceinline__ void for_sums(const Use& use) {
 }
 
 // Where a warp's part of the block's outputs is.
+template <class Format>
 struct WarpPlace {
-  int pair = threadIdx.x / 32 % kGemmPairs, token = threadIdx.x / 32 / kGemmPairs * kWarpTokens;
+  int pair = threadIdx.x / 32 % kGemmPairs, token = threadIdx.x / 32 / kGemmPairs * kWarpTokens<Format>;
 };
 
 template <class Format, int kTokens>
-__device__ __forceinline__ void multiply(const GemmStage<Format, kTokens>& stage, Sums& sums) {
-  const WarpPlace warp;
+__device__ __forceinline__ void multiply(const GemmStage<Format, kTokens>& stage, Sums<Format>& sums) {
+  const WarpPlace<Format> warp;
   const FragmentLane at;
-  uint4 weights[2][Format::kLoads];
-  float2 weight_scale[2][2];  // [row tile][row g or g + 8], block by block
+  typename Format::Quants weights[2];
+  RowWords rows[2][2];  // [row tile][row g or g + 8]
 #pragma unroll
   for (int tile = 0; tile < 2; ++tile) {
-#pragma unroll
-    for (int i = 0; i < Format::kLoads; ++i) weights[tile][i] = stage.weights[2 * warp.pair + tile][i][at.lane];
+    weights[tile] = Format::template load<SharedLoads>(stage.weights[2 * warp.pair + tile], at.lane);
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      weight_scale[tile][i] = weight_scales(stage.weight_scales[2 * warp.pair + tile][at.g + 8 * i]);
+      rows[tile][i].scales = stage.weight_scales[2 * warp.pair + tile][at.g + 8 * i];
+      if constexpr (Format::kBases) rows[tile][i].base = stage.bases[2 * warp.pair + tile][at.g + 8 * i];
     }
   }
 #pragma unroll
   for (int block = 0; block < 2; ++block) {
     std::uint32_t a[2][4];
+    BlockScales weight[2][2];
 #pragma unroll
-    for (int tile = 0; tile < 2; ++tile) Format::operand_a(weights[tile], block, a[tile]);
+    for (int tile = 0; tile < 2; ++tile) {
+      Format::operand_a(weights[tile], block, a[tile]);
 #pragma unroll
-    for (int sixteen = 0; sixteen < kWarpTokens / 16; ++sixteen) {
+      for (int i = 0; i < 2; ++i) weight[tile][i] = Format::scales(rows[tile][i], block);
+    }
+#pragma unroll
+    for (int sixteen = 0; sixteen < kWarpTokens<Format> / 16; ++sixteen) {
       // Both chunks of eight tokens, and of the next eight.
       const int token = warp.token + 16 * sixteen;
       std::uint32_t b[4];
@@ -129,17 +154,25 @@ __device__ __forceinline__ void multiply(const GemmStage<Format, kTokens>& stage
       for (int j = 0; j < 2; ++j) {
         const std::uint32_t chunks[2] = {b[2 * j], b[2 * j + 1]};
         const float2 scale = *reinterpret_cast<const float2*>(&stage.scales[block][token + 8 * j + 2 * at.t]);
+        float x_sums[2] = {};
+        if constexpr (Format::kMinimum) {
+          const float2 both = block_sums<Format>(chunks);
+          x_sums[0] = both.x * scale.x;
+          x_sums[1] = both.y * scale.y;
+        }
 #pragma unroll
         for (int tile = 0; tile < 2; ++tile) {
-          // The same four registers for all: the accumulator that an mma starts from is not the one that it ends in.
-          int dots[4] = {Format::kSumStart, Format::kSumStart, Format::kSumStart, Format::kSumStart};
-          mma_s8(dots, a[tile], chunks);
+          // The same registers for all: the accumulator that an mma starts from is not the one that it ends in.
+          int dots[Format::kGroups][4];
+          multiply_block<Format>(dots, a[tile], chunks);
 #pragma unroll
           for (int i = 0; i < 4; ++i) {
-            const float2 rows = weight_scale[tile][i / 2];
-            float& sum = sums[tile][2 * sixteen + j][i];
-            sum = fmaf(sum_to_float<Format>(dots[i]), (block == 0 ? rows.x : rows.y) * (i % 2 == 0 ? scale.x : scale.y),
-                       sum);
+            float groups[Format::kGroups];
+#pragma unroll
+            for (int group = 0; group < Format::kGroups; ++group) groups[group] = sum_to_float<Format>(dots[group][i]);
+            const BlockScales& row = weight[tile][i / 2];
+            add_block<Format>(sums[tile][2 * sixteen + j][i], block_dot<Format>(groups, row), row,
+                              i % 2 == 0 ? scale.x : scale.y, x_sums[i % 2]);
           }
         }
       }
@@ -148,11 +181,12 @@ __device__ __forceinline__ void multiply(const GemmStage<Format, kTokens>& stage
 }
 
 // A store's eight lanes of a token write 32 bytes in a row, a whole sector, so nothing is won by way of shared memory.
-__device__ __forceinline__ void finish_sums(const MatmulQ& op, int first_token, int count, const Sums& sums) {
-  const WarpPlace warp;
+template <class Format>
+__device__ __forceinline__ void finish_sums(const MatmulQ& op, int first_token, int count, const Sums<Format>& sums) {
+  const WarpPlace<Format> warp;
   const FragmentLane at;
   const int pair = blockIdx.y * kGemmPairs + warp.pair, end = matmul_outputs(op.weights, op.out.finish);
-  for_sums([&](int tile, int eight, int i) {
+  for_sums<Format>([&](int tile, int eight, int i) {
     const int token = first_token + warp.token + 8 * eight + 2 * at.t + i % 2, row = at.g + i / 2 * 8;
     if (token >= count) return;
     if (op.out.finish != Finish::kSwiGlu) {
@@ -166,7 +200,8 @@ __device__ __forceinline__ void finish_sums(const MatmulQ& op, int first_token, 
 }
 
 template <class Format, int kTokens>
-__global__ void __launch_bounds__(kThreads<kTokens>, 256 / kThreads<kTokens>) matmul_q_mma(const MatmulQ op) {
+__global__ void __launch_bounds__(kThreads<Format, kTokens>, 256 / kThreads<Format, kTokens>)
+    matmul_q_mma(const MatmulQ op) {
   grid_dependency_launch();
   grid_dependency_wait();
   const int count = *op.rows.count, first_token = blockIdx.x * kTokens;
@@ -180,12 +215,13 @@ __global__ void __launch_bounds__(kThreads<kTokens>, 256 / kThreads<kTokens>) ma
     cp_async_commit();
   }
 
-  Sums totals;
-  for_sums([&](int tile, int eight, int i) { totals[tile][eight][i] = -0.0f; });  // -0 + x is x, also where x is 0
+  Sums<Format> totals;
+  for_sums<Format>(
+      [&](int tile, int eight, int i) { totals[tile][eight][i] = -0.0f; });  // -0 + x is x, also where x is 0
   unsigned superblock = 0;
 #pragma unroll 1
   for (int slice = 0; slice < kSlices; ++slice) {
-    Sums sums = {};
+    Sums<Format> sums = {};
     const unsigned end = slice_begin(slice + 1, n);
 #pragma unroll 1
     for (; superblock < end; ++superblock) {
@@ -197,25 +233,34 @@ __global__ void __launch_bounds__(kThreads<kTokens>, 256 / kThreads<kTokens>) ma
       cp_async_commit();
       multiply(stages[superblock % kStages], sums);
     }
-    for_sums([&](int tile, int eight, int i) { totals[tile][eight][i] += sums[tile][eight][i]; });
+    for_sums<Format>([&](int tile, int eight, int i) { totals[tile][eight][i] += sums[tile][eight][i]; });
   }
-  finish_sums(op, first_token, count, totals);
+  finish_sums<Format>(op, first_token, count, totals);
 }
 
 template <class Format, int kTokens>
 Status run(const MatmulQ& op, Stream stream) {
   // Blocks that share weights follow one another: the tokens of all stay in L2, the weights need not.
   const dim3 grid(gemm_token_blocks(op, kTokens), gemm_row_blocks(op));
-  return launch(matmul_q_mma<Format, kTokens>, grid, kThreads<kTokens>, sizeof(Layout<Format, kTokens>), stream, op,
-                Overlap::kYes);
+  return launch(matmul_q_mma<Format, kTokens>, grid, kThreads<Format, kTokens>, sizeof(Layout<Format, kTokens>), stream,
+                op, Overlap::kYes);
 }
 
 }  // namespace
 
 Status matmul_q_gemm_sm80(const MatmulQ& op, bool wide, Stream stream) {
-  const bool q4 = op.weights.type == CRIA_TYPE_Q4_0;
-  if (wide) return q4 ? run<Q4, 128>(op, stream) : run<Q8, 128>(op, stream);
-  return q4 ? run<Q4, 64>(op, stream) : run<Q8, 64>(op, stream);
+  switch (op.weights.type) {
+    case CRIA_TYPE_Q4_0:
+      return wide ? run<Q4, 128>(op, stream) : run<Q4, 64>(op, stream);
+    case CRIA_TYPE_Q4_K:
+      return run<Q4K, 64>(op, stream);
+    case CRIA_TYPE_Q5_K:
+      return run<Q5K, 64>(op, stream);
+    case CRIA_TYPE_Q6_K:
+      return run<Q6K, 64>(op, stream);
+    default:
+      return wide ? run<Q8, 128>(op, stream) : run<Q8, 64>(op, stream);
+  }
 }
 
 }  // namespace cria::cuda

@@ -92,8 +92,9 @@ __device__ __forceinline__ std::uint32_t bytes_to_halves(std::uint32_t bytes, in
 
 // A lane's weights of a block as operand A of two wgmma of 16 columns, the even and the odd ones: [even,
 // odd][register].
-__device__ __forceinline__ void operand_halves(const uint4 (&loads)[Q8::kLoads], int block, std::uint32_t (&a)[2][4]) {
-  const std::uint32_t words[4] = {loads[block].x, loads[block].y, loads[block].z, loads[block].w};
+__device__ __forceinline__ void operand_halves(const Q8::Quants& quants, int block, std::uint32_t (&a)[2][4]) {
+  const uint4& load = quants.blocks[block];
+  const std::uint32_t words[4] = {load.x, load.y, load.z, load.w};
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     a[0][i] = bytes_to_halves(words[i], 0);
@@ -103,8 +104,9 @@ __device__ __forceinline__ void operand_halves(const uint4 (&loads)[Q8::kLoads],
 
 // Likewise a nibble with its sign bit turned is q + 8. A low one makes 1024 + q + 8, a high one, which stands four bits
 // further up, 1024 + 16 (q + 8); nothing is rounded on either's way to q.
-__device__ __forceinline__ void operand_halves(const uint4 (&loads)[Q4::kLoads], int block, std::uint32_t (&a)[2][4]) {
-  const std::uint32_t words[2] = {block == 0 ? loads[0].x : loads[0].z, block == 0 ? loads[0].y : loads[0].w};
+__device__ __forceinline__ void operand_halves(const Q4::Quants& quants, int block, std::uint32_t (&a)[2][4]) {
+  const uint4& nibbles = quants.nibbles;
+  const std::uint32_t words[2] = {block == 0 ? nibbles.x : nibbles.z, block == 0 ? nibbles.y : nibbles.w};
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
 #pragma unroll
@@ -136,7 +138,7 @@ struct Piece {
     const std::int64_t n = superblocks(op.weights.cols), rows = op.x.capacity;
     const int tile = number % kGemmTiles, rest = number - 2 * kGemmTiles;
     if (number < kGemmTiles) {
-      constexpr int kBytes = kTileBytes<Format>;
+      constexpr int kBytes = Format::kTileBytes;
       set(stage.copied.weights[tile], op.weights.quants + gemm_tile(op, tile) * n * kBytes, kBytes, kBytes);
     } else if (number < 2 * kGemmTiles) {
       constexpr int kBytes = kTileScales * sizeof(std::uint16_t);
@@ -219,11 +221,9 @@ __device__ __forceinline__ void multiply(const Stage<Format>& stage, std::uint64
   const WarpPlace warp;
   const FragmentLane at;
   const int tile = 2 * warp.pair + warp.second;
-  uint4 weights[Format::kLoads];
-#pragma unroll
-  for (int i = 0; i < Format::kLoads; ++i) weights[i] = stage.copied.weights[tile][i][at.lane];
-  const float2 row = weight_scales(stage.copied.weight_scales[tile][at.g]);
-  const float2 row_8 = weight_scales(stage.copied.weight_scales[tile][at.g + 8]);
+  const auto weights = Format::template load<SharedLoads>(stage.copied.weights[tile], at.lane);
+  const float2 row = two_halves(stage.copied.weight_scales[tile][at.g]);
+  const float2 row_8 = two_halves(stage.copied.weight_scales[tile][at.g + 8]);
 #pragma unroll
   for (int block = 0; block < 2; ++block) {
     std::uint32_t a[2][4];

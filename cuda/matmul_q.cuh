@@ -1,4 +1,4 @@
-// The products with q4_0 and q8_0 weights of few tokens, where the weights' way from memory is all that counts: a GEMV
+// The products with quantised weights of few tokens, where the weights' way from memory is all that counts: a GEMV
 // for 1 and 2, and a narrow tile of the tensor cores for up to 16. matmul.h has the formula.
 //
 //                  columns: 8 slices, one a warp
@@ -16,8 +16,9 @@
 //     narrow, 8         3          28 KB                   likewise
 //     narrow, 16        4          37 KB                   some 200 registers: one block
 //
-// q8_0 has twice the bytes and goes half as far ahead. Nothing is shared between warps before the end, so no barrier
-// ever holds the loads up.
+// q8_0 has twice the bytes and goes half as far ahead. K-quants, of whose superblocks a lane holds more, go 4 or 3
+// ahead with one token, which is 37 KB and more. Nothing is shared between warps before the end, so no barrier ever
+// holds the loads up.
 //
 // The ring's weights are asked for while the kernel before still runs (launch.cuh): with one token 7 MB, three quarters
 // of 4096 rows by 4096 columns. So neither a launch's latency, 1.3 us for each kernel of a graph on an H100, nor the
@@ -48,32 +49,35 @@ namespace cria::cuda {
 // Superblocks under way, where of q4_0 they are so many.
 template <class Format>
 constexpr int superblocks_ahead(int of_q4) {
-  return (of_q4 + Format::kLoads - 1) / Format::kLoads;
+  return (of_q4 * Format::kAhead + Q4::kAhead - 1) / Q4::kAhead;
 }
 
 // One tile of a pair, as a lane reads it.
 template <class Format>
 struct WeightTile {
-  const std::uint8_t* quants;   // of superblock 0, its own 16 bytes
+  const std::uint8_t* quants;   // of superblock 0
   const std::uint16_t* scales;  // of superblock 0, row 0
+  const std::uint16_t* bases;   // of superblocks 0 ... 3, row 0
+  int lane;
 
-  __device__ __forceinline__ WeightTile(const MatmulQ& op, int pair, int which, int lane) {
+  __device__ __forceinline__ WeightTile(const MatmulQ& op, int pair, int which, int lane) : lane(lane) {
     const std::size_t tile = pair_tile(op.weights, op.out.finish, pair, which);
-    const std::size_t first = tile * superblocks(op.weights.cols);
-    quants = op.weights.quants + first * kTileBytes<Format> + lane * 16;
-    scales = op.weights.scales + first * kTileScales;
+    const std::size_t n = superblocks(op.weights.cols);
+    quants = op.weights.quants + tile * n * Format::kTileBytes;
+    scales = op.weights.scales + tile * tile_scales<Format>(n);
+    bases = scales + n * kTileScales;
   }
 
-  __device__ __forceinline__ void load(int superblock, uint4 (&loads)[Format::kLoads]) const {
-#pragma unroll
-    for (int i = 0; i < Format::kLoads; ++i) {
-      loads[i] = load_stream_16(quants + superblock * kTileBytes<Format> + i * 512);
+  __device__ __forceinline__ void load(int superblock, typename Format::Quants& loaded) const {
+    loaded = Format::template load<StreamLoads>(quants + superblock * Format::kTileBytes, lane);
+  }
+
+  __device__ __forceinline__ RowWords load_scales(int superblock, int row) const {
+    RowWords words{reinterpret_cast<const std::uint32_t*>(scales)[superblock * kTileRows + row], 0};
+    if constexpr (Format::kBases) {
+      words.base = reinterpret_cast<const std::uint32_t*>(bases)[superblock / kBaseSuperblocks * kTileRows + row];
     }
-  }
-
-  // Both blocks' scales of a row, as they stand in a word.
-  __device__ __forceinline__ std::uint32_t load_scales(int superblock, int row) const {
-    return reinterpret_cast<const std::uint32_t*>(scales)[superblock * kTileRows + row];
+    return words;
   }
 };
 
@@ -101,8 +105,8 @@ struct Activations {
 
 template <class Format, int kTokens>
 struct GemvSlot {
-  uint4 weights[2][Format::kLoads];
-  std::uint32_t weight_scales;     // of the row that the lane ends with
+  typename Format::Quants weights[2];
+  RowWords weight_scales;          // of the row that the lane ends with
   std::uint32_t x[kTokens][2][2];  // [token][block][half of the block]
   float x_scales[kTokens][2];
 };
@@ -119,6 +123,15 @@ __device__ __forceinline__ int scatter_over_quad(const int (&sums)[2][2], int t)
     kept[half] = (second ? sums[1][half] : sums[0][half]) + __shfl_xor_sync(0xffffffffu, sent, 2);
   }
   return (lower ? kept[1] : kept[0]) + __shfl_xor_sync(0xffffffffu, lower ? kept[0] : kept[1], 1);
+}
+
+// The sum of a block's activations, of which a quad holds it.
+template <class Format>
+__device__ __forceinline__ float sum_over_quad(const std::uint32_t (&x)[2], int start) {
+  int sum = dp4a(x[1], kOnes, dp4a(x[0], kOnes, start));
+  sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+  sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+  return sum_to_float<Format>(sum);
 }
 
 template <class Format, int kTokens>
@@ -166,25 +179,34 @@ __global__ void __launch_bounds__(kSliceThreads, 2) matmul_q_gemv(MatmulQ op) {
   // One lane of a quad brings the bias in.
   const int start = at.t == 0 ? Format::kSumStart : 0;
   const auto use = [&](const GemvSlot<Format, kTokens>& slot) {
-    const float2 weight_scale = weight_scales(slot.weight_scales);
 #pragma unroll
     for (int block = 0; block < 2; ++block) {
+      const BlockScales weight = Format::scales(slot.weight_scales, block);
       std::uint32_t a[2][4];
 #pragma unroll
       for (int tile = 0; tile < 2; ++tile) Format::operand_a(slot.weights[tile], block, a[tile]);
 #pragma unroll
       for (int i = 0; i < kTokens; ++i) {
-        int dots[2][2];
+        const std::uint32_t(&x_block)[2] = slot.x[i][block];
+        float dots[Format::kGroups];
 #pragma unroll
-        for (int tile = 0; tile < 2; ++tile) {
+        for (int group = 0; group < Format::kGroups; ++group) {
+          int shares[2][2];
 #pragma unroll
-          for (int half = 0; half < 2; ++half) {
-            dots[tile][half] = dp4a(a[tile][half], slot.x[i][block][0], start);
-            dots[tile][half] = dp4a(a[tile][half + 2], slot.x[i][block][1], dots[tile][half]);
+          for (int tile = 0; tile < 2; ++tile) {
+#pragma unroll
+            for (int half = 0; half < 2; ++half) {
+              shares[tile][half] = dp4a(a[tile][half + 2 * group], x_block[group], start);
+              if constexpr (Format::kGroups == 1) {
+                shares[tile][half] = dp4a(a[tile][half + 2], x_block[1], shares[tile][half]);
+              }
+            }
           }
+          dots[group] = sum_to_float<Format>(scatter_over_quad(shares, at.t));
         }
-        const float dot = sum_to_float<Format>(scatter_over_quad(dots, at.t));
-        sums[i] = fmaf(dot, (block == 0 ? weight_scale.x : weight_scale.y) * slot.x_scales[i][block], sums[i]);
+        const float x_scale = slot.x_scales[i][block];
+        const float x_sum = Format::kMinimum ? x_scale * sum_over_quad<Format>(x_block, start) : 0.0f;
+        add_block<Format>(sums[i], block_dot<Format>(dots, weight), weight, x_scale, x_sum);
       }
     }
   };
@@ -203,10 +225,10 @@ __global__ void __launch_bounds__(kSliceThreads, 2) matmul_q_gemv(MatmulQ op) {
 
 template <class Format, int kEights>
 struct NarrowSlot {
-  uint4 weights[2][Format::kLoads];
-  std::uint32_t weight_scales[2][2];  // [tile][row g or g + 8]
-  std::uint32_t x[kEights][2][2];     // [eight tokens][block][half of the block]
-  float x_scales[kEights][2][2];      // [eight tokens][block][token 2t or 2t + 1]
+  typename Format::Quants weights[2];
+  RowWords weight_scales[2][2];    // [tile][row g or g + 8]
+  std::uint32_t x[kEights][2][2];  // [eight tokens][block][half of the block]
+  float x_scales[kEights][2][2];   // [eight tokens][block][token 2t or 2t + 1]
 };
 
 template <class Format, int kEights>
@@ -260,22 +282,33 @@ __global__ void __launch_bounds__(kSliceThreads, kEights == 1 ? 2 : 1) matmul_q_
   float sums[2][kEights][4] = {};
   const auto use = [&](const NarrowSlot<Format, kEights>& slot) {
 #pragma unroll
-    for (int tile = 0; tile < 2; ++tile) {
-      const float2 row_scales[2] = {weight_scales(slot.weight_scales[tile][0]),
-                                    weight_scales(slot.weight_scales[tile][1])};
+    for (int block = 0; block < 2; ++block) {
+      float x_sums[kEights][2] = {};
+      if constexpr (Format::kMinimum) {
 #pragma unroll
-      for (int block = 0; block < 2; ++block) {
+        for (int e = 0; e < kEights; ++e) {
+          const float2 both = block_sums<Format>(slot.x[e][block]);
+          x_sums[e][0] = both.x * slot.x_scales[e][block][0];
+          x_sums[e][1] = both.y * slot.x_scales[e][block][1];
+        }
+      }
+#pragma unroll
+      for (int tile = 0; tile < 2; ++tile) {
+        const BlockScales rows[2] = {Format::scales(slot.weight_scales[tile][0], block),
+                                     Format::scales(slot.weight_scales[tile][1], block)};
         std::uint32_t a[4];
         Format::operand_a(slot.weights[tile], block, a);
 #pragma unroll
         for (int e = 0; e < kEights; ++e) {
-          int dots[4] = {Format::kSumStart, Format::kSumStart, Format::kSumStart, Format::kSumStart};
-          mma_s8(dots, a, slot.x[e][block]);
+          int dots[Format::kGroups][4];
+          multiply_block<Format>(dots, a, slot.x[e][block]);
 #pragma unroll
           for (int c = 0; c < 4; ++c) {
-            const float weight_scale = block == 0 ? row_scales[c / 2].x : row_scales[c / 2].y;
-            const float scale = weight_scale * slot.x_scales[e][block][c % 2];
-            sums[tile][e][c] = fmaf(sum_to_float<Format>(dots[c]), scale, sums[tile][e][c]);
+            float groups[Format::kGroups];
+#pragma unroll
+            for (int i = 0; i < Format::kGroups; ++i) groups[i] = sum_to_float<Format>(dots[i][c]);
+            add_block<Format>(sums[tile][e][c], block_dot<Format>(groups, rows[c / 2]), rows[c / 2],
+                              slot.x_scales[e][block][c % 2], x_sums[e][c % 2]);
           }
         }
       }

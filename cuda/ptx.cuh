@@ -67,6 +67,13 @@ __device__ __forceinline__ void mma_s8(int (&c)[4], const uint32_t (&a)[4], cons
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
+/// c[16][8] += a[16][16] b[16][8] in int32, exact.
+__device__ __forceinline__ void mma_s8_k16(int (&c)[4], const uint32_t (&a)[2], uint32_t b) {
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+               : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+               : "r"(a[0]), "r"(a[1]), "r"(b));
+}
+
 /// c[16][8] += a[16][16] b[16][8] of binary16.
 __device__ __forceinline__ void mma_f16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   asm volatile(
@@ -330,6 +337,7 @@ using emulation::mbarrier_wait;
 using emulation::mma_bf16;
 using emulation::mma_f16;
 using emulation::mma_s8;
+using emulation::mma_s8_k16;
 using emulation::setmaxnreg_dec;
 using emulation::setmaxnreg_inc;
 using emulation::smem_descriptor;

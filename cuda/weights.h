@@ -10,7 +10,7 @@ namespace cria::cuda {
 struct Weights {
   cria_type type;
   const std::uint8_t* quants;   // fragment tiles; of f32 the rows themselves
-  const std::uint16_t* scales;  // binary16, of q4_0 and q8_0
+  const std::uint16_t* scales;  // of quantised types
   int rows, cols;
 };
 

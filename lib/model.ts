@@ -12,7 +12,7 @@ import { type BeamCandidate, type BeamSearchOptions, beamSearch } from "./beam.j
 import { type ChatOptions, chat } from "./chat.js";
 import { Conversation } from "./conversation.js";
 import { Device, type DeviceOptions, deviceOptions } from "./device.js";
-import { CriaError, wrongArgument, wrongType } from "./errors.js";
+import { CriaError, CriaFileError, wrongArgument, wrongType } from "./errors.js";
 import { modelFingerprint } from "./fingerprint.js";
 import { Generation } from "./generate.js";
 import { type GenerateOptions, generateOptions } from "./generate-options.js";
@@ -30,7 +30,7 @@ import type { ModelIdentity } from "./text/chat/choose.js";
 import type { ChatMessage } from "./text/chat/messages.js";
 import { type Tokenizer, tokenizerOf } from "./text/tokenizer.js";
 import { readModel } from "./weights/model-file.js";
-import type { LlamaConfig, ModelIndex } from "./weights/source.js";
+import type { LlamaConfig, ModelIndex, WeightType } from "./weights/source.js";
 import { type LoadOptions, type ModelFile, WeightStore } from "./weights/store.js";
 
 /** Options of {@link loadModel}. */
@@ -440,6 +440,7 @@ export async function loadIndexed(
   let runtime: Runtime | undefined;
   try {
     warnOfCpu(device, options);
+    requireTypes(index, device);
     const beside = options.mergeAdapters ? [] : wanted;
     const adapterBytes = beside.reduce((sum, { file }) => sum + bytesOf(file), 0);
     const { cacheTokens } = await checkMemory(index.path, { ...index, adapterBytes }, device, options);
@@ -470,6 +471,18 @@ function deviceFor(index: ModelFile, options: ModelOptions): ModelOptions {
     "ERR_CRIA_UNSUPPORTED",
     `device: must be cpu for ${index.path}, which is packed in a CPU's layout, not ${device}; the GGUF that it was made from runs there`,
   );
+}
+
+/** What the GPU's kernels multiply by: csrc/cuda/pack.h has their layouts. */
+const gpuTypes: readonly WeightType[] = ["f32", "f16", "bf16", "q4_0", "q8_0", "q4_K", "q5_K", "q6_K"];
+
+/** @throws CriaFileError ERR_CRIA_UNSUPPORTED, before weights are read, for a tensor that the GPU has no kernel for */
+function requireTypes({ path, tensors }: ModelFile, { info }: Device): void {
+  if (info.kind === "cpu") return;
+  const wrong = [...tensors.values()].find(({ type }) => !gpuTypes.includes(type));
+  if (wrong === undefined) return;
+  const problem = `must be of a type that runs on a GPU (${gpuTypes.join(", ")}), not ${wrong.type}; device "cpu" runs it`;
+  throw new CriaFileError(path, wrong.name, problem, "ERR_CRIA_UNSUPPORTED");
 }
 
 /** Where there is a GPU, and it is not what computes. That there is none is no news. */

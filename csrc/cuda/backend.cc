@@ -10,6 +10,7 @@
 #include "blocks.h"
 #include "cache.h"
 #include "executor.h"
+#include "pack.h"
 #include "tensor.h"
 
 namespace cria::cuda {
@@ -49,9 +50,10 @@ namespace {
 
 // Throws CRIA_ERROR_UNSUPPORTED for a quantised type that no kernel of the GPU's multiplies by.
 void require_kernel(cria_type type) {
-  if (!is_quantised(type) || type == CRIA_TYPE_Q4_0 || type == CRIA_TYPE_Q8_0) return;
+  if (has_layout(type)) return;
   throw Error(CRIA_ERROR_UNSUPPORTED,
-              std::string("type: must be f32, f16, bf16, q8_0 or q4_0 on a GPU, not ") + weight_format(type).name);
+              std::string("type: must be f32, f16, bf16, q4_0, q8_0, q4_K, q5_K or q6_K on a GPU, not ") +
+                  weight_format(type).name);
 }
 
 }  // namespace

@@ -22,18 +22,34 @@ constexpr std::size_t divide_up(std::size_t value, std::size_t by) { return valu
 
 std::size_t superblocks(std::size_t cols) { return divide_up(cols, kSuperblockBlocks * kBlock); }
 
-// Fragments of a tile, and binary16s that a tile's scales take.
-std::size_t fragments(cria_type type, std::size_t cols) {
+// Behind the fragment of a superblock: a lane's bits above its nibbles.
+constexpr std::size_t kLanes = 32, kFifths = kLanes * 4, kPairs = kLanes * 8;
+
+// Bytes of a tile's quants.
+std::size_t tile_bytes(cria_type type, std::size_t cols) {
   switch (type) {
     case CRIA_TYPE_Q4_0:
-      return superblocks(cols);
+    case CRIA_TYPE_Q4_K:
+      return checked_product({superblocks(cols), kFragment});
+    case CRIA_TYPE_Q5_K:
+      return checked_product({superblocks(cols), kFragment + kFifths});
+    case CRIA_TYPE_Q6_K:
+      return checked_product({superblocks(cols), kFragment + kPairs});
     case CRIA_TYPE_Q8_0:
-      return superblocks(cols) * kSuperblockBlocks;
+      return checked_product({superblocks(cols), kSuperblockBlocks, kFragment});
     default:
-      return divide_up(row_bytes(type, cols), 2 * kHalf);
+      return checked_product({divide_up(row_bytes(type, cols), 2 * kHalf), kFragment});
   }
 }
-std::size_t tile_scales(std::size_t cols) { return superblocks(cols) * kTileRows * kSuperblockBlocks; }
+
+bool is_k_quant(cria_type type) { return type == CRIA_TYPE_Q4_K || type == CRIA_TYPE_Q5_K || type == CRIA_TYPE_Q6_K; }
+
+// binary16s that a tile's scales take, with the bases of K-quants, which stand once for four superblocks.
+constexpr std::size_t kBaseSuperblocks = kBlockK / (kSuperblockBlocks * kBlock);
+std::size_t tile_scales(cria_type type, std::size_t cols) {
+  const std::size_t n = superblocks(cols), bases = is_k_quant(type) ? n / kBaseSuperblocks : 0;
+  return (n + bases) * kTileRows * kSuperblockBlocks;
+}
 
 // Where half piece `half` of a row begins, counted from the row's first, in a tile; its words are 16 bytes apart.
 constexpr std::size_t kWordStep = 16;
@@ -122,6 +138,211 @@ struct Halves {
   }
 };
 
+// --- K-quants: a block of 256 as its quants, its integer scales and its binary16s, and where each stands in a tile
+
+// Four bytes of scales for 64 columns, as pack.h has them.
+using ScaleBytes = std::uint8_t[4];
+
+struct KBlock {
+  std::uint8_t quants[kBlockK];
+  ScaleBytes scales[kBaseSuperblocks];
+  std::uint8_t base[4];
+};
+
+// Weight k's nibble in a q4_K or q5_K block: byte of the pair of groups of 32, low or high.
+constexpr std::size_t nibble_byte(std::size_t k) { return k / 64 * 32 + k % 32; }
+constexpr std::size_t nibble_shift(std::size_t k) { return k / 32 % 2 * 4; }
+
+// The 6-bit scales and minima of q4_K and q5_K (core/decode.cc says where they are), group by group.
+void get_scales(const std::uint8_t (&packed)[12], ScaleBytes (&scales)[4]) {
+  for (std::size_t group = 0; group < 8; ++group) {
+    std::uint8_t& scale = scales[group / 2][group % 2];
+    std::uint8_t& minimum = scales[group / 2][2 + group % 2];
+    if (group < 4) {
+      scale = packed[group] & 63;
+      minimum = packed[group + 4] & 63;
+    } else {
+      scale = static_cast<std::uint8_t>((packed[group + 4] & 15) | packed[group - 4] >> 6 << 4);
+      minimum = static_cast<std::uint8_t>(packed[group + 4] >> 4 | packed[group] >> 6 << 4);
+    }
+  }
+}
+
+void put_scales(std::uint8_t (&packed)[12], const ScaleBytes (&scales)[4]) {
+  for (std::size_t group = 0; group < 4; ++group) {
+    const std::uint8_t* later = scales[(group + 4) / 2];
+    const std::uint8_t scale = later[group % 2], minimum = later[2 + group % 2];
+    packed[group] = static_cast<std::uint8_t>(scales[group / 2][group % 2] | scale >> 4 << 6);
+    packed[group + 4] = static_cast<std::uint8_t>(scales[group / 2][2 + group % 2] | minimum >> 4 << 6);
+    packed[group + 8] = static_cast<std::uint8_t>((scale & 15) | (minimum & 15) << 4);
+  }
+}
+
+KBlock taken_apart(const Q4_K& block) {
+  KBlock parts{};
+  for (std::size_t k = 0; k < kBlockK; ++k) parts.quants[k] = block.nibbles[nibble_byte(k)] >> nibble_shift(k) & 15;
+  get_scales(block.scales, parts.scales);
+  std::memcpy(parts.base, block.scale, 2);
+  std::memcpy(parts.base + 2, block.least, 2);
+  return parts;
+}
+
+void put_together(const KBlock& parts, Q4_K& block) {
+  for (std::size_t k = 0; k < kBlockK; ++k) block.nibbles[nibble_byte(k)] |= parts.quants[k] << nibble_shift(k);
+  put_scales(block.scales, parts.scales);
+  std::memcpy(block.scale, parts.base, 2);
+  std::memcpy(block.least, parts.base + 2, 2);
+}
+
+KBlock taken_apart(const Q5_K& block) {
+  KBlock parts{};
+  for (std::size_t k = 0; k < kBlockK; ++k) {
+    const int fifth = block.fifths[k % 32] >> k / 32 & 1;
+    parts.quants[k] = static_cast<std::uint8_t>((block.nibbles[nibble_byte(k)] >> nibble_shift(k) & 15) | fifth << 4);
+  }
+  get_scales(block.scales, parts.scales);
+  std::memcpy(parts.base, block.scale, 2);
+  std::memcpy(parts.base + 2, block.least, 2);
+  return parts;
+}
+
+void put_together(const KBlock& parts, Q5_K& block) {
+  for (std::size_t k = 0; k < kBlockK; ++k) {
+    block.nibbles[nibble_byte(k)] |= (parts.quants[k] & 15) << nibble_shift(k);
+    block.fifths[k % 32] |= parts.quants[k] >> 4 << k / 32;
+  }
+  put_scales(block.scales, parts.scales);
+  std::memcpy(block.scale, parts.base, 2);
+  std::memcpy(block.least, parts.base + 2, 2);
+}
+
+KBlock taken_apart(const Q6_K& block) {
+  KBlock parts{};
+  for (std::size_t k = 0; k < kBlockK; ++k) {
+    const int low = block.nibbles[k / 128 * 64 + k % 64] >> k / 64 % 2 * 4 & 15;
+    const int pair = block.pairs[k / 128 * 32 + k % 32] >> k / 32 % 4 * 2 & 3;
+    parts.quants[k] = static_cast<std::uint8_t>(low | pair << 4);
+  }
+  std::memcpy(parts.scales, block.scales, sizeof parts.scales);
+  std::memcpy(parts.base, block.scale, 2);
+  return parts;
+}
+
+void put_together(const KBlock& parts, Q6_K& block) {
+  for (std::size_t k = 0; k < kBlockK; ++k) {
+    block.nibbles[k / 128 * 64 + k % 64] |= (parts.quants[k] & 15) << k / 64 % 2 * 4;
+    block.pairs[k / 128 * 32 + k % 32] |= parts.quants[k] >> 4 << k / 32 % 4 * 2;
+  }
+  std::memcpy(block.scales, parts.scales, sizeof parts.scales);
+  std::memcpy(block.scale, parts.base, 2);
+}
+
+// Where weight k of a superblock of 64 columns stands: register r (pack.h) of block b, byte j of lane t's word, of
+// which it has the low nibble or the high one.
+struct KPlace {
+  explicit KPlace(std::size_t row, std::size_t k)
+      : block(k / 32),
+        high(k / 16 % 2),
+        reg(2 * high + row % kTileRows / 8),
+        lane(row % 8 * 4 + k % 16 / 4),
+        byte(k % 4),
+        nibble(lane * 16 + block * 8 + row % kTileRows / 8 * 4 + byte) {}
+
+  std::size_t block, high, reg, lane, byte;
+  std::size_t nibble;  // in the fragment
+};
+
+// Bits above a nibble: where the first stands behind the fragment, and how many there are.
+struct KUpper {
+  std::size_t byte, shift;
+};
+template <class Block>
+struct KBits;
+template <>
+struct KBits<Q4_K> {
+  static constexpr std::size_t kBytes = 0, kMask = 0;
+  static KUpper upper(const KPlace&) { return {}; }
+};
+template <>
+struct KBits<Q5_K> {
+  static constexpr std::size_t kBytes = kFifths, kMask = 1;
+  static KUpper upper(const KPlace& at) { return {at.lane * 4 + at.byte, 4 * at.block + at.reg}; }
+};
+template <>
+struct KBits<Q6_K> {
+  static constexpr std::size_t kBytes = kPairs, kMask = 3;
+  static KUpper upper(const KPlace& at) { return {at.lane * 8 + at.block * 4 + at.byte, 2 * at.reg}; }
+};
+
+// A row of K-quants: to and from place `row` of a tile, whose bytes are zeros there before.
+template <class Block>
+struct KQuants {
+  using Bits = KBits<Block>;
+  static constexpr std::size_t kSuperblockBytes = kFragment + Bits::kBytes;
+
+  static std::size_t base_place(std::size_t cols, std::size_t row, std::size_t block) {
+    return scale_place(row, (superblocks(cols) + block) * kSuperblockBlocks);
+  }
+
+  static void pack(Tile tile, std::size_t cols, std::size_t row, const std::uint8_t* source) {
+    for (std::size_t b = 0; b < cols / kBlockK; ++b, source += sizeof(Block)) {
+      Block block;
+      std::memcpy(&block, source, sizeof block);
+      const KBlock parts = taken_apart(block);
+      std::memcpy(tile.scales + base_place(cols, row, b), parts.base, 4);
+      for (std::size_t i = 0; i < kBaseSuperblocks; ++i) {
+        const std::size_t superblock = b * kBaseSuperblocks + i;
+        std::memcpy(tile.scales + scale_place(row, superblock * kSuperblockBlocks), parts.scales[i], 4);
+        put(tile.quants + superblock * kSuperblockBytes, row, parts.quants + i * 64);
+      }
+    }
+  }
+
+  static void unpack(ConstTile tile, std::size_t cols, std::size_t row, std::uint8_t* out) {
+    for (std::size_t b = 0; b < cols / kBlockK; ++b, out += sizeof(Block)) {
+      KBlock parts{};
+      std::memcpy(parts.base, tile.scales + base_place(cols, row, b), 4);
+      for (std::size_t i = 0; i < kBaseSuperblocks; ++i) {
+        const std::size_t superblock = b * kBaseSuperblocks + i;
+        std::memcpy(parts.scales[i], tile.scales + scale_place(row, superblock * kSuperblockBlocks), 4);
+        get(parts.quants + i * 64, tile.quants + superblock * kSuperblockBytes, row);
+      }
+      Block block{};
+      put_together(parts, block);
+      std::memcpy(out, &block, sizeof block);
+    }
+  }
+
+ private:
+  // A row may be packed anew: what it had is taken out first.
+  static void put(std::uint8_t* superblock, std::size_t row, const std::uint8_t* quants) {
+    for (std::size_t k = 0; k < 64; ++k) {
+      const KPlace at(row, k);
+      set(superblock[at.nibble], 15, 4 * at.high, quants[k]);
+      if constexpr (Bits::kMask != 0) {
+        const KUpper upper = Bits::upper(at);
+        set(superblock[kFragment + upper.byte], Bits::kMask, upper.shift, quants[k] >> 4);
+      }
+    }
+  }
+
+  static void get(std::uint8_t* quants, const std::uint8_t* superblock, std::size_t row) {
+    for (std::size_t k = 0; k < 64; ++k) {
+      const KPlace at(row, k);
+      quants[k] = superblock[at.nibble] >> 4 * at.high & 15;
+      if constexpr (Bits::kMask != 0) {
+        const KUpper upper = Bits::upper(at);
+        quants[k] |= (superblock[kFragment + upper.byte] >> upper.shift & Bits::kMask) << 4;
+      }
+    }
+  }
+
+  static void set(std::uint8_t& byte, std::size_t mask, std::size_t shift, int value) {
+    const auto wide = static_cast<unsigned>(value) & static_cast<unsigned>(mask);
+    byte = static_cast<std::uint8_t>((byte & ~(mask << shift)) | wide << shift);
+  }
+};
+
 struct Packing {
   void (*pack)(Tile tile, std::size_t cols, std::size_t row, const std::uint8_t* source);
   void (*unpack)(ConstTile tile, std::size_t cols, std::size_t row, std::uint8_t* out);
@@ -137,6 +358,12 @@ const Packing& packing(cria_type type) {
       return kPacking<Quantised<Q4_0, kFlipNibbles>>;
     case CRIA_TYPE_Q8_0:
       return kPacking<Quantised<Q8_0, kAsInFile>>;
+    case CRIA_TYPE_Q4_K:
+      return kPacking<KQuants<Q4_K>>;
+    case CRIA_TYPE_Q5_K:
+      return kPacking<KQuants<Q5_K>>;
+    case CRIA_TYPE_Q6_K:
+      return kPacking<KQuants<Q6_K>>;
     default:
       return kPacking<Halves>;
   }
@@ -144,17 +371,20 @@ const Packing& packing(cria_type type) {
 
 }  // namespace
 
+bool has_layout(cria_type type) {
+  return !is_quantised(type) || type == CRIA_TYPE_Q4_0 || type == CRIA_TYPE_Q8_0 || is_k_quant(type);
+}
+
 std::size_t quants_bytes(cria_type type, std::size_t rows, std::size_t cols) {
   const std::size_t row = row_bytes(type, cols);  // and with it cols * 2 fits a size_t
   if (type == CRIA_TYPE_F32) return checked_product({rows, row});
-  return checked_product({divide_up(rows, kTileRows), fragments(type, cols), kFragment});
+  return checked_product({divide_up(rows, kTileRows), tile_bytes(type, cols)});
 }
 
 std::size_t scales_bytes(cria_type type, std::size_t rows, std::size_t cols) {
   if (!is_quantised(type)) return 0;
   row_bytes(type, cols);  // throws where it is not a whole number of blocks
-  return checked_product(
-      {divide_up(rows, kTileRows), superblocks(cols), kTileRows, kSuperblockBlocks, sizeof(std::uint16_t)});
+  return checked_product({divide_up(rows, kTileRows), tile_scales(type, cols), sizeof(std::uint16_t)});
 }
 
 void pack_rows(cria_type type, std::uint8_t* quants, std::uint16_t* scales, std::size_t cols, std::size_t row,
@@ -165,10 +395,10 @@ void pack_rows(cria_type type, std::uint8_t* quants, std::uint16_t* scales, std:
     return;
   }
   const Packing& format = packing(type);
-  const std::size_t tile_quants = fragments(type, cols) * kFragment;
+  const std::size_t tile_quants = tile_bytes(type, cols);
   for (; count > 0; --count, ++row, source += source_row) {
     const std::size_t tile = row / kTileRows;
-    format.pack({quants + tile * tile_quants, scales + tile * tile_scales(cols)}, cols, row, source);
+    format.pack({quants + tile * tile_quants, scales + tile * tile_scales(type, cols)}, cols, row, source);
   }
 }
 
@@ -179,8 +409,8 @@ void unpack_row(cria_type type, const std::uint8_t* quants, const std::uint16_t*
     return;
   }
   const std::size_t tile = row / kTileRows;
-  packing(type).unpack({quants + tile * fragments(type, cols) * kFragment, scales + tile * tile_scales(cols)}, cols,
-                       row, out);
+  packing(type).unpack({quants + tile * tile_bytes(type, cols), scales + tile * tile_scales(type, cols)}, cols, row,
+                       out);
 }
 
 }  // namespace cria::cuda

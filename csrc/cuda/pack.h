@@ -19,10 +19,21 @@
 // high nibbles of a block's two are its a0, a1 and a2, a3: as int8 times 16, `w << 4 & 0xf0f0f0f0` and
 // `w & 0xf0f0f0f0`, a factor that the sums' conversion to float takes out again.
 //
-//     matrix [rows][cols]        quants                                      scales, binary16, of q4_0 and q8_0
+// A lane of q4_K, q5_K and q6_K has the nibbles of 64 columns as q4_0's, but unsigned. Behind a fragment's 512 bytes
+// stand the bits above them, lane by lane, so that a shift and a mask bring four weights' to their places:
+//
+//     q5_K   a word: bit 4b + r of byte j is the fifth bit of byte j of register a_r of block b      128 bytes
+//     q6_K   two words: bits 2r and 2r + 1 of byte j of word b, the fifth and the sixth              256 bytes
+//
+// Their scales are four bytes for 64 columns, as two binary16 of q4_0 are: of q4_K and q5_K the two blocks' integer
+// scales and then their minima, of q6_K the four groups' scales. What these are multiplied by, two binary16 or, of
+// q6_K, one and zeros, stands once for 256 columns, behind a tile's scales. In all 4.625, 5.625 and 6.625 bits a
+// weight, up to an eighth of a bit more than in a file.
+//
+//     matrix [rows][cols]        quants                                      scales, of quantised types
 //     ┌───────────────┐
 //     │ row tile 0    │          [row tile][fragment]                        [row tile][superblock][row][block]
-//     ├───────────────┤           fragments of a tile: of q4_0 and q8_0       16 rows by 2 blocks: 64 bytes, one cache
+//     ├───────────────┤           fragments of a tile: of quantised types     16 rows by 2 blocks: 64 bytes, one cache
 //     │ row tile 1    │           those of ceil(cols / 64) superblocks,       line that a quad of lanes reads 8 bytes
 //     ├───────────────┤           of f16 and bf16 ceil(cols / 16)             of (rows g and g + 8)
 //     │ ...           │
@@ -38,8 +49,11 @@
 
 namespace cria::cuda {
 
-// Bytes of the two arrays that hold a matrix; of the second there are none but for q4_0 and q8_0. Throw where the size
-// does not fit a size_t, or a row is not a whole number of blocks.
+// Whether there is a layout for it, and kernels.
+bool has_layout(cria_type type);
+
+// Bytes of the two arrays that hold a matrix; of the second there are none but for quantised types. Throw where the
+// size does not fit a size_t, or a row is not a whole number of blocks.
 std::size_t quants_bytes(cria_type type, std::size_t rows, std::size_t cols);
 std::size_t scales_bytes(cria_type type, std::size_t rows, std::size_t cols);
 

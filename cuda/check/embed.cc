@@ -38,12 +38,14 @@ void check_table(Checks& checks, cria_type type, const RowShape& shape, float de
 }  // namespace
 
 void check_embed(Checks& checks) {
-  for (const cria_type type : {CRIA_TYPE_F32, CRIA_TYPE_F16, CRIA_TYPE_BF16, CRIA_TYPE_Q4_0, CRIA_TYPE_Q8_0}) {
+  for (const cria_type type : {CRIA_TYPE_F32, CRIA_TYPE_F16, CRIA_TYPE_BF16, CRIA_TYPE_Q4_0, CRIA_TYPE_Q8_0,
+                               CRIA_TYPE_Q4_K, CRIA_TYPE_Q5_K, CRIA_TYPE_Q6_K}) {
+    const int block = static_cast<int>(weight_format(type).block);
     for (RowShape shape : row_shapes(checks)) {
-      if (is_quantised(type)) shape.dim = (shape.dim + 31) / 32 * 32;
+      shape.dim = (shape.dim + block - 1) / block * block;
       check_table(checks, type, shape, 1.0f);
     }
-    check_table(checks, type, {5, 5, 96}, 1e-6f);  // binary16 subnormals
+    check_table(checks, type, {5, 5, (96 + block - 1) / block * block}, 1e-6f);  // binary16 subnormals
   }
 }
 

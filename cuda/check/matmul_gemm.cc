@@ -19,8 +19,8 @@ void check_matmul_gemm(Checks& checks) {
   // Few rows, for what they are compared with takes the CPU a second a billion.
   static constexpr Size kReal[] = {{1408, 4096, 512, 512}, {512, 11008, 509, 512}, {512, 4096, 511, 511}};
   const auto all = [&](const Size& size) {
-    for (const cria_type type : {CRIA_TYPE_Q4_0, CRIA_TYPE_Q8_0}) {
-      QuantProduct product(checks, type, size.rows, size.cols, size.tokens);
+    for (const cria_type type : kQuantTypes) {
+      QuantProduct product(checks, type, size.rows, whole_blocks(type, size.cols), size.tokens);
       for (const Finish finish : finishes(size.rows)) product.check({size.tokens, size.capacity}, finish);
     }
   };

@@ -1,4 +1,4 @@
-// Products with q4_0 and q8_0 weights: the bits of matmul.h's formula whatever kernel computes them, within 1e-5 of the
+// Products with quantised weights: the bits of matmul.h's formula whatever kernel computes them, within 1e-5 of the
 // scalar CPU kernel, and rows from the count on as they were. Here for few tokens; matmul_gemm.cc has the many.
 #include "matmul_q.h"
 
@@ -13,7 +13,9 @@ void check_awkward(Checks& checks, cria_type type) {
   // One tile of rows, with a pair's second tile missing, and with one of a pair alone; half a superblock, fewer of them
   // than slices, and as many as need the ring of loads in flight twice over.
   for (const int rows : {1, 17, 33, 96}) {
-    for (const int cols : {32, 64, 96, 2080}) {
+    // Of K-quants the first is a block: fewer superblocks than slices, and slices that begin within a block.
+    const bool large = weight_format(type).block > 32;
+    for (const int cols : large ? std::vector<int>{256, 768, 2304} : std::vector<int>{32, 64, 96, 2080}) {
       QuantProduct product(checks, type, rows, cols, kMostTokens);
       product.check_with_cpu();
       for (const Batch batch : kBatches) product.check(batch, Finish::kStore);
@@ -22,7 +24,8 @@ void check_awkward(Checks& checks, cria_type type) {
       }
     }
   }
-  QuantProduct product(checks, type, 33, 4192, 17);  // five superblocks a slice, and six: the ring's length in the GEMV
+  QuantProduct product(checks, type, 33, whole_blocks(type, 4192),
+                       17);  // five superblocks a slice, and six: the ring's length in the GEMV
   for (const Batch batch : {Batch{1, 1}, Batch{2, 2}, Batch{5, 8}, Batch{13, 16}, Batch{17, 24}}) {
     product.check(batch, Finish::kStore);
     product.check_nan(batch);
@@ -52,7 +55,7 @@ void check_real(Checks& checks, cria_type type) {
 }  // namespace
 
 void check_matmul_q(Checks& checks) {
-  for (const cria_type type : {CRIA_TYPE_Q4_0, CRIA_TYPE_Q8_0}) {
+  for (const cria_type type : kQuantTypes) {
     check_awkward(checks, type);
     if (checks.real_shapes) check_real(checks, type);
   }

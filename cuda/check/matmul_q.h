@@ -1,10 +1,12 @@
-// A product with q4_0 or q8_0 weights, random ones, and what its outputs should be: matmul.h's formula in plain C++.
+// A product with quantised weights, random ones, and what its outputs should be: matmul.h's formula in plain C++.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <type_traits>
 
+#include "../../csrc/core/decode.h"
 #include "../../csrc/core/half.h"
 #include "../../csrc/cpu/matmul.h"
 #include "../../csrc/cuda/pack.h"
@@ -17,14 +19,18 @@ struct QuantMatrix {
   cria_type type;
   int rows, cols;
   std::vector<std::uint8_t> file;
-  std::vector<std::int8_t> quants;  // [rows][cols]
-  std::vector<float> scales;        // [rows][blocks]
+  std::vector<std::int8_t> quants;  // [rows][cols]; what the formula calls w
+  std::vector<float> scales;        // [rows][blocks]; its weight_scale
+  std::vector<std::int8_t> groups;  // [rows][blocks][2], of q6_K: the integer scales
+  std::vector<float> minima;        // [rows][blocks], of q4_K and q5_K: what is added for each activation
 
   int blocks() const { return cols / 32; }
   const std::int8_t* block(int row, int b) const {
     return &quants[(static_cast<std::size_t>(row) * blocks() + b) * 32];
   }
-  float scale(int row, int b) const { return scales[static_cast<std::size_t>(row) * blocks() + b]; }
+  std::size_t at(int row, int b) const { return static_cast<std::size_t>(row) * blocks() + b; }
+  float scale(int row, int b) const { return scales[at(row, b)]; }
+  int group(int row, int b, int half) const { return groups.empty() ? 1 : groups[2 * at(row, b) + half]; }
 };
 
 inline void put_quants(Q4_0& block, const std::int8_t* quants) {
@@ -40,7 +46,9 @@ inline QuantMatrix random_matrix(Checks& checks, cria_type type, int rows, int c
                      cols,
                      std::vector<std::uint8_t>(blocks * sizeof(Block)),
                      std::vector<std::int8_t>(blocks * 32),
-                     std::vector<float>(blocks)};
+                     std::vector<float>(blocks),
+                     {},
+                     {}};
   std::uniform_int_distribution<int> quant(low, high), scale(0x0001, 0x2fff);  // from the smallest subnormal to 0.125
   for (std::size_t b = 0; b < blocks; ++b) {
     auto& block = reinterpret_cast<Block*>(matrix.file.data())[b];
@@ -53,7 +61,85 @@ inline QuantMatrix random_matrix(Checks& checks, cria_type type, int rows, int c
   return matrix;
 }
 
+// What a K-quant's block says, by way of decode_row, which knows every format: with the scale 1 and no minimum its
+// weights are quants times integer scales, with integer scales of 1 the quants.
+inline void set_halves(std::uint8_t* scale, float value) {
+  const std::uint16_t half = float_to_half(value);
+  std::memcpy(scale, &half, 2);
+}
+
+template <class Block>
+inline std::vector<float> decoded(cria_type type, Block block, float scale, float least) {
+  set_halves(block.scale, scale);
+  if constexpr (!std::is_same_v<Block, Q6_K>) set_halves(block.least, least);
+  std::vector<float> weights(kBlockK);
+  decode_row(type, kBlockK, reinterpret_cast<const std::uint8_t*>(&block), weights.data());
+  return weights;
+}
+
+// The block with integer scales of 1.
+template <class Block>
+inline Block with_unit_scales(Block block) {
+  if constexpr (std::is_same_v<Block, Q6_K>) {
+    std::fill_n(block.scales, 16, std::int8_t{1});
+  } else {
+    // Scales of the first four groups, their minima, and the lower four bits of the others' scales.
+    for (int i = 0; i < 12; ++i) block.scales[i] = i >= 4 && i < 8 ? 0 : 1;
+  }
+  return block;
+}
+
+inline float random_half(Checks& checks, std::uint8_t (&to)[2], bool negative) {
+  std::uniform_int_distribution<int> bits(0x0001, 0x2fff);  // from the smallest subnormal to 0.125
+  const auto half = static_cast<std::uint16_t>(bits(checks.random) | (negative && checks.random() % 2 ? 0x8000 : 0));
+  std::memcpy(to, &half, 2);
+  return half_to_float(half);
+}
+
+// The integer scale of 16 columns, from one of its weights that is not 0; where there is none any will do.
+inline int integer_scale(const float* scaled, const std::int8_t* quants, int count) {
+  for (int k = 0; k < count; ++k) {
+    if (quants[k] != 0) return static_cast<int>(scaled[k]) / quants[k];
+  }
+  return 1;
+}
+
+template <class Block>
+inline QuantMatrix random_k_matrix(Checks& checks, cria_type type, int rows, int cols) {
+  const std::size_t blocks = static_cast<std::size_t>(rows) * (cols / kBlockK);
+  QuantMatrix matrix{type, rows, cols, std::vector<std::uint8_t>(blocks * sizeof(Block)), {}, {}, {}, {}};
+  for (auto& byte : matrix.file) byte = static_cast<std::uint8_t>(checks.random());
+  for (std::size_t b = 0; b < blocks; ++b) {
+    auto& block = reinterpret_cast<Block*>(matrix.file.data())[b];
+    const float scale = random_half(checks, block.scale, true);
+    const std::vector<float> quants = decoded(type, with_unit_scales(block), 1.0f, 0.0f),
+                             scaled = decoded(type, block, 1.0f, 0.0f);
+    const std::size_t first = matrix.quants.size();
+    for (const float quant : quants) matrix.quants.push_back(static_cast<std::int8_t>(quant));
+    const auto integer = [&](std::size_t k, int count) {
+      return integer_scale(&scaled[k], &matrix.quants[first + k], count);
+    };
+    if constexpr (std::is_same_v<Block, Q6_K>) {
+      for (std::size_t k = 0; k < kBlockK; k += 32) {
+        matrix.scales.push_back(scale);
+        for (std::size_t h = 0; h < 2; ++h) matrix.groups.push_back(static_cast<std::int8_t>(integer(k + 16 * h, 16)));
+      }
+    } else {
+      const float least = random_half(checks, block.least, true);
+      const std::vector<float> minima = decoded(type, block, 0.0f, 1.0f);  // times -1
+      for (std::size_t k = 0; k < kBlockK; k += 32) {
+        matrix.scales.push_back(scale * static_cast<float>(integer(k, 32)));
+        matrix.minima.push_back(-(least * std::fabs(minima[k])));
+      }
+    }
+  }
+  return matrix;
+}
+
 inline QuantMatrix random_matrix(Checks& checks, cria_type type, int rows, int cols) {
+  if (type == CRIA_TYPE_Q4_K) return random_k_matrix<Q4_K>(checks, type, rows, cols);
+  if (type == CRIA_TYPE_Q5_K) return random_k_matrix<Q5_K>(checks, type, rows, cols);
+  if (type == CRIA_TYPE_Q6_K) return random_k_matrix<Q6_K>(checks, type, rows, cols);
   return type == CRIA_TYPE_Q4_0 ? random_matrix<Q4_0>(checks, type, rows, cols, -8, 7)
                                 : random_matrix<Q8_0>(checks, type, rows, cols, -128, 127);
 }
@@ -121,9 +207,14 @@ inline float product(const QuantMatrix& matrix, const QuantActivations& x, int t
     const int end = std::min(2 * slice_begin(slice + 1, n), matrix.blocks());
     for (int b = 2 * slice_begin(slice, n); b < end; ++b) {
       const std::int8_t *w = matrix.block(row, b), *q = x.block(token, b);
-      std::int32_t dot = 0;
-      for (int k = 0; k < 32; ++k) dot += w[k] * q[k];
+      std::int32_t dot = 0, x_sum = 0;
+      for (int k = 0; k < 32; ++k) {
+        dot += matrix.group(row, b, k / 16) * w[k] * q[k];
+        x_sum += q[k];
+      }
       sum = std::fma(static_cast<float>(dot), matrix.scale(row, b) * x.scale(token, b), sum);
+      if (matrix.minima.empty()) continue;
+      sum = std::fma(matrix.minima[matrix.at(row, b)], static_cast<float>(x_sum) * x.scale(token, b), sum);
     }
     total = slice == 0 ? sum : total + sum;
   }
@@ -138,6 +229,21 @@ inline Sums products(const QuantMatrix& matrix, const QuantActivations& x) {
     }
   }
   return sums;
+}
+
+inline auto scalar_product(cria_type type) -> void (*)(const cpu::MatmulQ&, std::size_t, std::size_t) {
+  switch (type) {
+    case CRIA_TYPE_Q4_0:
+      return cpu::scalar::matmul_q4;
+    case CRIA_TYPE_Q4_K:
+      return cpu::scalar::matmul_q4_k;
+    case CRIA_TYPE_Q5_K:
+      return cpu::scalar::matmul_q5_k;
+    case CRIA_TYPE_Q6_K:
+      return cpu::scalar::matmul_q6_k;
+    default:
+      return cpu::scalar::matmul_q8;
+  }
 }
 
 // The same sums by the scalar CPU kernel.
@@ -174,8 +280,18 @@ inline Sums cpu_products(const QuantMatrix& matrix, const QuantActivations& x, i
                         static_cast<std::size_t>(tokens),
                         {sums.values.data(), dims[0], Finish::kStore}};
   const std::size_t units = cpu::matmul_units(op.weights, Finish::kStore);
-  (matrix.type == CRIA_TYPE_Q4_0 ? cpu::scalar::matmul_q4 : cpu::scalar::matmul_q8)(op, 0, units);
+  scalar_product(matrix.type)(op, 0, units);
   return sums;
+}
+
+// Every type that has kernels.
+inline constexpr cria_type kQuantTypes[] = {CRIA_TYPE_Q4_0, CRIA_TYPE_Q8_0, CRIA_TYPE_Q4_K, CRIA_TYPE_Q5_K,
+                                            CRIA_TYPE_Q6_K};
+
+// The next whole number of the type's blocks.
+inline int whole_blocks(cria_type type, int cols) {
+  const int block = static_cast<int>(weight_format(type).block);
+  return (cols + block - 1) / block * block;
 }
 
 class QuantProduct {

@@ -2,6 +2,8 @@
 // is written, and a weight stands where csrc/cuda/pack.h draws it.
 #include "../../csrc/cuda/pack.h"
 
+#include <bit>
+
 #include "checks.h"
 
 namespace cria::cuda::check {
@@ -41,14 +43,18 @@ void round_trip(Checks& checks, cria_type type, int rows, int cols) {
     checks.same_bits("pack quants", name, packed.quants.data(), sliced.quants.data(), packed.quants.size());
     checks.same_bits("pack scales", name, packed.scales.data(), sliced.scales.data(), packed.scales.size() * 2);
   }
-  // What is not the matrix is zero: as many bytes differ when the weights are all ones as the weights have.
+  // What is not the matrix is zero: as many bits differ when the weights are all ones as the weights have.
   const Packed ones = pack(type, rows, cols, rows, std::vector<std::uint8_t>(source.size(), 0xff));
   const Packed zeros = pack(type, rows, cols, rows, std::vector<std::uint8_t>(source.size(), 0x00));
   std::size_t written = 0;
-  for (std::size_t i = 0; i < ones.quants.size(); ++i) written += ones.quants[i] != zeros.quants[i];
-  for (std::size_t i = 0; i < ones.scales.size(); ++i) written += 2 * (ones.scales[i] != zeros.scales[i]);
-  const std::size_t expected = source.size();
-  checks.same_bits("pack bytes", shape, &expected, &written, sizeof written);
+  for (std::size_t i = 0; i < ones.quants.size(); ++i) {
+    written += std::popcount(static_cast<std::uint8_t>(ones.quants[i] ^ zeros.quants[i]));
+  }
+  for (std::size_t i = 0; i < ones.scales.size(); ++i) {
+    written += std::popcount(static_cast<std::uint16_t>(ones.scales[i] ^ zeros.scales[i]));
+  }
+  const std::size_t expected = 8 * source.size();
+  checks.same_bits("pack bits", shape, &expected, &written, sizeof written);
 }
 
 // One weight of a matrix of zeros, of the rows and columns that a register of a lane should hold.
@@ -74,9 +80,13 @@ void place(Checks& checks) {
 }  // namespace
 
 void check_pack(Checks& checks) {
-  for (const cria_type type : {CRIA_TYPE_F32, CRIA_TYPE_F16, CRIA_TYPE_BF16, CRIA_TYPE_Q4_0, CRIA_TYPE_Q8_0}) {
+  for (const cria_type type : {CRIA_TYPE_F32, CRIA_TYPE_F16, CRIA_TYPE_BF16, CRIA_TYPE_Q4_0, CRIA_TYPE_Q8_0,
+                               CRIA_TYPE_Q4_K, CRIA_TYPE_Q5_K, CRIA_TYPE_Q6_K}) {
     for (const int rows : {1, 17, 33}) {
-      for (const int cols : {32, 64, 96, 2080}) round_trip(checks, type, rows, cols);
+      const bool large = weight_format(type).block > 32;
+      for (const int cols : large ? std::vector<int>{256, 768} : std::vector<int>{32, 64, 96, 2080}) {
+        round_trip(checks, type, rows, cols);
+      }
     }
     if (!is_quantised(type)) round_trip(checks, type, 9, 7);
   }

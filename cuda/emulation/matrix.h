@@ -19,6 +19,11 @@ void mma_s8(int (&c)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2
 void mma_f16(float (&c)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2], Site site = Site::here());
 void mma_bf16(float (&c)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2], Site site = Site::here());
 
+/// s8 k16: the registers are those of the first 16 columns of k32.
+inline void mma_s8_k16(int (&c)[4], const std::uint32_t (&a)[2], std::uint32_t b, Site site = Site::here()) {
+  mma_s8(c, {a[0], a[1], 0, 0}, {b, 0}, site);
+}
+
 /// Lane 8 i + j brings the address of row j, 16 bytes, of matrix i; register i takes elements 2 t and 2 t + 1 of row g.
 void ldmatrix_x4(std::uint32_t (&r)[4], const void* shared, Site site = Site::here());
 void ldmatrix_x2(std::uint32_t (&r)[2], const void* shared, Site site = Site::here());

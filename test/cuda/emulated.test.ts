@@ -11,7 +11,10 @@ import { loadModel, type Model } from "../../lib/model.js";
 import { type CacheType, type NativeBatch, native } from "../../lib/native.js";
 import { packageRoot } from "../../lib/package.js";
 import { tinyModel } from "../../lib/tiny.js";
+import { expectSameBits } from "../support/compare.js";
 import { dataFile, needFiles } from "../support/data.js";
+import { nmse } from "../support/float64.js";
+import { llamaFile, temporaryFolder } from "../support/gguf-writer.js";
 
 const emulation = join(packageRoot, "build/Release/libcria_cuda_emulated.so");
 const found = native.deviceDescribe("cuda-emulated");
@@ -56,6 +59,50 @@ describe.runIf(found.available)("a model on the emulated GPU", () => {
       expect(await textOf(gpu, "Once upon a time", 40)).toBe(await textOf(cpu, "Once upon a time", 40));
     },
   );
+});
+
+describe.runIf(found.available)("weights with scales of scales on the emulated GPU", () => {
+  // As far from the exact logits as test/fixtures.test.ts lets the CPU be.
+  test.for<[string, number]>([
+    ["q4_k", 1.1 * 6.5e-8],
+    ["q5_k", 1.1 * 6.3e-8],
+    ["q6_k", 1.1 * 9.1e-4],
+  ])(
+    "%s has the logits of a float64 pass, in a prompt and token by token",
+    { timeout: 120_000 },
+    async ([type, bound], context) => {
+      const files = ["gguf", "json", "logits.f32"].map((ending) => dataFile("fixtures", `tiny-${type}.${ending}`));
+      needFiles(context, ...files);
+      const [path, json, logits] = files as [string, string, string];
+      const tokens = Int32Array.from(JSON.parse(readFileSync(json, "utf8")).tokens);
+      const exact = new Float32Array(readFileSync(logits).buffer.slice(0));
+      using model = await loadModel(path, { cache: "f32", ...emulated, ...quiet });
+      const together = await model.sequence().forward(tokens, "all");
+      expect(nmse(together, exact)).toBeLessThan(bound);
+      const apart = model.sequence();
+      for (const [i, token] of tokens.subarray(0, 4).entries()) {
+        const vocab = model.config.vocab;
+        expectSameBits(
+          await apart.forward(Int32Array.of(token), "last"),
+          together.subarray(i * vocab, (i + 1) * vocab),
+        );
+      }
+    },
+  );
+
+  test.each(["q4_1", "q5_0", "q5_1", "q2_K", "q3_K", "iq4_nl"] as const)("%s is refused by name", async (type) => {
+    await using folder = await temporaryFolder();
+    const file = llamaFile({ dim: 256, ffn: 256, heads: 4, type: "q4_K" });
+    const tensor = file.tensors.find(({ name }) => name === "blk.1.attn_v.weight")!;
+    tensor.type = type;
+    const path = await folder.write("model.gguf", file);
+    await expect(loadModel(path, { ...emulated, ...quiet })).rejects.toMatchObject({
+      name: "CriaFileError",
+      code: "ERR_CRIA_UNSUPPORTED",
+      subject: "blk.1.attn_v.weight",
+      message: expect.stringContaining(`, not ${type}; device "cpu" runs it`),
+    });
+  });
 });
 
 describe.runIf(found.available)("the cache on the emulated GPU", { timeout: 60_000 }, () => {

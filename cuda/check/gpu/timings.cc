@@ -276,7 +276,7 @@ Limits measure_limits(Checks& checks, int multiprocessors, bool wgmma) {
 void time_kernels(Checks& checks, Report& report) {
   Kernels kernels(checks, report);
   for (const ModelShape& model : {kModel7b, kModel70b}) {
-    for (const cria_type type : {CRIA_TYPE_Q4_0, CRIA_TYPE_Q8_0, CRIA_TYPE_F16}) {
+    for (const cria_type type : {CRIA_TYPE_Q4_0, CRIA_TYPE_Q8_0, CRIA_TYPE_Q4_K, CRIA_TYPE_Q6_K, CRIA_TYPE_F16}) {
       for (const MatrixShape& shape : matrices(model)) time_products(kernels, shape, type);
     }
     for (const int tokens : {512, 4096}) time_attention(kernels, model, 1, 0, tokens);

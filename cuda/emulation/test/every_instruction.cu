@@ -35,6 +35,8 @@ __global__ void __launch_bounds__(128) every_instruction_of_sm80(EveryInstructio
   int s8[4] = {dp4a(cached.x, and_xor(streamed.x, 0xff, 1), 1)};
   float f16[4] = {exp2_approx(1.0f)}, bf16[4] = {};
   mma_s8(s8, a, b);
+  const uint32_t half[2] = {a[0], a[1]};
+  mma_s8_k16(s8, half, b[0]);
   mma_f16(f16, a, b);
   mma_bf16(bf16, t, b);
   op.out[thread] = s8[0] + (f16[0] > 0.0f) + (bf16[0] > 0.0f);

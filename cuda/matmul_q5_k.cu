@@ -1,0 +1,8 @@
+// Products with q5_K weights for up to 16 tokens: matmul_q.cuh, over Q5K of matmul_formats.cuh.
+#include "matmul_q.cuh"
+
+namespace cria::cuda {
+
+Status matmul_q5_k_few(const MatmulQ& op, Stream stream) { return matmul_q_few<Q5K>(op, stream); }
+
+}  // namespace cria::cuda
