@@ -19,6 +19,10 @@ static inline __m256i load_half(const std::uint8_t (&line)[kLine], std::size_t h
 static inline __m256i low_nibbles(__m256i line) { return _mm256_and_si256(line, _mm256_set1_epi8(15)); }
 static inline __m256i high_nibbles(__m256i line) { return low_nibbles(_mm256_srli_epi16(line, 4)); }
 
+static inline __m256 load_scales(const std::uint16_t (&scales)[kPanelRows], std::size_t half) {
+  return _mm256_cvtph_ps(_mm_load_si128(reinterpret_cast<const __m128i*>(scales + half * kHalfRows)));
+}
+
 // Of a scale and a zero point, which is 2^k times quantize.h's.
 template <std::int32_t zero>
 struct Scale {
@@ -55,8 +59,7 @@ template <class Superblock, std::int32_t zero>
 struct PairScales {
   [[gnu::always_inline]] void open(const Superblock&) {}
   [[gnu::always_inline]] Scale<zero> of(const Superblock& superblock, std::size_t b, std::size_t half) const {
-    const std::uint16_t* scale = superblock.scale[b] + half * kHalfRows;
-    return {_mm256_cvtph_ps(_mm_load_si128(reinterpret_cast<const __m128i*>(scale)))};
+    return {load_scales(superblock.scale[b], half)};
   }
 };
 
