@@ -1,9 +1,10 @@
 import { readFileSync, truncateSync } from "node:fs";
 import { rename } from "node:fs/promises";
 import { join } from "node:path";
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 
-import { CriaFileError } from "../../lib/errors.js";
+import { CriaError, CriaFileError } from "../../lib/errors.js";
 import { loadModel } from "../../lib/model.js";
 import { measurePerplexity } from "../../lib/perplexity.js";
 import { readModel, readVocabulary } from "../../lib/weights/model-file.js";
@@ -19,6 +20,7 @@ import {
   tokenizerBin,
 } from "../support/llama2c-writer.js";
 import { logitsOf, variedWeights } from "../support/logits.js";
+import { mutate, mutation } from "../support/mutants.js";
 
 const shape = { layers: 2, dim: 64, heads: 4, kvHeads: 2, ffn: 100, vocab: 300, contextLength: 32 };
 const numbers: Numbers = [64, 100, 2, 4, 2, 300, 32];
@@ -257,6 +259,45 @@ describe("a damaged model of llama2.c is refused:", () => {
     });
   });
 });
+
+const small = modelOf({ layers: 1, dim: 8, heads: 1, kvHeads: 1, ffn: 8, vocab: 24 });
+const smallNumbers: Numbers = [8, 8, 1, 1, 1, 24, 32];
+
+test.for([
+  ["legacy", 200, encodeLegacy(small, smallNumbers), 28],
+  ["v2", 200, encodeV2(small, smallNumbers, 8).bytes, 41],
+] as const)(
+  "%s with its header and its vocabulary mutated, %i times, is read or refused",
+  async ([, runs, model, header]) => {
+    await using folder = await temporaryFolder();
+    const vocabulary = tokenizerBin(24);
+    const outcomes = { read: 0, refused: 0 };
+    const mutations = fc.array(mutation, { maxLength: 2 });
+    const property = fc.asyncProperty(mutations, mutations, async (ofModel, ofVocabulary) => {
+      const mutant = ofModel.reduce((bytes, change) => mutate(bytes, header, change), model);
+      const pieces = ofVocabulary.reduce(
+        (bytes, change) => (bytes.length > 8 ? mutate(bytes, 200, change) : bytes),
+        vocabulary,
+      );
+      const path = await written(folder, mutant, pieces);
+      try {
+        const { tensors, config, vocabulary } = await readModel(path, {
+          tokenizer: join(folder.path, "tokenizer.bin"),
+        });
+        expect(vocabulary.pieces).toHaveLength(config.vocab);
+        expect(tensors.size).toBe(config.layers * 9 + (tensors.has("output.weight") ? 3 : 2));
+        outcomes.read++;
+      } catch (error) {
+        if (!(error instanceof CriaError)) throw error;
+        expect(error.message.startsWith(folder.path)).toBe(true);
+        outcomes.refused++;
+      }
+    });
+    await fc.assert(property, { numRuns: runs, seed: 20_230_227 });
+    expect(outcomes.read).toBeGreaterThan(runs / 100);
+    expect(outcomes.refused).toBeGreaterThan(runs / 2);
+  },
+);
 
 describe("stories260K", () => {
   const story = (name: string) => dataFile("stories260K", name);
