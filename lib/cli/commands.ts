@@ -21,6 +21,14 @@ const commands: Readonly<Record<string, { summary: string; load: () => Promise<C
     summary: "write a model in the kernels' layout, to load at once",
     load: async () => (await import("./pack.js")).pack,
   },
+  quantize: {
+    summary: "write a model as GGUF with few bits a weight",
+    load: async () => (await import("./quantize.js")).quantize,
+  },
+  convert: {
+    summary: "write a model as GGUF with its weights as they are",
+    load: async () => (await import("./convert.js")).convert,
+  },
   doctor: {
     summary: "what cria finds on this machine, and what keeps it from running",
     load: async () => (await import("./doctor.js")).doctor,

@@ -9,8 +9,8 @@ export const pack = command({
   name: "pack",
   operand: "MODEL OUT",
   about:
-    "Writes a GGUF model to a file in the kernels' own layout, which every command and loadModel take in its place, and\n" +
-    "which loads without being read through. Another version of cria may ask for it to be packed again: keep the GGUF.",
+    "Writes a model to a file in the kernels' own layout, which every command and loadModel take in its place, and which\n" +
+    "loads without being read through. Another version of cria may ask for it to be packed again: keep the model.",
   options: { threads: runningOptions.threads },
   async run(args, io) {
     const path = args.requiredModel();

@@ -25,13 +25,54 @@ const endNames: readonly string[] = ["<|end_of_text|>", "<|eot_id|>", "<|eom_id|
  */
 export function readGgufVocabulary(metadata: GgufMetadata): Vocabulary {
   const model = metadata.string("tokenizer.ggml.model");
-  if (model === "llama") return readScored(metadata);
-  if (model === "gpt2") return readByteLevel(metadata);
+  if (model === "llama") return withOwn(metadata, readScored(metadata));
+  if (model === "gpt2") return withOwn(metadata, readByteLevel(metadata));
   throw metadata.error(
     "tokenizer.ggml.model",
     `must be "llama", which is SentencePiece, or "gpt2", which is byte-level BPE, not ${show(model)}`,
     "ERR_CRIA_UNSUPPORTED",
   );
+}
+
+/**
+ * What GGUF has no key for, in files that cria wrote: a string of JSON. `merges`: whether those of tokenizer.ggml.merges
+ * are the vocabulary's, which other readers of "llama" pass over for the scores.
+ */
+export const ownVocabularyKey = "cria.vocabulary";
+
+export type OwnVocabulary = { merges?: true } & Partial<
+  Pick<Vocabulary, "addSpacePrefix" | "fuseUnknown" | "splitSpaces" | "wholeWords" | "ends">
+>;
+
+function withOwn(metadata: GgufMetadata, vocabulary: Vocabulary): Vocabulary {
+  const json = metadata.string(ownVocabularyKey, undefined);
+  if (json === undefined) return vocabulary;
+  const own = parseOwn(metadata, json, vocabulary.pieces.length);
+  return { ...vocabulary, ...own, merges: own.merges ? readMerges(metadata, vocabulary.pieces) : vocabulary.merges };
+}
+
+function parseOwn(metadata: GgufMetadata, json: string, count: number): OwnVocabulary {
+  const fail = () => metadata.error(ownVocabularyKey, `must be what cria wrote of a vocabulary, not ${show(json)}`);
+  const isToken = (id: unknown) => Number.isInteger(id) && (id as number) >= 0 && (id as number) < count;
+  const isFlag = (value: unknown) => typeof value === "boolean";
+  const checks: Record<keyof OwnVocabulary, (value: unknown) => boolean> = {
+    merges: (value) => value === true,
+    addSpacePrefix: (value) => isFlag(value) || value === "unless-there",
+    fuseUnknown: isFlag,
+    splitSpaces: isFlag,
+    wholeWords: isFlag,
+    ends: (value) => Array.isArray(value) && value.every(isToken),
+  };
+  try {
+    const own: object = JSON.parse(json);
+    const known = Object.entries(own).every(
+      ([name, value]) => Object.hasOwn(checks, name) && checks[name as keyof OwnVocabulary](value),
+    );
+    if (typeof own === "object" && own !== null && !Array.isArray(own) && known) return own;
+  } catch {
+    // told below
+  }
+  throw fail();
 }
 
 function readScored(metadata: GgufMetadata): Vocabulary {

@@ -26,7 +26,8 @@ export async function readLlama(path: string): Promise<LlamaGguf> {
   tensors.delete(ropeDivisors);
   checkTensors({ ...file, tensors }, config);
   const format = `GGUF v${file.version}`;
-  return { path, format, ...keys, config, tensors, mappable: false, source: () => fileSource(tensors) };
+  const source = () => fileSource(tensors);
+  return { path, format, ...keys, config, keys: file.metadata.entries, tensors, mappable: false, source };
 }
 
 /** A model whose tensors stand one by one in GGUF files. */

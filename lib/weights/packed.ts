@@ -11,8 +11,9 @@
  *        32  u64  end of the keys
  *        40  u64  end of the index
  *        48       SHA-256 of all before the end of the index, but for itself
- *        80       keys: those of the GGUF file that was packed, as a GGUF file without tensors, and
- *                 cria.rope.divisors, an array of f32, where that one has the tensor rope_freqs.weight
+ *        80       keys: those of the GGUF file that was packed, as a GGUF file without tensors; of another model those that
+ *                 GGUF has for it, and cria.rope.pairing, a string, where that is "halves". Also cria.rope.divisors, an
+ *                 array of f32, where a GGUF file has the tensor rope_freqs.weight
  *                 index: for each tensor
  *                   u32 kind, u32 type, u32 number of names, the names, u64 rows, columns, offset in the file, bytes
  *                 zeros, up to a page
@@ -35,6 +36,7 @@ import { native } from "../native.js";
 import { weightTypes } from "./gguf.js";
 import { type GgufHeader, readHeaderWith } from "./gguf-header.js";
 import { GgufMetadata } from "./gguf-metadata.js";
+import { string, type Value } from "./gguf-values.js";
 import { HeaderReader } from "./header-reader.js";
 import { readLlamaKeys } from "./llama-gguf.js";
 import { llamaTensors } from "./llama-tensors.js";
@@ -92,6 +94,22 @@ export interface PackedHeader {
   readonly tensors: readonly PlacedTensor[];
   /** Of the whole file. */
   readonly size: number;
+}
+
+/** Where it is not GGUF's, how pairs of dimensions stand: GGUF has no key for it, whose files all have the same. */
+const pairingKey = "cria.rope.pairing";
+
+/** The keys of a packed file beside GGUF's. */
+export const pairingKeys = ({ rope: { pairing } }: LlamaConfig): Record<string, Value> =>
+  pairing === "adjacent" ? {} : { [pairingKey]: string(pairing) };
+
+function readPackedKeys(metadata: GgufMetadata): ReturnType<typeof readLlamaKeys> {
+  const keys = readLlamaKeys(metadata);
+  const pairing = metadata.string(pairingKey, "adjacent");
+  if (pairing !== "adjacent" && pairing !== "halves") {
+    throw metadata.error(pairingKey, `must be "adjacent" or "halves", not ${show(pairing)}`);
+  }
+  return { ...keys, config: { ...keys.config, rope: { ...keys.config.rope, pairing } } };
 }
 
 /** The tensors that {@link loadLlama} asks for, in that order. What is stacked, it alone says. */
@@ -208,7 +226,7 @@ export async function readPacked(path: string): Promise<PackedModel> {
     checkRanges(path, tensors, indexEnd, size);
     return { keys, tensors };
   });
-  const model = readLlamaKeys(new GgufMetadata(path, keys.entries));
+  const model = readPackedKeys(new GgufMetadata(path, keys.entries));
   const tensors = unstack(path, model.config, packed);
   checkPlan(path, packed, await planPacked(model.config, tensors));
   const format = `packed v${formatVersion}, layout ${native.matrixLayout(layoutOf)}`;
@@ -216,6 +234,7 @@ export async function readPacked(path: string): Promise<PackedModel> {
     path,
     format,
     ...model,
+    keys: keys.entries,
     tensors,
     packed,
     mappable: true,

@@ -2,6 +2,7 @@
 import type { Device } from "../device.js";
 import { aborted, CriaError, CriaFileError } from "../errors.js";
 import { type DeviceHandle, native, type TensorHandle } from "../native.js";
+import type { GgufValue } from "./gguf-header.js";
 import type { FileTensor, ModelIndex, QuantisedType, TensorInfo } from "./source.js";
 import { weightBytes } from "./source.js";
 
@@ -17,6 +18,8 @@ export interface WeightSource {
 
 /** A model that was recognised: its index, and the way to its weights. */
 export interface ModelFile extends ModelIndex {
+  /** All keys of a GGUF file, for what is made of it to keep. */
+  readonly keys?: ReadonlyMap<string, GgufValue>;
   /** Whether the matrices stand in the kernels' layout, so that they can be mapped. */
   readonly mappable: boolean;
   /** To be disposed when the weights were loaded. */

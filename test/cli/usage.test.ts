@@ -4,7 +4,20 @@ import { tinyModel } from "../../lib/tiny.js";
 import { temporaryFolder } from "../support/gguf-writer.js";
 import { cria } from "./run.js";
 
-const commands = ["generate", "chat", "tokenize", "logits", "perplexity", "eval", "inspect", "pack", "doctor", "bench"];
+const commands = [
+  "generate",
+  "chat",
+  "tokenize",
+  "logits",
+  "perplexity",
+  "eval",
+  "inspect",
+  "pack",
+  "quantize",
+  "convert",
+  "doctor",
+  "bench",
+];
 
 describe("help", () => {
   it("names every command", async () => {
@@ -33,6 +46,8 @@ describe("help", () => {
     ["eval", "task context tokenizer quantize threads isa device cache cache-size lora lora-merge no-mmap json"],
     ["inspect", "context tokenizer quantize cache cache-size json"],
     ["pack", "threads json"],
+    ["quantize", "type tokenizer threads json"],
+    ["convert", "type tokenizer threads json"],
     ["doctor", "json"],
     [
       "bench",
@@ -109,6 +124,16 @@ describe("a wrong command line is exit code 2, with a hint and nothing on stdout
     [["pack", tinyModel], "cria pack: OUT: must be given"],
     [["pack", tinyModel, "one", "two"], 'cria pack: OUT: must be one file, not also "two"'],
     [["pack", tinyModel, "one", "--threads", "0"], "cria pack: --threads: must be an integer from 1 to 256, not 0"],
+    [
+      ["quantize", tinyModel, "one", "--type", "q4"],
+      "cria quantize: --type: must be one of f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, iq4_nl, q2_K, q3_K, q4_K, " +
+        'q5_K, q6_K, q3_K_S, q3_K_M, q3_K_L, q4_K_S, q4_K_M, q5_K_S, q5_K_M, not "q4"',
+    ],
+    [
+      ["convert", tinyModel, "one", "--threads", "0"],
+      "cria convert: --threads: must be an integer from 1 to 256, not 0",
+    ],
+    [["quantize", tinyModel, "one"], "cria quantize: --type: must be given"],
     [["bench", "model.gguf"], 'cria bench: "model.gguf": must be an option, for the command has no operand'],
     [
       ["bench", "--shape", "8b"],
@@ -179,6 +204,7 @@ describe("what fails is exit code 1 and one line with the error's code", () => {
     [["bench", "--model", "/absent.gguf"], "ERR_CRIA_FILE"],
     [["pack", "/absent.gguf", "/absent.cria"], "ERR_CRIA_FILE"],
     [["pack", tinyModel, tinyModel], "ERR_CRIA_FILE"],
+    [["convert", tinyModel, tinyModel], "must not be a file of the model itself"],
     [["logits", tinyModel, "--tokens", Array(193).fill("1").join(), "--out", "/absent/logits"], "ERR_CRIA_CONTEXT"],
     [["generate", "--prompt", "a ".repeat(200)], "ERR_CRIA_CONTEXT"],
     [["generate", "--prompt", "a ".repeat(200), "--max-tokens", "1000"], "ERR_CRIA_CONTEXT"],

@@ -2,6 +2,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
+import { vocabularyKeys } from "../../bench/made-up-vocabulary.js";
 import {
   encodeKey,
   encodeStart,
@@ -13,18 +14,17 @@ import {
   string,
   u32,
   type Value,
-  vocabularyKeys,
-} from "../../bench/gguf-values.js";
+} from "../../lib/weights/gguf-values.js";
 import { llamaTensors } from "../../lib/weights/llama-tensors.js";
 import { type WeightType, weightBytes } from "../../lib/weights/source.js";
 
-export * from "../../bench/gguf-values.js";
+export * from "../../bench/made-up-vocabulary.js";
+export * from "../../lib/weights/gguf-values.js";
 
 export const u8 = scalar<number>("u8");
 export const u16 = scalar<number>("u16");
 export const u64 = scalar<number | bigint>("u64");
 export const f64 = scalar<number>("f64");
-export const bool = scalar<boolean | number>("bool");
 
 /** A value of bytes as they are, for types that do not exist and values that end early. */
 export const raw = (type: number, bytes: Uint8Array): Value => ({ type, bytes });

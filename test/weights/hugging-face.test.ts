@@ -6,7 +6,6 @@ import { describe, expect, onTestFinished, test } from "vitest";
 
 import { CriaError } from "../../lib/errors.js";
 import { loadModel } from "../../lib/model.js";
-import { packModel } from "../../lib/pack.js";
 import { readModel } from "../../lib/weights/model-file.js";
 import type { FileTensor } from "../../lib/weights/source.js";
 import { expectSameBits } from "../support/compare.js";
@@ -300,16 +299,6 @@ describe("models that cria cannot run", () => {
     const refused = read(changes);
     await expect(refused).rejects.toMatchObject({ name: "CriaFileError", subject, code });
     await expect(refused).rejects.toThrow(message);
-  });
-
-  test("packing, for the keys of a packed file know no other pairing than GGUF's", async () => {
-    await using folder = await temporaryFolder();
-    const path = await writeModel(folder);
-    await expect(packModel(path, join(path, "packed"))).rejects.toMatchObject({
-      name: "CriaFileError",
-      code: unsupported,
-      message: `${path}: must be a GGUF file to be packed, not Hugging Face LlamaForCausalLM, safetensors`,
-    });
   });
 
   test("its files cut and mutated, a model is read or refused", async () => {

@@ -221,7 +221,7 @@ describe("packing refuses", () => {
     for (const out of [gguf, link, join(folder.path, ".", "model.gguf")]) {
       await expect(packModel(gguf, out)).rejects.toMatchObject({
         name: "CriaFileError",
-        message: `${out}: must not be the file that is packed, ${gguf}`,
+        message: `${out}: must not be a file of the model itself, ${gguf}`,
       });
     }
   });
@@ -231,7 +231,7 @@ describe("packing refuses", () => {
     const path = await packedTiny(folder);
     const refused = (from: string, to: string) => expect(packModel(from, to)).rejects;
     await refused(path, join(folder.path, "again")).toMatchObject({
-      message: `${path}: must be a GGUF file, not packed already`,
+      message: `${path}: must be a model, not packed already`,
     });
     await refused(tinyModel, folder.path).toMatchObject({
       message: `${folder.path}: must be a regular file, or none yet, to be written`,

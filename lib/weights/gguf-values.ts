@@ -1,8 +1,8 @@
 /**
- * What stands in a GGUF file, as bytes: keys and their values, the headers of tensors, a made-up vocabulary. The format is
- * that of lib/weights/gguf-header.ts, which reads it.
+ * What stands in a GGUF file, as bytes: keys and their values, and the headers of tensors. The format is that of
+ * gguf-header.ts, which reads it.
  */
-import { pieceTypes, type WeightType, weightFormats } from "../lib/weights/source.js";
+import { type WeightType, weightFormats } from "./source.js";
 
 /** Ids of GGUF's value types. */
 export const valueTypes = {
@@ -27,7 +27,7 @@ export interface Value {
   bytes: Uint8Array;
 }
 
-type ScalarType = Exclude<keyof typeof valueTypes, "array">;
+export type ScalarType = Exclude<keyof typeof valueTypes, "array">;
 
 const encoders: Record<ScalarType, (x: never) => Buffer> = {
   u8: (x: number) => Buffer.of(x),
@@ -54,6 +54,7 @@ export const scalar =
 export const u32 = scalar<number>("u32");
 export const i32 = scalar<number>("i32");
 export const f32 = scalar<number>("f32");
+export const bool = scalar<boolean | number>("bool");
 export const string = scalar<string>("string");
 
 /** An array of `element`; `count` is what the file says of its length, the truth unless given. */
@@ -98,27 +99,3 @@ export function encodeStart(
 
 /** Bytes from `length` to the next multiple of `alignment`. */
 export const padding = (length: number, alignment: number): number => (alignment - (length % alignment)) % alignment;
-
-/**
- * The keys of a SentencePiece vocabulary of `count` pieces: unknown, BOS, EOS, the 256 bytes, the space, and then words
- * that no text has by chance.
- */
-export function vocabularyKeys(count: number): Record<string, Value> {
-  const bytes = Array.from({ length: 256 }, (_, i) => `<0x${i.toString(16).toUpperCase().padStart(2, "0")}>`);
-  const words = Array.from({ length: Math.max(0, count - 260) }, (_, i) => `▁w${i}`);
-  const pieces = ["<unk>", "<s>", "</s>", ...bytes, "▁", ...words].slice(0, count);
-  const { normal, unknown, control, byte } = pieceTypes;
-  const types = pieces.map((_, id) => (id === 0 ? unknown : id < 3 ? control : id < 259 ? byte : normal));
-  return {
-    "tokenizer.ggml.model": string("llama"),
-    "tokenizer.ggml.tokens": array("string", pieces),
-    "tokenizer.ggml.scores": array(
-      "f32",
-      pieces.map((_, id) => (id < 259 ? 0 : 258 - id)),
-    ),
-    "tokenizer.ggml.token_type": array("i32", types),
-    "tokenizer.ggml.bos_token_id": u32(1),
-    "tokenizer.ggml.eos_token_id": u32(2),
-    "tokenizer.ggml.unknown_token_id": u32(0),
-  };
-}

@@ -1,0 +1,28 @@
+import { convertModel, type TargetType } from "../convert.js";
+import { given } from "./arguments.js";
+import { command } from "./command.js";
+import { writeGguf } from "./quantize.js";
+import { runningOptions } from "./running.js";
+
+const { tokenizer, threads } = runningOptions;
+
+export const convert = command({
+  name: "convert",
+  operand: "MODEL OUT",
+  about:
+    "Writes any model that cria reads to one GGUF file, which llama.cpp reads too, with its weights as they are. OUT is\n" +
+    "replaced where there is one, when the new file is whole.",
+  options: {
+    type: { value: "TYPE", help: "what its matrices become, as f16 or bf16; what they are by default" },
+    tokenizer,
+    threads,
+  },
+  run: (args, io) =>
+    writeGguf(
+      args,
+      io,
+      (path, out, options) =>
+        convertModel(path, out, { ...options, ...given({ type: args.text("type") as TargetType | undefined }) }),
+      "converting",
+    ),
+});

@@ -1,0 +1,61 @@
+import { type Converted, type ConvertOptions, quantizeModel, type TargetType } from "../convert.js";
+import type { Arguments } from "./arguments.js";
+import { given } from "./arguments.js";
+import { command } from "./command.js";
+import { type Io, Progress } from "./io.js";
+import { runningOptions } from "./running.js";
+
+const { tokenizer, threads } = runningOptions;
+
+export const quantize = command({
+  name: "quantize",
+  operand: "MODEL OUT",
+  about:
+    "Writes any model that cria reads to a GGUF file of few bits a weight, which llama.cpp reads too. OUT is replaced\n" +
+    "where there is one, when the new file is whole.",
+  options: {
+    type: {
+      value: "TYPE",
+      help: "q8_0, q6_K, q5_K, q4_K, q3_K, q2_K, q5_1, q5_0, q4_1, q4_0 or iq4_nl of all matrices, or a mixture: q4_K_M ...",
+    },
+    tokenizer,
+    threads,
+  },
+  run: (args, io) =>
+    writeGguf(
+      args,
+      io,
+      (path, out, options) => {
+        const type = args.requiredText("type") as TargetType;
+        return quantizeModel(path, out, { ...options, type });
+      },
+      "quantising",
+    ),
+});
+
+/** Runs what writes a GGUF file, with progress and warnings for people, and tells of the file. */
+export async function writeGguf(
+  args: Arguments<"tokenizer" | "threads" | "json">,
+  io: Io,
+  write: (path: string, out: string, options: ConvertOptions) => Promise<Converted>,
+  label: string,
+): Promise<void> {
+  const path = args.requiredModel();
+  const out = args.requiredOperand("OUT");
+  const { bytes, tensors } = await withProgress(io, label, (options) =>
+    write(path, out, { ...given({ tokenizer: args.text("tokenizer"), threads: args.integer("threads") }), ...options }),
+  );
+  if (args.flag("json")) io.stdout.write(`${JSON.stringify({ path, out, bytes, tensors })}\n`);
+  else io.stderr.write(`${out}: ${bytes} bytes\n`);
+}
+
+/** Shown while it writes, and gone when the file is told of. */
+async function withProgress<T>(io: Io, label: string, write: (options: ConvertOptions) => Promise<T>): Promise<T> {
+  io.catchInterrupts();
+  using progress = new Progress(io.stderr, label);
+  return await write({
+    signal: io.signal,
+    onProgress: (done, total) => progress.update(done, total),
+    onWarning: (message) => io.stderr.write(`cria: warning: ${message}\n`),
+  });
+}
