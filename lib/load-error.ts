@@ -46,7 +46,7 @@ export const thisHost = (): Host => ({
   libc: ifAllowed(familySync) ?? undefined,
   // Deno's process report names a glibc of its own making, whichever is there.
   libcVersion: process.versions.deno === undefined ? (ifAllowed(versionSync) ?? undefined) : undefined,
-  folder: process.env.CRIA_PREBUILD ?? packageRoot, // as node-gyp-build takes it
+  folder: ifAllowed(() => process.env.CRIA_PREBUILD) ?? packageRoot, // as node-gyp-build takes it
 });
 
 /** What runs this: "Node.js 20.4.0". The others say which Node.js they stand in for, too. */
@@ -84,6 +84,9 @@ function whyNotFound({ cause }: BindingError, host: Host): LoadCause[] {
       },
     ];
   }
+  const [, permission] = denoRefusal.says.exec(String(cause)) ?? [];
+  if (permission !== undefined)
+    return [{ cause: denoRefusal.cause(permission, undefined), cure: denoRefusal.cure(permission) }];
   const prebuilds = join(host.folder, "prebuilds");
   const systems = namesIn(prebuilds);
   if (systems.includes(system(host))) return [whyNoneForLibc(join(prebuilds, system(host)), host)];
@@ -114,7 +117,7 @@ function whyNoneForLibc(folder: string, { libc }: Host): LoadCause {
   const found = namesIn(folder).flatMap((name) => /\.(glibc|musl)\.node$/.exec(name)?.[1] ?? []);
   if (found.length === 0) return { cause: `${folder} has no addon: a copy has left it out`, cure: reinstall };
   return {
-    cause: `the C library here is ${process.env.LIBC ?? libc}, and the prebuilt addon is for ${found.join(", ")}`,
+    cause: `the C library here is ${ifAllowed(() => process.env.LIBC) ?? libc}, and the prebuilt addon is for ${found.join(", ")}`,
     cure: `Run Node.js on a system with ${found.join(" or ")}, or unset LIBC if that is what is wrong. ${buildHere}`,
   };
 }
@@ -151,17 +154,19 @@ const noexec = "the file system is mounted so that nothing on it is executed (no
 const elsewhere = "Install cria on another file system, or mount that one without noexec";
 const moreMemory = "Let the process have more memory: see ulimit -v, and the control group's limit";
 
+const denoRefusal: Symptom = {
+  says: /Requires (\w+) access to/,
+  cause: (permission) => `Deno was started without the permission "${permission}"`,
+  cure: () => "Start it with --allow-ffi, --allow-read and --allow-env",
+};
+
 const symptoms: readonly Symptom[] = [
   {
     says: /loading addons is disabled|--allow-addons/i,
     cause: () => "Node.js was started so that it loads no addon",
     cure: () => "Start it without --no-addons, and beside --permission with --allow-addons",
   },
-  {
-    says: /Requires (\w+) access to/,
-    cause: (permission) => `Deno was started without the permission "${permission}"`,
-    cure: () => "Start it with --allow-ffi, --allow-read and --allow-env",
-  },
+  denoRefusal,
   {
     says: /Cannot allocate memory|Out of memory/,
     cause: () => "there is no memory for it, or none that this process may have",

@@ -47,6 +47,18 @@ describe("the package, packed and installed without scripts,", () => {
     );
   });
 
+  test("tells Deno which permission it needs", async (context) => {
+    needRuntime(context, deno);
+    await writeFile(
+      join(project.folder, "forbidden.mjs"),
+      `import("cria").catch(({ code, message }) => console.log(code, message));`,
+    );
+    const allowed = ["run", "--no-prompt", "--allow-ffi", "--allow-read", "--node-modules-dir=manual"];
+    const said = await printed(deno.executable, [...allowed, "forbidden.mjs"], project.folder);
+    expect(said).toMatch(/^ERR_CRIA_LOAD /);
+    expect(said).toContain('Deno was started without the permission "env"');
+  });
+
   test("tells Deno what is missing, with no more allowed than it needs", async (context) => {
     needRuntime(context, deno);
     const core = join(project.folder, "node_modules", "cria", "prebuilds", "linux-x64", "libcria.so");
