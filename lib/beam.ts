@@ -13,12 +13,12 @@ const mostBeams = 256;
 export interface BeamSearchOptions
   extends Pick<GenerateOptions, "maxTokens" | "stopTokens" | "ignoreEos" | "signal" | "priority" | "onProgress"> {
   /** Texts that are followed at a time, 1 to 256. Default: 4. */
-  beams?: number;
+  beams?: number | undefined;
   /**
    * A score is a text's log-probability divided by the number of its tokens to the power of this, -10 to 10: 0 favours
    * short texts, 1 compares by the mean. Default: 1.
    */
-  lengthPenalty?: number;
+  lengthPenalty?: number | undefined;
 }
 
 const beamOptions = [

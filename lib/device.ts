@@ -27,11 +27,11 @@ export interface DeviceOptions {
    * `info` says which, `withoutGpu` why. Asking for one that is absent is an error, never a silent fall back.
    * "cuda-emulated" runs the GPU's kernels on the CPU, slowly: for tests.
    */
-  device?: "auto" | DeviceKind;
+  device?: "auto" | DeviceKind | undefined;
   /** The instruction set of the CPU's kernels; the best that the processor has by default. Not with a GPU. */
-  isa?: Isa;
+  isa?: Isa | undefined;
   /** Threads that compute, the physical cores that this process may use by default. Not with a GPU. */
-  threads?: number;
+  threads?: number | undefined;
 }
 
 export const deviceOptions = ["device", "isa", "threads"] as const satisfies readonly (keyof DeviceOptions)[];

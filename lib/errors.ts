@@ -97,11 +97,9 @@ export const outOfRange = (name: string, expected: string, actual: unknown): Ran
 export function integer(name: string, value: unknown, min: number, max: number = Number.MAX_SAFE_INTEGER): number {
   if (typeof value !== "number") throw wrongType(name, "a number", value);
   if (!Number.isSafeInteger(value) || value < min || value > max) {
-    throw outOfRange(
-      name,
-      max === Number.MAX_SAFE_INTEGER ? `an integer of at least ${min}` : `an integer from ${min} to ${max}`,
-      value,
-    );
+    // The largest that numbers count to is worth a word only to who went past it.
+    const open = max === Number.MAX_SAFE_INTEGER && !(value > max);
+    throw outOfRange(name, open ? `an integer of at least ${min}` : `an integer from ${min} to ${max}`, value);
   }
   return value;
 }

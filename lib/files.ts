@@ -2,9 +2,30 @@
 import { randomUUID } from "node:crypto";
 import { readSync } from "node:fs";
 import { type FileHandle, open, realpath, rename, stat, unlink } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
 
-import { CriaFileError } from "./errors.js";
+import { CriaFileError, outOfRange, wrongArgument, wrongType } from "./errors.js";
 import { reason } from "./weights/open.js";
+
+/**
+ * A file's or a folder's path, as a caller gives it.
+ *
+ * @throws TypeError or RangeError where it is neither a path nor a URL of the scheme file:
+ */
+export function pathOf(name: string, path: string | URL): string {
+  if (path instanceof URL) return pathOfUrl(name, path);
+  if (typeof path !== "string") throw wrongType(name, "a string or a file: URL", path);
+  if (path === "") throw wrongArgument(`${name}: must not be empty`);
+  return path;
+}
+
+function pathOfUrl(name: string, url: URL): string {
+  try {
+    return fileURLToPath(url);
+  } catch {
+    throw outOfRange(name, "a file: URL of this machine", String(url));
+  }
+}
 
 /** Reads until `into` is full, or to the file's end. Returns the bytes read. */
 export function readAll(fd: number, into: Uint8Array, position: number): number {

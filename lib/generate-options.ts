@@ -8,43 +8,43 @@ import type { WindowOptions } from "./window.js";
 
 export interface GenerateOptions extends SamplerOptions {
   /** At most this many tokens. Default: until the model ends the text, or the context is full. */
-  maxTokens?: number;
+  maxTokens?: number | undefined;
   /**
    * Neither the token that ends the text nor one of `stopTokens` is chosen before there are this many tokens, at most
    * `maxTokens`. A stop string, or the end of the context, ends the text all the same. Default: 0.
    */
-  minTokens?: number;
+  minTokens?: number | undefined;
   /** Strings that end the text, before them. They may begin and end within tokens. */
-  stop?: string | readonly string[];
+  stop?: string | readonly string[] | undefined;
   /** Tokens that end the text, before them. */
-  stopTokens?: readonly number[];
+  stopTokens?: readonly number[] | undefined;
   /** Never choose the token that ends the text. */
-  ignoreEos?: boolean;
+  ignoreEos?: boolean | undefined;
   /**
    * The result tells the log-probability of each token, and this many most probable tokens in its place, 0 to 20: by the
    * model's own distribution, before any bias, ban, penalty, filter or temperature. Default: it tells of none.
    */
-  logprobs?: number;
+  logprobs?: number | undefined;
   /** The result tells the same of the prompt's tokens, with as many alternatives as `logprobs` says, or none. */
-  echo?: boolean;
+  echo?: boolean | undefined;
   /**
    * Guess tokens, by prompt lookup or by a smaller model, and read them in one run; those that are not what the model
    * chooses are forgotten. The text is that of plain decoding, token for token; with a smaller model and a temperature
    * above 0 it is another of the same distribution. Default: guess none.
    */
-  speculate?: "prompt" | SpeculateOptions;
+  speculate?: "prompt" | SpeculateOptions | undefined;
   /**
    * Lets the text go on past the context: its first tokens stay, and the older ones after them are forgotten. Without it
    * the text ends where the context does. Not together with `speculate`. Once it has forgotten some it keeps the blocks that
    * it has, and cannot give way to others (`preempt`).
    */
-  window?: WindowOptions;
+  window?: WindowOptions | undefined;
   /** Among texts that wait for their turn the higher goes first. Default: 0. */
-  priority?: Priority;
+  priority?: Priority | undefined;
   /** Called as the prompt is read, with the tokens read so far, those before the prompt among them, and all there are. */
-  onProgress?: (read: number, total: number) => void;
+  onProgress?: ((read: number, total: number) => void) | undefined;
   /** Stops the generation within an op; the iteration then throws ERR_CRIA_ABORTED. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 /** All of them. */

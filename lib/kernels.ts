@@ -25,11 +25,11 @@ export type { CacheType, DeviceKind, Isa, WeightType };
  */
 export interface Execution {
   /** Arrays travel to a GPU and back with each call, which is for trying its kernels, not for speed. Default: "cpu". */
-  device?: DeviceKind;
+  device?: DeviceKind | undefined;
   /** Of the CPU. Default: the best that the processor has. */
-  isa?: Isa;
+  isa?: Isa | undefined;
   /** From 1 to 256. Default: the physical cores that this process may use. */
-  threads?: number;
+  threads?: number | undefined;
 }
 
 export interface RmsNormOptions extends Execution {
@@ -113,7 +113,7 @@ export interface PackWeightsOptions {
   /** [rows, cols], as a GGUF file holds it. It is copied. */
   data: WeightData;
   /** Whose kernels will read it. Default: "cpu". */
-  device?: DeviceKind;
+  device?: DeviceKind | undefined;
 }
 
 /**
@@ -279,23 +279,23 @@ export interface RopeOptions extends Execution {
   /** Of q: a multiple of the cache's kvHeads. */
   heads: number;
   /** Dimensions of a head that turn, the first ones: even, from 2 to headDim. Default: headDim. */
-  rotaryDim?: number;
+  rotaryDim?: number | undefined;
   /**
    * Pairs are (2i, 2i + 1), as Meta and GGUF store them, or (i, i + rotaryDim / 2), as Hugging Face does. Default:
    * "adjacent".
    */
-  pairing?: "adjacent" | "halves";
+  pairing?: "adjacent" | "halves" | undefined;
   /** The base of the frequencies, above 0. Default: 10000, LLaMA's. */
-  theta?: number;
+  theta?: number | undefined;
   /** Positions are divided by it (linear scaling); above 0. Default: 1. */
-  scale?: number;
+  scale?: number | undefined;
   /**
    * [rotaryDim / 2], finite and at least 0: radians that each pair turns by from one position to the next, in place of
    * what `theta` and `scale` say.
    */
-  frequencies?: Float64Array;
+  frequencies?: Float64Array | undefined;
   /** What q and k are multiplied by, where they turn (YaRN's attention factor); above 0. Default: 1. */
-  magnitude?: number;
+  magnitude?: number | undefined;
 }
 
 /**
@@ -335,7 +335,7 @@ export interface AttentionOptions extends Execution {
   /** [tokens, qStride], each row beginning with the [heads, headDim] of a token's q. */
   q: Float32Array;
   /** Default: heads · headDim; of a fused qkv, (heads + 2 kvHeads) headDim. */
-  qStride?: number;
+  qStride?: number | undefined;
   /** Their lengths add up to `tokens`. The cache holds the keys and values of all tokens, the new ones too. */
   sequences: readonly KernelSequence[];
   cache: KvLayer;

@@ -28,9 +28,9 @@ export interface ScoredToken extends TokenLogprob {
 /** Options of {@link Model.logprobs}. */
 export interface ScoreOptions {
   /** How many of the most probable tokens in each one's place are told, 0 to 20. Default: 0. */
-  top?: number;
+  top?: number | undefined;
   /** Stops the work within an op; ERR_CRIA_ABORTED is then thrown. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 /** @returns `count` if it is a number of alternatives that can be asked for; throws a TypeError or RangeError otherwise */

@@ -3,7 +3,8 @@ import { showBytes } from "./bytes.js";
 import { type CacheSize, poolTokens } from "./cache-size.js";
 import { cacheTypesOf } from "./cache-types.js";
 import { Device, type DeviceInfo, type DeviceOptions, deviceOptions } from "./device.js";
-import { CriaError, integer, wrongType } from "./errors.js";
+import { CriaError, integer } from "./errors.js";
+import { pathOf } from "./files.js";
 import { blockBytes, blockTokens } from "./kv-block.js";
 import { llamaCache, llamaValues } from "./llama.js";
 import { optionalFlag, optionsOf } from "./options.js";
@@ -74,10 +75,10 @@ const estimateOptions = [...deviceOptions, ...runtimeOptions, "mmap", "tokenizer
  * @throws CriaFileError, TypeError or RangeError as {@link loadModel}
  */
 export async function estimateMemory(
-  path: string,
+  file: string | URL,
   options: DeviceOptions & RuntimeOptions & Pick<LoadOptions, "mmap" | "tokenizer" | "quantize"> = {},
 ): Promise<MemoryEstimate> {
-  if (typeof path !== "string") throw wrongType("path", "a string", path);
+  const path = pathOf("path", file);
   const known = optionsOf("estimateMemory", options, estimateOptions);
   checkRuntimeOptions(known);
   optionalFlag("mmap", known.mmap);

@@ -13,6 +13,7 @@ import { type ChatOptions, chat } from "./chat.js";
 import { Conversation } from "./conversation.js";
 import { Device, type DeviceOptions, deviceOptions } from "./device.js";
 import { CriaError, CriaFileError, wrongArgument, wrongType } from "./errors.js";
+import { pathOf } from "./files.js";
 import { modelFingerprint } from "./fingerprint.js";
 import { Generation } from "./generate.js";
 import { type GenerateOptions, generateOptions } from "./generate-options.js";
@@ -39,14 +40,14 @@ export interface ModelOptions extends DeviceOptions, RuntimeOptions, LoadOptions
    * LoRA adapters, in GGUF files or folders that PEFT wrote, and LLaMA-Adapters. What they compute is added to what the
    * weights do, which stay as they are: {@link Model.setAdapters} sets others instead. Default: none.
    */
-  adapters?: readonly AdapterOption[];
+  adapters?: readonly AdapterOption[] | undefined;
   /**
    * Whether what the adapters add is merged into the weights as these are loaded, which then cost no more than without: of
    * weights in f32, f16 and bf16, and rounded to these. Others can be set beside them. Default: false.
    */
-  mergeAdapters?: boolean;
+  mergeAdapters?: boolean | undefined;
   /** Called with warnings. Default: `process.emitWarning`. */
-  onWarning?: (message: string) => void;
+  onWarning?: ((message: string) => void) | undefined;
 }
 
 const modelOptions = [
@@ -408,12 +409,14 @@ export class Model {
  * model.dispose();
  * ```
  *
+ * @param file its path, or a URL of the scheme file:
+ * @throws TypeError or RangeError for a wrong option
  * @throws CriaFileError where the file is not a model that cria runs: it names the key or tensor at fault
  * @throws CriaError ERR_CRIA_MEMORY where the machine has not the memory ({@link estimateMemory} tells before),
  *   ERR_CRIA_ABORTED when `signal` stops it
  */
-export async function loadModel(path: string, options: ModelOptions = {}): Promise<Model> {
-  if (typeof path !== "string") throw wrongType("path", "a string", path);
+export async function loadModel(file: string | URL, options: ModelOptions = {}): Promise<Model> {
+  const path = pathOf("path", file);
   const known = optionsOf("loadModel", options, modelOptions);
   const started = performance.now();
   const index = await readModel(path, known);

@@ -14,15 +14,15 @@ import type { LlamaConfig } from "./weights/source.js";
 /** The cache of a model, and who gives way where it is full. */
 export interface RuntimeOptions {
   /** The type of the cached keys and values, of both or of each. Default: "f16". */
-  cache?: CacheOption;
+  cache?: CacheOption | undefined;
   /** Tokens that one sequence may have. Default: the context that the model was trained with. */
-  contextLength?: number;
+  contextLength?: number | undefined;
   /**
    * What the KV cache holds over all sequences. Default: `contextLength` tokens, enough for one text alone; for several
    * at once give as many times that. Where it holds less than one sequence may have, that one ends earlier, with
    * ERR_CRIA_CACHE_FULL.
    */
-  cacheSize?: CacheSize;
+  cacheSize?: CacheSize | undefined;
   /**
    * Where the KV cache is full, let sequences give their blocks back and be read again later, to the same bits: the
    * youngest of those that are idle, or whose text nobody has asked on for a second; else the youngest of those that are
@@ -33,7 +33,7 @@ export interface RuntimeOptions {
    * ERR_CRIA_CACHE_FULL. A text is being made until its iteration ends, or is left: who waits for another text before he
    * asks on for the one that he has begun may wait for ever.
    */
-  preempt?: boolean;
+  preempt?: boolean | undefined;
 }
 
 export const runtimeOptions = [

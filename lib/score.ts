@@ -13,7 +13,7 @@ import { afterBos } from "./text/tokenizer.js";
 /** Options of {@link Model.score}. */
 export interface ChoiceOptions {
   /** Stops the work within an op; ERR_CRIA_ABORTED is then thrown. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 /** What is known of a choice. Logarithms are natural. */

@@ -6,9 +6,9 @@ import type { RemoveOptions, Sequence } from "./sequence.js";
 /** What a text without end keeps in the cache. */
 export interface WindowOptions {
   /** Tokens that the cache holds of the text. Default: the context, which is the most there can be. */
-  size?: number;
+  size?: number | undefined;
   /** Tokens at the start that are never forgotten. Default: 4, or `size` - 1 where that is less. */
-  sinks?: number;
+  sinks?: number | undefined;
 }
 
 /** As many as Xiao et al. found to be enough for the models that they tried (table 2). */

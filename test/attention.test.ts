@@ -328,7 +328,7 @@ describe("attention", () => {
     );
     wrong(
       { cache: { ...cache, kvHeads: 2 ** 53 } },
-      new RangeError(`cache.kvHeads: must be an integer of at least 1, not ${2 ** 53}`),
+      new RangeError(`cache.kvHeads: must be an integer from 1 to ${Number.MAX_SAFE_INTEGER}, not ${2 ** 53}`),
     );
     wrong({ sequences: [] }, new RangeError("q: its length must be 0, not 16"));
     wrong(

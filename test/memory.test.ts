@@ -174,7 +174,7 @@ describe("the estimate", () => {
 
   test("wrong arguments and files are refused", async () => {
     const refusals: [() => Promise<MemoryEstimate>, RegExp][] = [
-      [() => estimateMemory(7 as never), /^path: must be a string, not 7$/],
+      [() => estimateMemory(7 as never), /^path: must be a string or a file: URL, not 7$/],
       [() => estimateMemory(tinyModel, null as never), /^options: must be an object, not null$/],
       [() => estimateMemory(tinyModel, { contextLength: 0 }), /^contextLength: must be an integer from 1 to 16777216/],
       [() => estimateMemory(tinyModel, { cache: "f64" as never }), /^cache: must be .*, not "f64"$/],

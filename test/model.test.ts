@@ -1,8 +1,17 @@
 import { readFileSync, statSync, truncateSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
+import { pathToFileURL } from "node:url";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
 
-import { CriaError, type GenerateOptions, loadModel, type Model, type ModelOptions, tinyModel } from "../lib/index.js";
+import {
+  CriaError,
+  estimateMemory,
+  type GenerateOptions,
+  loadModel,
+  type Model,
+  type ModelOptions,
+  tinyModel,
+} from "../lib/index.js";
 import { loadIndexed } from "../lib/model.js";
 import { native } from "../lib/native.js";
 import { measurePerplexity } from "../lib/perplexity.js";
@@ -549,8 +558,21 @@ describe("loading", () => {
     await expect(loadModel(tinyModel, options)).rejects.toEqual(argumentError(name, message));
   });
 
+  test("takes a file: URL", async () => {
+    using of = await loadModel(pathToFileURL(tinyModel));
+    expect(of.path).toBe(tinyModel);
+    expect((await estimateMemory(pathToFileURL(tinyModel))).weights).toBeGreaterThan(0);
+  });
+
   test("refuses what is no path, no object and no model", async () => {
-    await expect(loadModel(5 as never)).rejects.toEqual(argumentError("TypeError", /^path: must be a string, not 5$/));
+    await expect(loadModel(5 as never)).rejects.toEqual(
+      argumentError("TypeError", /^path: must be a string or a file: URL, not 5$/),
+    );
+    await expect(loadModel("")).rejects.toEqual(argumentError("TypeError", /^path: must not be empty$/));
+    for (const url of ["http://localhost/model.gguf", "file://elsewhere/model.gguf"]) {
+      const problem = RegExp(`^path: must be a file: URL of this machine, not "${url}"$`);
+      await expect(loadModel(new URL(url))).rejects.toEqual(argumentError("RangeError", problem));
+    }
     const noOptions = loadModel(tinyModel, null as never);
     await expect(noOptions).rejects.toEqual(argumentError("TypeError", /^options: must be an object, not null$/));
     const absent = `${tinyModel}.absent`;

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 import { show } from "../lib/errors.js";
+import type * as cria from "../lib/index.js";
 import { Device, estimateMemory, loadModel, type Model, tinyModel } from "../lib/index.js";
 import { optionsOf } from "../lib/options.js";
 import { describeError } from "./support/compare.js";
@@ -62,6 +63,44 @@ test("each is read once, and what is not given is not there", () => {
   };
   expect(optionsOf("this", options, ["a", "b"])).toEqual({ a: 1 });
   expect(reads).toBe(1);
+});
+
+/** What of T's properties may be left out, and yet not be given as undefined. */
+type Exacting<T> = {
+  [K in keyof T]-?: Pick<T, never> extends Pick<T, K>
+    ? { [P in K]: undefined } extends Pick<T, K>
+      ? never
+      : K
+    : never;
+}[keyof T];
+
+type AllExacting =
+  | Exacting<cria.ModelOptions>
+  | Exacting<cria.ChatOptions>
+  | Exacting<cria.InfillOptions>
+  | Exacting<cria.SampleOptions>
+  | Exacting<cria.BeamSearchOptions>
+  | Exacting<cria.ScoreOptions>
+  | Exacting<cria.ChoiceOptions>
+  | Exacting<cria.ForwardOptions>
+  | Exacting<cria.RemoveOptions>
+  | Exacting<cria.DecoderOptions>
+  | Exacting<cria.SpeculateOptions>
+  | Exacting<cria.WindowOptions>
+  | Exacting<cria.SamplerOptions>
+  | Exacting<cria.ChatMessage>;
+
+test("each may be undefined, for those who compile with exactOptionalPropertyTypes", () => {
+  // It is the compiler that refuses the line where one may not, and names it.
+  const none: [AllExacting] extends [never] ? true : AllExacting = true;
+  expect(none).toBe(true);
+});
+
+test("an integer that is too large is told of the largest", () => {
+  const of = (maxTokens: number) => () => model.generate("Once", { maxTokens });
+  expect(of(2 ** 60)).toThrow(`maxTokens: must be an integer from 1 to ${Number.MAX_SAFE_INTEGER}, not ${2 ** 60}`);
+  expect(of(0)).toThrow("maxTokens: must be an integer of at least 1, not 0");
+  expect(of(1.5)).toThrow("maxTokens: must be an integer of at least 1, not 1.5");
 });
 
 describe("what an error shows of a value", () => {

@@ -11,8 +11,8 @@ import { type AdapterOption, type AppliedAdapter, adapterOptions } from "./optio
 
 /** Of a model's options. */
 export interface LoadedAdapters {
-  adapters?: readonly AdapterOption[];
-  mergeAdapters?: boolean;
+  adapters?: readonly AdapterOption[] | undefined;
+  mergeAdapters?: boolean | undefined;
 }
 
 /** An adapter that a model is loaded with. */

@@ -98,6 +98,7 @@ export class Arguments<Name extends string> {
   numbersById(name: Name): Map<number, number> | undefined {
     const pairs = this.texts(name)?.map((text): [number, number] => {
       const [id = "", ...number] = text.split("=");
+      if (number.length === 0) throw wrong(`--${name}`, "an id and a number, such as 29889=-1.5", text);
       return [parseInteger(`--${name}`, id), parseNumber(`--${name}`, number.join("="))];
     });
     return pairs && new Map(pairs);

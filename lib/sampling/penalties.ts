@@ -6,14 +6,17 @@ export interface PenaltyOptions {
    * Logits of recent tokens, the prompt's among them, are divided by it where above 0 and multiplied by it elsewhere.
    * 0.01 to 100, so that no logit below 1e36 leaves float32's range; 1 for no penalty. Default: 1.
    */
-  readonly repeatPenalty?: number;
+  readonly repeatPenalty?: number | undefined;
   /** How many of the last tokens are recent. Default: 64. */
-  readonly repeatLastN?: number;
+  readonly repeatLastN?: number | undefined;
   /** Subtracted from the logits of the tokens that were generated, not the prompt's. -100 to 100. Default: 0. */
-  readonly presencePenalty?: number;
+  readonly presencePenalty?: number | undefined;
   /** The same, for each time that a token was generated. -100 to 100. Default: 0. */
-  readonly frequencyPenalty?: number;
+  readonly frequencyPenalty?: number | undefined;
 }
+
+/** The same with none left out. */
+type Penalising = Readonly<Record<keyof PenaltyOptions, number>>;
 
 /**
  * The tokens of a text, and the penalties for them: repetition (Keskar et al. 2019, CTRL) over the last tokens of the
@@ -23,7 +26,7 @@ export interface PenaltyOptions {
  *     logit -= frequencyPenalty * count + (count > 0 ? presencePenalty : 0)
  */
 export class Penalties {
-  readonly #options: Required<PenaltyOptions>;
+  readonly #options: Penalising;
   /** All tokens, the prompt's as their complements, so that any can be taken back. */
   #history: number[] = [];
   /** How often each token is among the recent ones. */
@@ -31,7 +34,7 @@ export class Penalties {
   /** How often each token was generated. */
   #generated = new Map<number, number>();
 
-  constructor({ repeatPenalty, repeatLastN, presencePenalty, frequencyPenalty }: Required<PenaltyOptions>) {
+  constructor({ repeatPenalty, repeatLastN, presencePenalty, frequencyPenalty }: Penalising) {
     this.#options = { repeatPenalty, repeatLastN, presencePenalty, frequencyPenalty };
   }
 

@@ -10,25 +10,25 @@ import { argmax } from "./ranking.js";
 /** How a token is chosen. What is left out is llama.cpp's default. */
 export interface SamplerOptions extends PenaltyOptions {
   /** Added to the logits of some tokens before anything else; -Infinity bans a token. Default: none. */
-  readonly logitBias?: LogitBias;
+  readonly logitBias?: LogitBias | undefined;
   /** Logits are divided by it, at least 0; 0 takes the best token (greedy). Default: 0.8. */
-  readonly temperature?: number;
+  readonly temperature?: number | undefined;
   /** Only this many best tokens; 0 for all. Default: 40. */
-  readonly topK?: number;
+  readonly topK?: number | undefined;
   /**
    * Only the fewest tokens, of those whose surprisal is nearest to what is expected, whose probabilities sum to at least
    * this, 0 to 1; 1 for all. Default: 1.
    */
-  readonly typicalP?: number;
+  readonly typicalP?: number | undefined;
   /** Only the fewest best tokens whose probabilities sum to at least this, 0 to 1; 1 for all. Default: 0.95. */
-  readonly topP?: number;
+  readonly topP?: number | undefined;
   /** Only tokens at least this times as probable as the best, 0 to 1; 0 for all. Default: 0.05. */
-  readonly minP?: number;
+  readonly minP?: number | undefined;
   /**
    * An integer from 0 to 2^32 - 1: the same seed and logits give the same tokens; logits that differ by little, as those
    * of another type of cache or another device, seldom give another. Default: random.
    */
-  readonly seed?: number;
+  readonly seed?: number | undefined;
 }
 
 /** All of them. */

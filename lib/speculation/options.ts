@@ -10,14 +10,14 @@ export interface SpeculateOptions {
    * A smaller model with the same vocabulary, which guesses. Without it what followed the last tokens where they were
    * said before is the guess, in the prompt or since (prompt lookup).
    */
-  readonly draft?: Speaker;
+  readonly draft?: Speaker | undefined;
   /** At most this many at a time, 1 to 15. Default: 15, or 8 of a draft's, each of which takes a run of it. */
-  readonly tokens?: number;
+  readonly tokens?: number | undefined;
   /**
    * Guess fewer at a time, or none for a while, where that is faster by the times measured so far. With a draft and a
    * temperature above 0 it depends on them which of the equally distributed texts comes. Default: true.
    */
-  readonly adaptive?: boolean;
+  readonly adaptive?: boolean | undefined;
 }
 
 /** A generation's speculation, as it is used. */

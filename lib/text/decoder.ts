@@ -23,7 +23,7 @@ export interface DecoderOptions {
    * Whether the tokens continue a text, as generated tokens continue a prompt. A whole text loses the space that the
    * vocabulary's prefix put before it; a continuation keeps its leading space. Default: false.
    */
-  readonly continuation?: boolean;
+  readonly continuation?: boolean | undefined;
 }
 
 /**

@@ -111,6 +111,8 @@ export class Tokenizer {
    * @throws TypeError or RangeError if one is not a token of the vocabulary
    */
   decode(ids: Iterable<number>): string {
+    const iterable = typeof ids === "object" && ids !== null && typeof ids[Symbol.iterator] === "function";
+    if (!iterable) throw wrongType("ids", "an iterable of numbers", ids);
     const decoder = this.decoder();
     let text = "";
     for (const id of ids) text += decoder.push(id);

@@ -82,23 +82,23 @@ export interface LoadOptions {
    * are read into memory of the process's own, and nothing that becomes of the file matters. GGUF files are always read.
    * Default: true.
    */
-  mmap?: boolean;
+  mmap?: boolean | undefined;
   /**
    * The file whose vocabulary is used: any that a model can be, or one that holds nothing else, such as llama2.c's
    * `tokenizer.bin`. It must have as many tokens as the model. Default: the vocabulary that the model's file holds, or
    * else the one that stands beside it.
    */
-  tokenizer?: string;
+  tokenizer?: string | undefined;
   /**
    * What matrices of f32, f16 and bf16 become while they are loaded, whatever the file: "q8_0", "q4_0", "q4_K" and their
    * like. Vectors stay as they are. Rows that are no whole number of blocks of the type (256 weights of q2_K to q6_K, 32 of
    * the others) become iq4_nl for q2_K and q3_K, q5_0 for q4_K, q5_1 for q5_K and q8_0 for q6_K, or else stay. Default: none.
    */
-  quantize?: QuantisedType;
+  quantize?: QuantisedType | undefined;
   /** Called after each tensor with the bytes packed so far, as they stand in a file of their type, and those of all. */
-  onProgress?: (loaded: number, total: number) => void;
+  onProgress?: ((loaded: number, total: number) => void) | undefined;
   /** Stops the loading between two tensors. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 /** The tensors of one model on one device: packed, or taken as they are stored, one by one, freed together. */

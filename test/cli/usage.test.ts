@@ -75,6 +75,11 @@ describe("a wrong command line is exit code 2, with a hint and nothing on stdout
     [["generate", "one.gguf", "two.gguf"], 'cria generate: MODEL: must be one file, not also "two.gguf"'],
     [["generate", "--seed"], "cria generate: Option '--seed <value>' argument missing"],
     [["generate", "--ignore-eos=yes"], "cria generate: Option '--ignore-eos' does not take an argument"],
+    [
+      ["generate", "--logit-bias", "foo"],
+      'cria generate: --logit-bias: must be an id and a number, such as 29889=-1.5, not "foo"',
+    ],
+    [["generate", "--logit-bias", "foo=1"], 'cria generate: --logit-bias: must be an integer, not "foo"'],
     [["generate", "--top-k", "12abc"], 'cria generate: --top-k: must be an integer, not "12abc"'],
     [["generate", "--top-k", "0x10"], 'cria generate: --top-k: must be an integer, not "0x10"'],
     [["generate", "--top-k", "1.5"], 'cria generate: --top-k: must be an integer, not "1.5"'],

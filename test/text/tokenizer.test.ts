@@ -303,6 +303,13 @@ describe("wrong arguments", () => {
     ["a text that is none", () => tokenizer.encode(7 as never), TypeError, "text: must be a string, not 7"],
     ["a high id", () => tokenizer.piece(259), RangeError, "id: must be an integer from 0 to 258, not 259"],
     ["a broken id", () => tokenizer.decode([0.5]), RangeError, "id: must be an integer from 0 to 258, not 0.5"],
+    [
+      "a text in the place of ids",
+      () => tokenizer.decode("abc" as never),
+      TypeError,
+      'ids: must be an iterable of numbers, not "abc"',
+    ],
+    ["no ids", () => tokenizer.decode(7 as never), TypeError, "ids: must be an iterable of numbers, not 7"],
     ["an id that is none", () => tokenizer.decode(["1" as never]), TypeError, 'id: must be a number, not "1"'],
   ])("are typed errors: %s", ([, call, type, message]) => {
     expect(call).toThrow(expect.objectContaining({ name: type.name, code: "ERR_CRIA_ARGUMENT", message }));
