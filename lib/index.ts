@@ -49,10 +49,10 @@ export type { ChatMessage, ChatRole } from "./text/chat/messages.js";
 export type { DecoderOptions, TokenDecoder } from "./text/decoder.js";
 export { Tokenizer } from "./text/tokenizer.js";
 export { tinyModel } from "./tiny.js";
+export type { LoadedType } from "./weights/quantized.js";
 export type {
   LlamaConfig,
   ModelIndex,
-  QuantisedType,
   TensorInfo,
   Vocabulary,
   WeightType,

@@ -6,13 +6,8 @@ import type { CacheType } from "../native.js";
 import type { Rope } from "../rope-scaling.js";
 import type { RuntimeOptions } from "../runtime.js";
 import { readModel } from "../weights/model-file.js";
-import {
-  type ModelIndex,
-  type QuantisedType,
-  type TensorInfo,
-  type WeightType,
-  weightBytes,
-} from "../weights/source.js";
+import type { LoadedType } from "../weights/quantized.js";
+import { type ModelIndex, type TensorInfo, type WeightType, weightBytes } from "../weights/source.js";
 import { given } from "./arguments.js";
 import { columns, command } from "./command.js";
 import { cacheOptions, runningOptions } from "./running.js";
@@ -36,7 +31,7 @@ export const inspect = command({
     checkRuntimeOptions(options);
     const index = await readModel(
       path,
-      given({ tokenizer: args.text("tokenizer"), quantize: args.text("quantize") as QuantisedType | undefined }),
+      given({ tokenizer: args.text("tokenizer"), quantize: args.text("quantize") as LoadedType | undefined }),
     );
     const description = await describe(index, options);
     io.stdout.write(args.flag("json") ? `${JSON.stringify(description)}\n` : forPeople(description));

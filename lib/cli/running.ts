@@ -3,7 +3,7 @@ import type { CacheSize } from "../cache-size.js";
 import type { CacheOption } from "../cache-types.js";
 import type { DeviceKind, Isa } from "../device.js";
 import type { ModelOptions } from "../model.js";
-import type { QuantisedType } from "../weights/source.js";
+import type { LoadedType } from "../weights/quantized.js";
 import { type Arguments, given, UsageError } from "./arguments.js";
 import { type Io, Progress } from "./io.js";
 
@@ -57,7 +57,7 @@ export async function loadWith<Model>(
 function optionsOf(args: Arguments<keyof typeof runningOptions>): ModelOptions {
   return given({
     tokenizer: args.text("tokenizer"),
-    quantize: args.text("quantize") as QuantisedType | undefined,
+    quantize: args.text("quantize") as LoadedType | undefined,
     threads: args.integer("threads"),
     isa: args.text("isa") as Isa | undefined,
     device: args.text("device") as DeviceKind | "auto" | undefined,

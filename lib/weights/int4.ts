@@ -222,6 +222,8 @@ export function int4Source(tensors: ReadonlyMap<string, FileTensor | Int4Tensor>
         throw naming(error, weights.file, info.name);
       }
     },
+    // Of floats, which the 4-bit matrices are not.
+    convert: (info, into, row) => plain.convert!(info, into, row),
     [Symbol.dispose]: () => room.clear(0),
   };
 }

@@ -1,20 +1,21 @@
 import { CriaError, CriaFileError, outOfRange, wrongType } from "../errors.js";
+import { isFloatType } from "./encode.js";
 import { type QuantisedType, type TensorInfo, type WeightType, weightFormats } from "./source.js";
 import type { ModelFile, WeightSource } from "./store.js";
 
-/** The types of which matrices are float: these are quantised, all others stay as they are. */
-const floatTypes: readonly WeightType[] = ["f32", "f16", "bf16"];
+/** What float matrices can become. q4_z is for zero points that others chose: without any it is a larger q4_0. */
+export type LoadedType = Exclude<QuantisedType, "q4_z">;
 
 /** What matrices can become while they are loaded. */
 export const quantisedTypes = (Object.keys(weightFormats) as WeightType[]).filter(
-  (type): type is QuantisedType => !floatTypes.includes(type),
+  (type): type is LoadedType => !isFloatType(type) && type !== "q4_z",
 );
 
 /**
  * What a type gives way to where rows are no whole number of its blocks: of those with blocks of 32 the one with the bits
  * of a superblock's type, or a little more, as llama.cpp does it.
  */
-const fallbacks: Partial<Record<QuantisedType, QuantisedType>> = {
+const fallbacks: Partial<Record<LoadedType, LoadedType>> = {
   q2_K: "iq4_nl",
   q3_K: "iq4_nl",
   q4_K: "q5_0",
@@ -23,15 +24,15 @@ const fallbacks: Partial<Record<QuantisedType, QuantisedType>> = {
 };
 
 /** The type in which rows of `cols` weights are kept where `type` is asked for; undefined where it can be none. */
-export function quantisedTypeFor(type: QuantisedType, cols: number): QuantisedType | undefined {
-  const fits = (candidate: QuantisedType) => cols % weightFormats[candidate].block === 0;
+export function quantisedTypeFor(type: LoadedType, cols: number): LoadedType | undefined {
+  const fits = (candidate: LoadedType) => cols % weightFormats[candidate].block === 0;
   if (fits(type)) return type;
   const other = fallbacks[type];
   return other !== undefined && fits(other) ? other : undefined;
 }
 
 /** Checks the option that asks for it. @throws TypeError or RangeError where it is given, and no quantised type */
-export function optionalQuantisedType(quantize: QuantisedType | undefined): QuantisedType | undefined {
+export function optionalQuantisedType(quantize: LoadedType | undefined): LoadedType | undefined {
   if (quantize === undefined) return undefined;
   if (typeof quantize !== "string") throw wrongType("quantize", "a string", quantize);
   if (!quantisedTypes.includes(quantize)) throw outOfRange("quantize", `one of ${quantisedTypes.join(", ")}`, quantize);
@@ -45,7 +46,7 @@ export function optionalQuantisedType(quantize: QuantisedType | undefined): Quan
  *
  * @throws CriaFileError ERR_CRIA_UNSUPPORTED for a packed file of float matrices
  */
-export function quantised(model: ModelFile, type: QuantisedType): ModelFile {
+export function quantised(model: ModelFile, type: LoadedType): ModelFile {
   const tensors = new Map([...model.tensors].map(([name, info]) => [name, { ...info, type: typeOf(info, type) }]));
   const changed = [...tensors.values()].some((info) => info.type !== model.tensors.get(info.name)!.type);
   if (!changed) return model;
@@ -57,8 +58,8 @@ const unconvertible = (path: string, what: string): CriaFileError =>
   new CriaFileError(path, "quantize", `must be left out for ${what}, whose weights stay`, "ERR_CRIA_UNSUPPORTED");
 
 /** A vector is a matrix of one row, which no LLaMA's is. */
-function typeOf({ type, rows, cols }: TensorInfo, wanted: QuantisedType): WeightType {
-  if (rows === 1 || !floatTypes.includes(type)) return type;
+function typeOf({ type, rows, cols }: TensorInfo, wanted: LoadedType): WeightType {
+  if (rows === 1 || !isFloatType(type)) return type;
   return quantisedTypeFor(wanted, cols) ?? type;
 }
 

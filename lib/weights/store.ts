@@ -3,7 +3,8 @@ import type { Device } from "../device.js";
 import { aborted, CriaError, CriaFileError } from "../errors.js";
 import { type DeviceHandle, native, type TensorHandle } from "../native.js";
 import type { GgufValue } from "./gguf-header.js";
-import type { FileTensor, ModelIndex, QuantisedType, TensorInfo } from "./source.js";
+import type { LoadedType } from "./quantized.js";
+import type { FileTensor, ModelIndex, TensorInfo } from "./source.js";
 import { weightBytes } from "./source.js";
 
 /** Where weights come from: their shapes, and a way to put one at a row of a tensor on the device. */
@@ -94,7 +95,7 @@ export interface LoadOptions {
    * like. Vectors stay as they are. Rows that are no whole number of blocks of the type (256 weights of q2_K to q6_K, 32 of
    * the others) become iq4_nl for q2_K and q3_K, q5_0 for q4_K, q5_1 for q5_K and q8_0 for q6_K, or else stay. Default: none.
    */
-  quantize?: QuantisedType | undefined;
+  quantize?: LoadedType | undefined;
   /** Called after each tensor with the bytes packed so far, as they stand in a file of their type, and those of all. */
   onProgress?: ((loaded: number, total: number) => void) | undefined;
   /** Stops the loading between two tensors. */

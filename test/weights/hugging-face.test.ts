@@ -243,7 +243,7 @@ describe("models that cria cannot run", () => {
     ["attention_bias", config({ attention_bias: 1 }), "must be true or false, not 1"],
     ["num_local_experts", config({ num_local_experts: 8 }), "mixture of experts, not 8", unsupported],
     ["sliding_window", config({ sliding_window: 32 }), "must be null or at least 64", unsupported],
-    ["quantization_config", config({ quantization_config: { quant_method: "gptq" } }), "must be absent", unsupported],
+    ["quantization_config.quant_method", config({ quantization_config: { quant_method: "fp8" } }), "fp8", unsupported],
     ["rope_scaling.rope_type", config({ rope_scaling: { rope_type: "longrope" } }), 'not "longrope"', unsupported],
     ["rope_scaling.factor", config({ rope_scaling: { type: "linear" } }), "from 1 to 1e6, but is missing"],
     ["rope_scaling.factor", config({ rope_scaling: { type: "linear", factor: 0 } }), "from 1 to 1e6, not 0"],

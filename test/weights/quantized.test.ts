@@ -7,8 +7,8 @@ import { estimateMemory } from "../../lib/memory.js";
 import { loadModel } from "../../lib/model.js";
 import { packModel } from "../../lib/pack.js";
 import { readModel } from "../../lib/weights/model-file.js";
-import { quantisedTypeFor, quantisedTypes } from "../../lib/weights/quantized.js";
-import { type QuantisedType, weightBytes } from "../../lib/weights/source.js";
+import { type LoadedType, quantisedTypeFor, quantisedTypes } from "../../lib/weights/quantized.js";
+import { weightBytes } from "../../lib/weights/source.js";
 import { WeightStore } from "../../lib/weights/store.js";
 import { dataFile, needFiles } from "../support/data.js";
 import { nmse } from "../support/float64.js";
@@ -18,7 +18,7 @@ import { smallTensors, writeModel } from "../support/hugging-face.js";
 import { scalar } from "../support/isas.js";
 
 /** The logits after each token, with an f32 cache, and what the weights take. */
-async function read(path: string, tokens: Int32Array, quantize?: QuantisedType) {
+async function read(path: string, tokens: Int32Array, quantize?: LoadedType) {
   const model = await loadModel(path, { cache: "f32", ...(quantize === undefined ? {} : { quantize }) });
   try {
     using sequence = model.sequence();
@@ -101,6 +101,7 @@ describe("matrices that become quantised ones", () => {
   test("rows that are no whole number of blocks become what the type gives way to, or stay", () => {
     expect(quantisedTypes).toContain("q4_K");
     expect(quantisedTypes).not.toContain("f16");
+    expect(quantisedTypes).not.toContain("q4_z");
     expect(quantisedTypeFor("q4_K", 512)).toBe("q4_K");
     expect(quantisedTypeFor("q4_K", 128)).toBe("q5_0");
     expect(quantisedTypeFor("q6_K", 96)).toBe("q8_0");
