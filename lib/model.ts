@@ -42,8 +42,8 @@ export interface ModelOptions extends DeviceOptions, RuntimeOptions, LoadOptions
    */
   adapters?: readonly AdapterOption[] | undefined;
   /**
-   * Whether what the adapters add is merged into the weights as these are loaded, which then cost no more than without: of
-   * weights in f32, f16 and bf16, and rounded to these. Others can be set beside them. Default: false.
+   * Whether what the adapters add is merged into the weights as these are loaded, which then cost no more than without.
+   * Weights stay in their types, rounded to these. Others can be set beside them. Default: false.
    */
   mergeAdapters?: boolean | undefined;
   /** Called with warnings. Default: `process.emitWarning`. */
@@ -449,7 +449,7 @@ export async function loadIndexed(
     const { cacheTokens } = await checkMemory(index.path, { ...index, adapterBytes }, device, options);
     const merged = options.mergeAdapters ? await readAdapters(wanted, index.config, device) : [];
     using read = index.source(options);
-    const source = merged.length > 0 ? mergedSource(read, device, merged) : read;
+    const source = merged.length > 0 ? mergedSource(index.path, read, device, merged) : read;
     store = new WeightStore(device, source, options);
     const weights = await loadLlama(index.config, store);
     runtime = new Runtime(device, index.config, weights, { ...options, cacheSize: { tokens: cacheTokens } });

@@ -69,7 +69,13 @@ export async function packAdapters(
       const qkv = await pair(dim, [name("attn_q"), queries], [name("attn_k"), keys], [name("attn_v"), keys]);
       blocks.push({
         qkv,
-        prefix: packPrefix(device, config, { qkv: weights.blocks[i]!.qkv, beside: qkv }, prompts(i), vector),
+        prefix: packPrefix(
+          device,
+          config,
+          { qkv: weights.blocks[i]!.qkv, columns: weights.columns, beside: qkv },
+          prompts(i),
+          vector,
+        ),
         attentionOut: await pair(queries, [name("attn_output"), dim]),
         gateUp: await pair(dim, [name("ffn_gate"), ffn], [name("ffn_up"), ffn]),
         down: await pair(ffn, [name("ffn_down"), dim]),
@@ -145,4 +151,5 @@ function embeddingPair(
   };
 }
 
-const bytesOf = ({ buffer, byteOffset, byteLength }: Float32Array) => new Uint8Array(buffer, byteOffset, byteLength);
+export const bytesOf = ({ buffer, byteOffset, byteLength }: Float32Array) =>
+  new Uint8Array(buffer, byteOffset, byteLength);

@@ -1,12 +1,11 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import type { Device } from "../device.js";
-import { CriaFileError } from "../errors.js";
+import { CriaError, CriaFileError } from "../errors.js";
 import { native, type TensorHandle } from "../native.js";
-import { encodeFloats, type FloatType, isFloatType } from "../weights/encode.js";
 import type { TensorInfo } from "../weights/source.js";
 import type { ModelFile, WeightSource } from "../weights/store.js";
 import type { AdapterFile } from "./adapter-file.js";
-import { type Part, partsOf, type ScaledParts, stackedA, stackedB } from "./beside.js";
+import { bytesOf, type Part, partsOf, type ScaledParts, stackedA, stackedB } from "./beside.js";
 import { transposed } from "./transposed.js";
 
 /** Rows are merged so many bytes of f32 at a time: enough that the calls cost nothing beside the work. */
@@ -15,8 +14,9 @@ const chunkBytes = 4 * 2 ** 20;
 /**
  * Checks that adapters can be merged into a model.
  *
- * @throws CriaFileError ERR_CRIA_UNSUPPORTED where a matrix is of a type that weights cannot be rounded to, where it is
- *   both the embedding and the output and only one is to change, or where the file's matrices are mapped as they are
+ * @throws CriaFileError ERR_CRIA_UNSUPPORTED where a matrix is both the embedding and the output and only one is to change,
+ *   where one is GPTQ's or AWQ's, whose types weights are not rounded to, where the file's matrices are mapped as they are,
+ *   or for another adapter than a LoRA
  */
 export function checkMergeable({ path, mappable, tensors }: ModelFile, files: readonly AdapterFile[]): void {
   const fail = (subject: string | undefined, problem: string) =>
@@ -34,18 +34,20 @@ export function checkMergeable({ path, mappable, tensors }: ModelFile, files: re
   for (const { target } of files.flatMap((file) => (file.kind === "lora" ? file.pairs : []))) {
     const tied = !tensors.has("output.weight") && (target === "output.weight" || target === "token_embd.weight");
     if (tied) throw fail(target, "must not be embedding and output in one to have an adapter of either merged");
-    const { type } = tensors.get(target)!;
-    if (!isFloatType(type)) {
-      throw fail(target, `must be F32, F16 or BF16 to have an adapter merged, not ${type.toUpperCase()}`);
-    }
+    const { type, columns } = tensors.get(target)!;
+    if (type === "q4_z" || columns !== undefined)
+      throw fail(target, "must not be GPTQ's or AWQ's to have an adapter merged");
   }
 }
 
 /**
- * The weights with adapters merged into them: each row of W becomes that of W + s B A, computed in f32 and rounded to the
- * type of W.
+ * The weights with adapters merged into them: each row of W becomes that of W + s B A, computed in f32 and encoded in the
+ * type of W. Float matrices that become quantised ones while they are loaded do so after it.
+ *
+ * @param path the model's, for errors
  */
 export function mergedSource(
+  path: string,
   source: WeightSource & Disposable,
   device: Device,
   adapters: readonly ScaledParts[],
@@ -53,40 +55,56 @@ export function mergedSource(
   return {
     tensors: source.tensors,
     async pack(info, into, row) {
-      await source.pack(info, into, row);
       const parts = partsOf(adapters, [[info.name, info.rows]]);
-      if (parts.length > 0) await merge(device, info, parts, into, row);
+      if (parts.length === 0) return source.pack(info, into, row);
+      try {
+        await merge(device, source, info, parts, into, row);
+      } catch (error) {
+        if (!(error instanceof CriaError) || error.code !== "ERR_CRIA_NUMBERS") throw error;
+        throw new CriaError("ERR_CRIA_NUMBERS", `${path}: ${info.name}: ${error.message}`, { cause: error });
+      }
     },
     [Symbol.dispose]: () => source[Symbol.dispose](),
   };
 }
 
-/** Adds the parts to a matrix that was packed at `first`. */
+/** Packs a matrix at row `first` of `into`, the parts added to it. */
 async function merge(
   device: Device,
-  { type, rows, cols }: TensorInfo,
+  source: WeightSource,
+  info: TensorInfo,
   parts: readonly Part[],
   into: TensorHandle,
   first: number,
 ): Promise<void> {
+  const { rows, cols } = info;
   const rank = parts.reduce((sum, { update }) => sum + update.rank, 0);
   const b = stackedB(parts, rows, rank);
-  const inputs = native.matrixCreate(device.handle, "f32", cols, rank);
+  const temporary: TensorHandle[] = [];
+  const matrix = (rows: number, cols: number) => {
+    temporary.push(native.matrixCreate(device.handle, "f32", rows, cols));
+    return temporary.at(-1)!;
+  };
   try {
-    native.tensorPack(inputs, 0, cols, encodeFloats("f32", transposed(stackedA(parts), rank)));
+    const inputs = matrix(cols, rank);
+    native.tensorPack(inputs, 0, cols, bytesOf(transposed(stackedA(parts), rank)));
+    // Where the source has only its own type, what was packed is read back: it is what the file says.
+    const exact = source.convert === undefined ? undefined : matrix(rows, cols);
+    if (exact === undefined) await source.pack(info, into, first);
+    else await source.convert!(info, exact, 0);
     const most = Math.max(1, Math.floor(chunkBytes / (4 * cols)));
     for (let row = 0; row < rows; row += most) {
       const count = Math.min(most, rows - row);
       const change = new Float32Array(count * cols);
       native.matmul(device.handle, inputs, b.subarray(row * rank, (row + count) * rank), change);
       const weights = new Float32Array(count * cols);
-      native.embed(device.handle, into, rowsFrom(first + row, count), weights);
+      native.embed(device.handle, exact ?? into, rowsFrom(exact === undefined ? first + row : row, count), weights);
       for (let i = 0; i < weights.length; i++) weights[i]! += change[i]!;
-      native.tensorPack(into, first + row, count, encodeFloats(type as FloatType, weights));
+      native.tensorConvert(into, first + row, count, "f32", bytesOf(weights));
       await new Promise((resolve) => setImmediate(resolve)); // others have their turn
     }
   } finally {
-    native.free(inputs);
+    temporary.forEach(native.free);
   }
 }
 

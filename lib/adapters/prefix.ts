@@ -1,5 +1,5 @@
 import type { Device } from "../device.js";
-import type { GatedKeys, LowRank } from "../llama.js";
+import type { GatedKeys, LlamaWeights, LowRank } from "../llama.js";
 import { native, type TensorHandle } from "../native.js";
 import type { LlamaConfig } from "../weights/source.js";
 import type { GatedPrompt } from "./adapter.js";
@@ -7,6 +7,8 @@ import type { GatedPrompt } from "./adapter.js";
 /** What makes queries, keys and values of a layer's input: the model's matrices, and what adapters add to them. */
 export interface Projections {
   readonly qkv: readonly TensorHandle[];
+  /** Of those whose columns are not their inputs in order: which input each is, -1 for none. */
+  readonly columns: LlamaWeights["columns"];
   readonly beside: LowRank | undefined;
 }
 
@@ -42,13 +44,18 @@ export function packPrefix(
 }
 
 /** [length, queries | keys | values] of `length` rows. */
-function project({ handle }: Device, { qkv, beside }: Projections, rows: Float32Array, length: number): Float32Array {
+function project(
+  { handle }: Device,
+  { qkv, columns, beside }: Projections,
+  rows: Float32Array,
+  length: number,
+): Float32Array {
   const times = (matrix: TensorHandle, x: Float32Array) => {
     const out = new Float32Array(length * native.tensorRows(matrix));
     native.matmul(handle, matrix, x, out);
     return out;
   };
-  const parts = qkv.map((matrix) => times(matrix, rows));
+  const parts = qkv.map((matrix) => times(matrix, gathered(rows, length, columns?.get(matrix))));
   const width = parts.reduce((sum, part) => sum + part.length, 0) / length;
   const all = beside === undefined ? new Float32Array(length * width) : times(beside.b, times(beside.a, rows));
   let first = 0;
@@ -58,4 +65,17 @@ function project({ handle }: Device, { qkv, beside }: Projections, rows: Float32
     first += size;
   }
   return all;
+}
+
+/** Each row's values in the order of a matrix's columns. */
+function gathered(rows: Float32Array, length: number, columns: Int32Array | undefined): Float32Array {
+  if (columns === undefined) return rows;
+  const width = rows.length / length;
+  const out = new Float32Array(length * columns.length);
+  for (let i = 0; i < length; i++) {
+    columns.forEach((input, column) => {
+      if (input >= 0) out[i * columns.length + column] = rows[i * width + input]!;
+    });
+  }
+  return out;
 }

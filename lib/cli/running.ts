@@ -27,7 +27,7 @@ export const runningOptions = {
     multiple: true,
     help: "an adapter, a LoRA's GGUF file or folder or a LLaMA-Adapter, and how much of it; several times for several",
   },
-  "lora-merge": { help: "merges the adapters into the weights, which must be f32, f16 or bf16" },
+  "lora-merge": { help: "merges the adapters into the weights, which stay in their types" },
   "no-mmap": { help: "reads the matrices of a packed file instead of mapping them" },
 } as const;
 

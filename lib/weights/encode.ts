@@ -1,9 +1,4 @@
-import type { WeightType } from "./source.js";
-
-/** The weight types whose weights stand each for itself. */
-export type FloatType = Extract<WeightType, "f32" | "f16" | "bf16">;
-
-export const isFloatType = (type: WeightType): type is FloatType => type === "f32" || type === "f16" || type === "bf16";
+import type { FloatType } from "./source.js";
 
 /** Weights as a file has them: each rounded to the nearest of the type, ties to the even one. */
 export function encodeFloats(type: FloatType, floats: Float32Array): Uint8Array {

@@ -84,6 +84,7 @@ function quantising(
         throw new CriaError("ERR_CRIA_NUMBERS", `${path}: ${info.name}: ${error.message}`, { cause: error });
       }
     },
+    convert: ({ name }, into, row) => source.convert!(source.tensors.get(name)!, into, row),
     [Symbol.dispose]: () => source[Symbol.dispose](),
   };
 }

@@ -1,12 +1,13 @@
 /** LLaMA-Adapter's gated prefixes: files, logits, and what else may be set beside them. */
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 
-import { CriaError, loadModel, type Model, type ModelOptions } from "../../lib/index.js";
+import { packPrefix } from "../../lib/adapters/prefix.js";
+import { CriaError, Device, loadModel, type Model, type ModelOptions } from "../../lib/index.js";
 import { native } from "../../lib/native.js";
 import { Xoshiro128 } from "../../lib/random.js";
 import { readLlama } from "../../lib/weights/llama-gguf.js";
 import type { LlamaConfig, WeightType } from "../../lib/weights/source.js";
-import { expectSameBits } from "../support/compare.js";
+import { expectClose, expectSameBits } from "../support/compare.js";
 import { fileRows, forward64, type GatedPrefix, nmse, type WeightRows } from "../support/float64.js";
 import { llamaFile, type TemporaryFolder, temporaryFolder } from "../support/gguf-writer.js";
 import { executions, scalar } from "../support/isas.js";
@@ -154,6 +155,43 @@ describe("the logits are those of a float64 forward pass", () => {
     const model = await load(path, { adapters: [{ path: await write("apart", tensors) }] });
     expect(nmse(await logitsOf(model), referenceOf(prefixesOf(tensors, config, 10), rows))).toBeLessThan(float32);
   });
+});
+
+test("keys and values are those of matrices whose columns have an order of their own", () => {
+  const config: LlamaConfig = { ...small.config, dim: 32, heads: 4, kvHeads: 2, headDim: 8 };
+  const random = Xoshiro128.fromSeed(9);
+  const floats = (count: number) => Float32Array.from({ length: count }, () => random.next() / 2 ** 31 - 1);
+  const [rows, prompt, gates] = [64, floats(3 * 32), floats(4)];
+  const weights = floats(rows * 32);
+  // Column c is input 7 c modulo 32, and the last eight are nobody's.
+  const columns = Int32Array.from({ length: 40 }, (_, c) => (c < 32 ? (7 * c) % 32 : -1));
+  const ordered = Float32Array.from({ length: rows * 40 }, (_, i) => {
+    const input = columns[i % 40]!;
+    return input < 0 ? 1 : weights[Math.floor(i / 40) * 32 + input]!;
+  });
+  using device = new Device(scalar);
+  const packed = (matrix: Float32Array, cols: number, order?: Int32Array) => {
+    const handle = native.matrixCreate(device.handle, "f32", rows, cols);
+    native.tensorPack(handle, 0, rows, bytesOf(matrix));
+    const made: Float32Array[] = [];
+    const known = order && new Map([[handle, order]]);
+    packPrefix(
+      device,
+      config,
+      { qkv: [handle], columns: known, beside: undefined },
+      { prompt, gates, scale: 1 },
+      (vector) => {
+        made.push(vector);
+        return handle;
+      },
+    );
+    native.free(handle);
+    return made;
+  };
+  const expected = packed(weights, 32);
+  for (const [i, vector] of packed(ordered, 40, columns).entries()) {
+    expectClose(vector, expected[i]!, () => 1e-5);
+  }
 });
 
 test("what torch.save wrote gives the bits of safetensors, on every instruction set and any number of threads", async () => {
