@@ -165,9 +165,9 @@ describe("a folder of 4-bit weights computes what they are", () => {
     const scalar = await logitsOf(path, tokens, { isa: "scalar", threads: 1 });
     expect(nmse(scalar, exact)).toBeLessThan(1e-9);
     for (const isa of available) expectSameBits(await logitsOf(path, tokens, { isa, threads: 3 }), scalar);
-    // What int8 activations cost, a LLaMA of these weights being as wild as they come.
+    // What int8 activations cost: up to 1.1e-3 here, where zeros are drawn from all that there are.
     const unrounded = forward64({ config, weights }, tokens).flatMap((row) => [...row]);
-    expect(nmse(scalar, unrounded)).toBeLessThan(1e-3);
+    expect(nmse(scalar, unrounded)).toBeLessThan(2e-3);
   });
 });
 
@@ -180,13 +180,17 @@ describe("what files differ in", () => {
     const name = "model.layers.0.self_attn.k_proj.g_idx";
     const other = small.tensors["model.layers.0.mlp.up_proj.g_idx"]!;
     const path = await write(folder, { ...small, tensors: { ...small.tensors, [name]: other } });
-    const { tensors } = await readModel(path);
+    const { config, tensors } = await readModel(path);
     const columns = (part: string) => tensors.get(`blk.0.${part}.weight`)!.columns;
     expect(columns("attn_q")).toBe(columns("attn_v"));
     expect(columns("attn_k")).not.toEqual(columns("attn_q"));
     expect(columns("attn_k")).toBe(columns("ffn_up"));
-    const logits = await logitsOf(path, Int32Array.of(1, 5, 9), { isa: "scalar" });
-    expect(logits.every(Number.isFinite)).toBe(true);
+    const matrix = small.matrices.get("blk.0.attn_k.weight")!;
+    const { groupOf } = small.matrices.get("blk.0.ffn_up.weight")!;
+    const weights = rowsOf(tensors, new Map(small.matrices).set("blk.0.attn_k.weight", { ...matrix, groupOf }));
+    const tokens = Int32Array.of(1, 5, 9);
+    const exact = forward64({ config, weights, activations: "int8" }, tokens).flatMap((row) => [...row]);
+    expect(nmse(await logitsOf(path, tokens, { isa: "scalar" }), exact)).toBeLessThan(1e-9);
   });
 
   test("a quantize_config.json is read where config.json has nothing, and a g_idx may be absent", async () => {
