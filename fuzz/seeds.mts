@@ -20,10 +20,11 @@ import {
   u32,
 } from "../test/support/gguf-writer.js";
 import { smallConfig, smallTokenizer } from "../test/support/hugging-face.js";
+import { int4Tensors, randomInt4 } from "../test/support/int4.js";
 import { encodeLegacy, encodeV1, encodeV2, type Numbers, tokenizerBin } from "../test/support/llama2c-writer.js";
 import { bytesOf, knownUpdates, loraGguf, peftFiles } from "../test/support/lora.js";
 import { castTo, partsOf } from "../test/support/meta-writer.js";
-import { encodeSafetensors } from "../test/support/safetensors-writer.js";
+import { encodeSafetensors, type SafetensorsSpec } from "../test/support/safetensors-writer.js";
 import { bytesField, integerField, piece } from "../test/support/sentencepiece-writer.js";
 import { encodeTorch, type TorchType } from "../test/support/torch-writer.js";
 import { corpusOf } from "./folders.js";
@@ -195,6 +196,19 @@ function tinyTensors(dtype: "F32" | "F16" | "BF16") {
   );
 }
 
+/** The same with matrices of 4 bits. */
+function tinyInt4(layout: "gptq" | "awq"): Record<string, SafetensorsSpec> {
+  const random = Xoshiro128.fromSeed(5);
+  const matrix = () => randomInt4({ outputs: 8, inputs: 8, groupSize: -1 }, () => random.next());
+  return Object.fromEntries(
+    Object.entries(tinyTensors("F16")).flatMap(([name, tensor]): [string, SafetensorsSpec][] => {
+      if (!name.endsWith("_proj.weight")) return [[name, tensor]];
+      const parts = Object.entries(int4Tensors(matrix(), { layout, zerosLessOne: layout === "gptq" }));
+      return parts.map(([part, spec]) => [name.replace(/weight$/, part), spec]);
+    }),
+  );
+}
+
 /** The smallest folders, as one file each (readers/targets/hugging-face.ts). */
 function huggingFaceSeeds(): [string, Buffer][] {
   const config = {
@@ -212,11 +226,17 @@ function huggingFaceSeeds(): [string, Buffer][] {
   const vocab = Object.fromEntries(pieces.map((piece, id) => [piece, id]));
   const json = { ...tokenizer, model: { ...(model as object), vocab } };
   const settings = { bos_token: "<s>", eos_token: { content: "</s>" }, add_bos_token: true };
-  const texts = [config, json, settings, { eos_token_id: [2, 3] }].map((value) => `${JSON.stringify(value)}\0`);
-  return (["F32", "F16"] as const).map((dtype) => [
-    dtype,
-    Buffer.concat([Buffer.from(texts.join("")), encodeSafetensors({ tensors: tinyTensors(dtype) })]),
-  ]);
+  const folder = (keys: object, tensors: Record<string, SafetensorsSpec>) => {
+    const objects = [{ ...config, ...keys }, json, settings, { eos_token_id: [2, 3] }];
+    const texts = objects.map((value) => `${JSON.stringify(value)}\0`);
+    return Buffer.concat([Buffer.from(texts.join("")), encodeSafetensors({ tensors })]);
+  };
+  const keys = { bits: 4, group_size: -1 };
+  return [
+    ...(["F32", "F16"] as const).map((dtype): [string, Buffer] => [dtype, folder({}, tinyTensors(dtype))]),
+    ["GPTQ", folder({ quantization_config: { ...keys, quant_method: "gptq" } }, tinyInt4("gptq"))],
+    ["AWQ", folder({ quantization_config: { ...keys, quant_method: "awq" } }, tinyInt4("awq"))],
+  ];
 }
 
 /** LLaMA's first pieces, some bytes, and what a model says beside. */

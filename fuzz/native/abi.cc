@@ -154,6 +154,8 @@ class Caller {
   void create_vector();
   void pack();
   void pack_file();
+  void pack_int4();
+  std::vector<std::int32_t> columns_of(std::size_t end, std::size_t count);
   void unpack();
   void read_packed();
   void fill_random();
@@ -308,6 +310,37 @@ void Caller::pack_file() {
   const Rows rows = read_rows(input_, tensor, 0);
   const std::uint64_t offset = input_.rarely() ? input_.hostile_size() : input_.take<std::uint16_t>();
   succeeded(cria_tensor_pack_file(tensor, rows.row, rows.count, files_.pick(input_), offset));
+}
+
+// Indices below `end`, or -1.
+std::vector<std::int32_t> Caller::columns_of(std::size_t end, std::size_t count) {
+  std::vector<std::int32_t> columns(count);
+  for (std::int32_t& column : columns) {
+    column = input_.rarely() ? input_.hostile_int() : static_cast<std::int32_t>(input_.below(end + 1)) - 1;
+  }
+  return columns;
+}
+
+void Caller::pack_int4() {
+  cria_tensor* tensor = tensors_.pick(input_);
+  const std::size_t cols = cria_tensor_cols(tensor);
+  const std::size_t inputs = 8 * input_.below(6), outputs = 8 * input_.below(4), groups = 1 + input_.below(3);
+  const auto weights = input_.array<std::int32_t>(inputs * outputs / 8);
+  const auto zeros = input_.array<std::int32_t>(groups * outputs / 8);
+  const auto scales = input_.array<std::uint16_t>(groups * outputs);
+  const auto columns = columns_of(inputs, cols);
+  auto column_groups = columns_of(groups, cols / 32);
+  Sized<cria_int4> matrix(input_, {.layout = static_cast<cria_int4_layout>(input_.below(3)),
+                                   .zero_offset = static_cast<std::uint32_t>(input_.below(3)),
+                                   .inputs = inputs,
+                                   .outputs = outputs,
+                                   .groups = groups,
+                                   .weights = or_null(weights.data()),
+                                   .zeros = or_null(zeros.data()),
+                                   .scales = or_null(scales.data()),
+                                   .columns = or_null(columns.data()),
+                                   .column_groups = or_null(column_groups.data())});
+  succeeded(cria_tensor_pack_int4(tensor, input_.rarely() ? input_.hostile_size() : input_.below(40), matrix.get()));
 }
 
 void Caller::unpack() {
@@ -466,8 +499,11 @@ void Caller::record() {
     default:
       if (input_.below(2) == 0) {
         succeeded(cria_program_add(p, value(), value(), value()));
-      } else {
+      } else if (input_.below(2) == 0) {
         succeeded(cria_program_select(p, value(), value()));
+      } else {
+        const auto columns = columns_of(100, input_.below(100));
+        succeeded(cria_program_gather(p, value(), or_null(columns.data()), columns.size(), value()));
       }
   }
 }
@@ -676,7 +712,7 @@ void Caller::step() {
       &Caller::finish,        &Caller::cancel,      &Caller::run,          &Caller::decode,
       &Caller::rmsnorm,       &Caller::quantize,    &Caller::embed,        &Caller::matmul,
       &Caller::rope,          &Caller::attention,   &Caller::swiglu,       &Caller::add,
-      &Caller::drop};
+      &Caller::drop,          &Caller::pack_int4};
   (this->*kCalls[input_.below(std::size(kCalls))])();
 }
 

@@ -93,7 +93,8 @@ void expect_same_on_all(std::size_t count, const char* what, const Run& run) {
   }
 }
 
-constexpr cria_type kWeightTypes[] = {CRIA_TYPE_F32, CRIA_TYPE_F16, CRIA_TYPE_Q4_0, CRIA_TYPE_Q8_0, CRIA_TYPE_BF16};
+constexpr cria_type kWeightTypes[] = {CRIA_TYPE_F32,  CRIA_TYPE_F16,  CRIA_TYPE_Q4_0,
+                                      CRIA_TYPE_Q8_0, CRIA_TYPE_BF16, CRIA_TYPE_Q4_Z};
 constexpr cria_type kCacheTypes[] = {CRIA_TYPE_F32, CRIA_TYPE_F16, CRIA_TYPE_Q8_0};
 
 inline bool is_quantised(cria_type type) { return type == CRIA_TYPE_Q4_0 || type == CRIA_TYPE_Q8_0; }
