@@ -18,7 +18,7 @@ import { type JoinedTensor, joinedSource } from "./joined.js";
 import { type JsonKeys, readJsonFile } from "./json-file.js";
 import { llamaTensors } from "./llama-tensors.js";
 import { readParams } from "./meta-params.js";
-import { readFrom, unreadable } from "./open.js";
+import { isFolder, readFrom, unreadable } from "./open.js";
 import { readSentencePiece } from "./sentencepiece.js";
 import type { LlamaConfig, Vocabulary } from "./source.js";
 import type { ModelFile } from "./store.js";
@@ -113,7 +113,7 @@ export async function readMeta(path: string, vocabulary?: Vocabulary): Promise<M
   const { config, vocabulary: own } = await configOf(folder, params, parts, vocabulary);
   const joined = joinParts(parts, config);
   return {
-    path,
+    path: folder,
     format: `Meta's checkpoint in ${parts.length} ${parts.length === 1 ? "part" : "parts"}`,
     name: basename(resolve(folder)),
     config,
@@ -133,7 +133,7 @@ const readTokenizerModel = async (path: string): Promise<Vocabulary> =>
   (await tokenizerFileOf(path)) === "tiktoken" ? readTiktoken(path) : readSentencePiece(path);
 
 async function folderOf(path: string): Promise<string> {
-  return (await stat(path)).isDirectory() ? path : dirname(path);
+  return (await isFolder(path)) ? path : dirname(path);
 }
 
 async function namesIn(folder: string): Promise<string[]> {

@@ -4,7 +4,7 @@ import { huggingFaceFolder, readHuggingFace, readHuggingFaceKeys } from "./huggi
 import { readLlama, readLlamaVocabulary } from "./llama-gguf.js";
 import { isLlama2c, readLlama2c, readLlama2cVocabulary } from "./llama2c.js";
 import { isMeta, readMeta, readMetaVocabulary } from "./meta.js";
-import { readFrom } from "./open.js";
+import { isFolder, readFrom } from "./open.js";
 import { magic, readPacked } from "./packed.js";
 import { optionalQuantisedType, quantised } from "./quantized.js";
 import type { Vocabulary } from "./source.js";
@@ -63,6 +63,13 @@ const llama2c: Format = {
   readVocabulary: readLlama2cVocabulary,
 };
 
+const refuseFolder = async (path: string): Promise<never> => {
+  throw new CriaFileError(path, undefined, "must be a model's file, or a folder with a params.json or a config.json");
+};
+
+/** A folder that is no model's. */
+const otherFolder: Format = { recognises: isFolder, read: refuseFolder, readVocabulary: refuseFolder };
+
 /** Recognises nothing: what is nothing else is refused as a GGUF file. */
 const gguf: Format = {
   recognises: async () => true,
@@ -71,7 +78,7 @@ const gguf: Format = {
 };
 
 /** In the order in which they are tried. */
-const formats: readonly Format[] = [meta, huggingFace, packed, llama2c, tokenizerFile, tokenizerBin, gguf];
+const formats: readonly Format[] = [meta, huggingFace, otherFolder, packed, llama2c, tokenizerFile, tokenizerBin, gguf];
 
 /**
  * Reads the index of a model, whatever it is stored as.

@@ -27,6 +27,15 @@ export async function readFrom<T>(
   }
 }
 
+/** Whether a path is a folder's. @throws CriaFileError where there is nothing of that name */
+export async function isFolder(path: string): Promise<boolean> {
+  try {
+    return (await stat(path)).isDirectory();
+  } catch (error) {
+    throw unreadable(path, undefined, error);
+  }
+}
+
 /** What the system had against reading a file, with its name. */
 export const unreadable = (path: string, subject: string | undefined, cause: unknown): CriaFileError =>
   new CriaFileError(path, subject, `cannot be read: ${reason(cause)}`, "ERR_CRIA_FILE", { cause });

@@ -102,7 +102,7 @@ describe("Meta's checkpoint", () => {
     const path = await written(folder, modelOf(), { parts: 2 });
     const format = "Meta's checkpoint in 2 parts";
     for (const name of ["", "params.json", "consolidated.01.pth"]) {
-      expect((await readModel(join(path, name))).format).toBe(format);
+      expect(await readModel(join(path, name))).toMatchObject({ format, path });
     }
     expect((await cria(["inspect", path])).stdout.split("\n")[0]).toBe(`${path}: ${format}, 7B`);
     const { code } = await cria(["generate", path, "--prompt", "w1", "--max-tokens", "3"]);

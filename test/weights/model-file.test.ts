@@ -40,3 +40,11 @@ test("a vocabulary of another size, none, and what is no path are refused", asyn
   });
   await expect(loadModel(tinyModel, { tokenizer: 5 as never })).rejects.toThrow("tokenizer: must be a string, not 5");
 });
+
+test("a folder that holds no model is told what it lacks", async () => {
+  await using folder = await temporaryFolder();
+  await expect(loadModel(folder.path)).rejects.toMatchObject({
+    code: "ERR_CRIA_FILE",
+    message: `${folder.path}: must be a model's file, or a folder with a params.json or a config.json`,
+  });
+});
