@@ -1,6 +1,5 @@
 import { CriaError, CriaFileError, outOfRange, wrongType } from "../errors.js";
-import { isFloatType } from "./encode.js";
-import { type QuantisedType, type TensorInfo, type WeightType, weightFormats } from "./source.js";
+import { isFloatType, type QuantisedType, type TensorInfo, type WeightType, weightFormats } from "./source.js";
 import type { ModelFile, WeightSource } from "./store.js";
 
 /** What float matrices can become. q4_z is for zero points that others chose: without any it is a larger q4_0. */

@@ -22,6 +22,9 @@ export const weightFormats: Readonly<Record<WeightType, { id: number; block: num
   q4_z: { id: 1000, block: 32, blockBytes: 20 }, // not GGML's
 };
 
+/** Whether each weight stands for itself, without a scale that it shares with others. */
+export const isFloatType = (type: WeightType): type is FloatType => weightFormats[type].block === 1;
+
 /** Bytes of `rows` rows of `cols` weights in a file. */
 export function weightBytes(type: WeightType, rows: number, cols: number): number {
   const { block, blockBytes } = weightFormats[type];
