@@ -4,11 +4,13 @@ import { aborted, CriaError, outOfRange, wrongType } from "./errors.js";
 import { Replacement, unwritten } from "./files.js";
 import { native } from "./native.js";
 import { checkOut } from "./output.js";
+import { ropeDivisors } from "./rope-scaling.js";
 import type { Value } from "./weights/gguf-values.js";
 import { fileTypeKey, ggufValue, layoutGguf, modelKeys, vocabularyKeys } from "./weights/gguf-writer.js";
 import { fileTypeOf, plannedTypes, prevailingType, type TargetType, targetTypes } from "./weights/mixtures.js";
 import { readModel } from "./weights/model-file.js";
 import { planPacked } from "./weights/packed.js";
+import { ropeDivisorsName } from "./weights/rope-keys.js";
 import { type LlamaConfig, type TensorInfo, type WeightType, weightBytes, weightFormats } from "./weights/source.js";
 import { type LoadOptions, type ModelFile, WeightStore } from "./weights/store.js";
 
@@ -72,7 +74,8 @@ export async function convertModel(path: string, out: string, options: ConvertOp
   const infos = groups.flatMap(({ names }) =>
     names.map((name) => ({ ...model.tensors.get(name)!, type: plan.types.get(name)! })),
   );
-  const layout = layoutGguf(keysOf(model, options, infos), infos);
+  const divisors = divisorsTensor(model.config);
+  const layout = layoutGguf(keysOf(model, options, infos), divisors === undefined ? infos : [...infos, divisors.info]);
   const places = new Map(layout.tensors.map((tensor) => [tensor.name, tensor]));
 
   using device = new Device({ ...(options.threads === undefined ? {} : { threads: options.threads }), device: "cpu" });
@@ -91,6 +94,10 @@ export async function convertModel(path: string, out: string, options: ConvertOp
         options.onProgress?.(writer.position, layout.size);
       }
     }
+    if (divisors !== undefined) {
+      await writer.write(places.get(divisors.info.name)!.offset - writer.position, (_, into) => into.fill(0));
+      await writer.write(divisors.bytes.length, (at, into) => divisors.bytes.copy(into, 0, at));
+    }
     await writer.write(layout.size - writer.position, (_, into) => into.fill(0));
     await writer.end();
     await replacement.finish();
@@ -99,6 +106,15 @@ export async function convertModel(path: string, out: string, options: ConvertOp
   }
   options.onProgress?.(layout.size, layout.size);
   return { bytes: layout.size, tensors: countTypes(infos) };
+}
+
+/** What RoPE's frequencies are divided by, a tensor in GGUF, as it stands in the file. */
+function divisorsTensor({ rope }: LlamaConfig): { info: TensorInfo; bytes: Buffer } | undefined {
+  const divisors = ropeDivisors(rope);
+  if (divisors === undefined) return undefined;
+  const bytes = Buffer.alloc(4 * divisors.length);
+  for (const [i, divisor] of divisors.entries()) bytes.writeFloatLE(divisor, 4 * i);
+  return { info: { name: ropeDivisorsName, type: "f32", rows: 1, cols: divisors.length }, bytes };
 }
 
 function checkType(type: unknown): void {
@@ -126,7 +142,7 @@ function warningsOf({ tensors }: ModelFile, { types, fallbacks }: ReturnType<typ
 }
 
 /** What a file says of its tensors' types, order, parts and alignment is not true of another one. */
-const ownKeys = /^(general\.(file_type|quantization_version|alignment)|cria\.rope\.pairing|split\..*)$/;
+const ownKeys = /^(general\.(file_type|quantization_version|alignment)|cria\.rope\.(pairing|divisors)|split\..*)$/;
 
 /** A GGUF file's own keys, or what can be said of another model in GGUF's keys; and what the file mostly holds. */
 function keysOf(

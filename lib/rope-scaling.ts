@@ -90,6 +90,16 @@ export function ropeFrequencies(rope: Rope): Float64Array | undefined {
   return scaled.map((f) => f / scale);
 }
 
+/**
+ * What the frequencies are divided by where the scaling is one that divisors can say, Llama 3.1's, or they are given as
+ * such; undefined where nothing divides them. This is how GGUF has it.
+ */
+export function ropeDivisors(rope: Rope): readonly number[] | undefined {
+  if (rope.scaling?.type !== "llama3") return rope.divisors;
+  const { theta, dim } = rope;
+  return Array.from(ropeFrequencies({ ...rope, scale: 1 })!, (f, i) => theta ** ((-2 * i) / dim) / f);
+}
+
 /** YaRN's magnitude, 0.1 · multiplier · ln(factor) + 1 (Peng et al. 2023, eq. 22, with their multiplier of 1). */
 export function yarnMagnitude(factor: number, multiplier = 1): number {
   return factor <= 1 ? 1 : 0.1 * multiplier * Math.log(factor) + 1;

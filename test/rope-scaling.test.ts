@@ -1,15 +1,16 @@
 import fc from "fast-check";
 import { describe, expect, onTestFinished, test } from "vitest";
 
+import { convertModel } from "../lib/convert.js";
 import { Device } from "../lib/device.js";
 import { modelFingerprint } from "../lib/fingerprint.js";
 import { loadLlama } from "../lib/llama.js";
 import { loadModel, type ModelOptions } from "../lib/model.js";
 import { packModel } from "../lib/pack.js";
-import { type Rope, type RopeScaling, ropeFrequencies, ropeInContext } from "../lib/rope-scaling.js";
+import { type Rope, type RopeScaling, ropeDivisors, ropeFrequencies, ropeInContext } from "../lib/rope-scaling.js";
 import { Runtime } from "../lib/runtime.js";
 import { readLlama } from "../lib/weights/llama-gguf.js";
-import { type JsonObject, readHuggingFaceRope, readMetaRope } from "../lib/weights/rope-keys.js";
+import { type JsonObject, readHuggingFaceRope, readMetaRope, ropeKeys } from "../lib/weights/rope-keys.js";
 import type { WeightType } from "../lib/weights/source.js";
 import { fileSource, WeightStore } from "../lib/weights/store.js";
 import { expectSameBits } from "./support/compare.js";
@@ -268,6 +269,47 @@ test("Meta's params.json: a base, and Llama 3.1's scaling", () => {
   refused({ ...more, rope_high_freq_factor: 1 }, "params.json: rope_high_freq_factor: must be above 1, not 1");
 });
 
+describe("GGUF's keys of a rope that was read elsewhere", () => {
+  const own = { ...plain, dim: 16, pairing: "adjacent" } as const;
+  const yarn = {
+    type: "yarn",
+    factor: 4,
+    originalContextLength: 64,
+    betaFast: 16,
+    betaSlow: 2,
+    truncate: true,
+  } as const;
+  const ropes: [what: string, rope: Rope][] = [
+    ["linear", { ...own, scale: 4 }],
+    ["Llama 3.1", { ...own, theta: 5e5, scaling: { ...llama3, factor: 8, originalContextLength: 8192 } }],
+    ["YaRN", { ...own, scaling: yarn, magnitude: 0.1 * Math.log(4) + 1 }],
+    ["YaRN of another magnitude", { ...own, scaling: yarn }],
+    ["a magnitude", { ...own, magnitude: 1.5 }],
+  ];
+  test.each(ropes)("say the same to float32's accuracy: %s", async (_, rope) => {
+    await using folder = await temporaryFolder();
+    const file = llamaFile();
+    Object.assign(file.metadata, ropeKeys(rope));
+    const divisors = ropeDivisors(rope);
+    const data = divisors && new Uint8Array(Float32Array.from(divisors).buffer);
+    if (data) file.tensors.push({ name: "rope_freqs.weight", shape: [8], type: "f32", data });
+    const { config } = await readLlama(await folder.write("model.gguf", file));
+    expect(config.rope.magnitude ?? 1).toBeCloseTo(rope.magnitude ?? 1, 6);
+    for (let i = 0; i < 8; i++) {
+      expect(frequency64(config.rope, i, 128) / frequency64(rope, i, 128)).toBeCloseTo(1, 6);
+    }
+  });
+
+  test.each<[what: string, scaling: RopeScaling]>([
+    ["dynamic NTK", { type: "dynamic", factor: 4, originalContextLength: 64 }],
+    ["YaRN that does not truncate", { ...yarn, truncate: false }],
+  ])("are none for %s", (what, scaling) => {
+    const message = `rope scaling: must be one that GGUF has keys for, not ${what}`;
+    const error = { code: "ERR_CRIA_UNSUPPORTED", message };
+    expect(() => ropeKeys({ ...own, scaling })).toThrow(expect.objectContaining(error));
+  });
+});
+
 describe("GGUF's keys of YaRN", () => {
   const read = async (keys: Record<string, Value>) => {
     await using folder = await temporaryFolder();
@@ -373,6 +415,23 @@ describe("a model with scaled positions", () => {
       const packed = `${path}.packed`;
       await packModel(path, packed);
       expectSameBits(await logitsOf(packed), await logitsOf(path));
+    }
+  });
+
+  test("says the same when it is converted", async () => {
+    await using folder = await temporaryFolder();
+    for (const [, keys, divisors] of models) {
+      const path = await folder.write("model.gguf", file(keys, divisors));
+      const [packed, converted, again] = ["packed", "converted", "again"].map((ending) => `${path}.${ending}`) as [
+        string,
+        string,
+        string,
+      ];
+      await packModel(path, packed);
+      await convertModel(path, converted);
+      await convertModel(packed, again);
+      expectSameBits(await logitsOf(converted), await logitsOf(path));
+      expectSameBits(await logitsOf(again), await logitsOf(path));
     }
   });
 

@@ -13,6 +13,7 @@ import {
   type Value,
 } from "./gguf-values.js";
 import { type OwnVocabulary, ownVocabularyKey } from "./gguf-vocabulary.js";
+import { ropeKeys } from "./rope-keys.js";
 import { type LlamaConfig, type ModelIndex, type TensorInfo, type Vocabulary, weightBytes } from "./source.js";
 
 /** GGUF's default, of the data section and of each tensor in it. */
@@ -94,11 +95,7 @@ export const configKeys = (config: LlamaConfig): Record<string, Value> => ({
   "llama.attention.key_length": u32(config.headDim),
   "llama.attention.value_length": u32(config.headDim),
   "llama.attention.layer_norm_rms_epsilon": f32(config.eps),
-  "llama.rope.dimension_count": u32(config.rope.dim),
-  "llama.rope.freq_base": f32(config.rope.theta),
-  ...(config.rope.scale === 1
-    ? {}
-    : { "llama.rope.scaling.type": string("linear"), "llama.rope.scaling.factor": f32(config.rope.scale) }),
+  ...ropeKeys(config.rope),
 });
 
 /** The keys of a vocabulary. A SentencePiece vocabulary that lists merges gets scores that give the same order. */

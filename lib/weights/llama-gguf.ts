@@ -7,7 +7,7 @@ import { readGgufVocabulary } from "./gguf-vocabulary.js";
 import { headDims, most } from "./llama-limits.js";
 import { type LlamaTensor, llamaTensors } from "./llama-tensors.js";
 import { readFrom } from "./open.js";
-import { checkRopeDivisors, readGgufRope } from "./rope-keys.js";
+import { checkRopeDivisors, readGgufRope, ropeDivisorsName } from "./rope-keys.js";
 import type { FileTensor, LlamaConfig, ModelIndex, Vocabulary } from "./source.js";
 import { fileSource, type ModelFile } from "./store.js";
 
@@ -23,7 +23,7 @@ export async function readLlama(path: string): Promise<LlamaGguf> {
   const { config: inKeys, ...keys } = readLlamaKeys(file.metadata);
   const config = { ...inKeys, rope: await readDivisors(file, inKeys.rope) };
   const tensors = new Map(file.tensors);
-  tensors.delete(ropeDivisors);
+  tensors.delete(ropeDivisorsName);
   checkTensors({ ...file, tensors }, config);
   const format = `GGUF v${file.version}`;
   const source = () => fileSource(tensors);
@@ -124,16 +124,13 @@ function readHeadDim(metadata: GgufMetadata, dim: number, heads: number): number
   return headDim;
 }
 
-/** GGUF's tensor of what the frequencies are divided by. */
-const ropeDivisors = "rope_freqs.weight";
-
 /** The rope of the keys with the divisors that stand among the tensors, where there are some. */
 async function readDivisors(file: Gguf, rope: Rope): Promise<Rope> {
-  const tensor = file.tensors.get(ropeDivisors);
+  const tensor = file.tensors.get(ropeDivisorsName);
   if (tensor === undefined) return rope;
-  checkTensor(file, { name: ropeDivisors, kind: "vector", rows: 1, cols: rope.dim / 2 });
+  checkTensor(file, { name: ropeDivisorsName, kind: "vector", rows: 1, cols: rope.dim / 2 });
   if (tensor.type !== "f32") {
-    throw new CriaFileError(tensor.file, ropeDivisors, `must be of type F32, not ${tensor.type.toUpperCase()}`);
+    throw new CriaFileError(tensor.file, ropeDivisorsName, `must be of type F32, not ${tensor.type.toUpperCase()}`);
   }
   const bytes = await readFrom(tensor.file, undefined, (fd) => {
     const bytes = Buffer.alloc(tensor.bytes);
@@ -141,7 +138,7 @@ async function readDivisors(file: Gguf, rope: Rope): Promise<Rope> {
     return bytes;
   });
   const divisors = Array.from({ length: rope.dim / 2 }, (_, i) => bytes.readFloatLE(4 * i));
-  return { ...rope, divisors: checkRopeDivisors(tensor.file, ropeDivisors, divisors, rope.dim) };
+  return { ...rope, divisors: checkRopeDivisors(tensor.file, ropeDivisorsName, divisors, rope.dim) };
 }
 
 /** Checks that the file has every tensor of the forward pass in its shape, and no other. */

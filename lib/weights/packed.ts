@@ -33,6 +33,7 @@ import { createHash } from "node:crypto";
 import { CriaFileError, show } from "../errors.js";
 import { loadLlama } from "../llama.js";
 import { native } from "../native.js";
+import { ropeDivisors } from "../rope-scaling.js";
 import { weightTypes } from "./gguf.js";
 import { type GgufHeader, readHeaderWith } from "./gguf-header.js";
 import { GgufMetadata } from "./gguf-metadata.js";
@@ -144,7 +145,8 @@ export async function planPacked(
  *
  * @param keys as a GGUF file without tensors
  */
-export function packedKeys(keys: Buffer, { rope: { divisors } }: LlamaConfig): Buffer {
+export function packedKeys(keys: Buffer, { rope }: LlamaConfig): Buffer {
+  const divisors = ropeDivisors(rope);
   if (divisors === undefined) return keys;
   const [arrayType, f32Type] = [9, 6];
   const name = Buffer.from(ropeDivisorsKey);

@@ -2,9 +2,10 @@
  * What the ways in which models are stored say of their rotary positions, as one {@link Rope}: GGUF's keys, Hugging
  * Face's config.json and Meta's params.json.
  */
-import { CriaFileError, show } from "../errors.js";
+import { CriaError, CriaFileError, show } from "../errors.js";
 import { type Llama3Scaling, type Rope, type YarnScaling, yarnMagnitude } from "../rope-scaling.js";
 import type { GgufMetadata } from "./gguf-metadata.js";
+import { f32, string, u32, type Value } from "./gguf-values.js";
 
 /** What a file of JSON holds, parsed. */
 export type JsonObject = Readonly<Record<string, unknown>>;
@@ -62,6 +63,9 @@ type Fail = (key: string, problem: string, code?: "ERR_CRIA_UNSUPPORTED") => Cri
 function checkBetas(betaFast: number, betaSlow: number, key: string, fail: Fail): void {
   if (betaFast <= betaSlow) throw fail(key, `must be above the slow beta, ${betaSlow}, not ${betaFast}`);
 }
+
+/** GGUF's tensor of what the frequencies are divided by. */
+export const ropeDivisorsName = "rope_freqs.weight";
 
 /** In a packed file, which has no tensor beside those of the forward pass: the divisors, an array of f32. */
 export const ropeDivisorsKey = "cria.rope.divisors";
@@ -123,6 +127,36 @@ function readGgufYarn(metadata: GgufMetadata, factor: number, { contextLength }:
   const original = metadata.integer(ropeKey("scaling.original_context_length"), 1, mostContext, contextLength);
   const { truncate } = yarnDefaults;
   return { type: "yarn", factor, originalContextLength: original, betaFast, betaSlow, truncate };
+}
+
+/**
+ * GGUF's keys of a rope whose pairs are adjacent, as {@link readGgufRope} and llama.cpp read them. Divisors, Llama 3.1's
+ * among them, are a tensor: {@link ropeDivisors}.
+ *
+ * @throws CriaError ERR_CRIA_UNSUPPORTED for what GGUF has no key for
+ */
+export function ropeKeys({ theta, scale, dim, scaling, magnitude = 1 }: Rope): Record<string, Value> {
+  const plain = { [ropeKey("dimension_count")]: u32(dim), [ropeKey("freq_base")]: f32(theta) };
+  const scaled = (type: string, factor: number) => ({
+    [ropeKey("scaling.type")]: string(type),
+    [ropeKey("scaling.factor")]: f32(factor),
+  });
+  const multiplied = (by: number) => (by === 1 ? {} : { [ropeKey("scaling.attn_factor")]: f32(by) });
+  if (scaling === undefined || scaling.type === "llama3") {
+    return { ...plain, ...(scale === 1 ? {} : scaled("linear", scale)), ...multiplied(magnitude) };
+  }
+  if (scaling.type === "dynamic" || !scaling.truncate) {
+    const what = scaling.type === "dynamic" ? "dynamic NTK" : "YaRN that does not truncate";
+    throw new CriaError("ERR_CRIA_UNSUPPORTED", `rope scaling: must be one that GGUF has keys for, not ${what}`);
+  }
+  return {
+    ...plain,
+    ...scaled("yarn", scaling.factor),
+    [ropeKey("scaling.original_context_length")]: u32(scaling.originalContextLength),
+    [ropeKey("scaling.yarn_beta_fast")]: f32(scaling.betaFast),
+    [ropeKey("scaling.yarn_beta_slow")]: f32(scaling.betaSlow),
+    ...multiplied(magnitude / yarnMagnitude(scaling.factor)),
+  };
 }
 
 /** Absent where it is 1, so that equal ropes are equal objects. */
