@@ -144,7 +144,10 @@ describe("a wrong command line is exit code 2, with a hint and nothing on stdout
       ["bench", "--shape", "8b"],
       'cria bench: --shape: must be one of stories15m, tinyllama, 7b, 13b, 33b, 34b, 65b, 70b, not "8b"',
     ],
-    [["bench", "--format", "q6_k"], 'cria bench: --format: must be one of f32, f16, bf16, q8_0, q4_0, not "q6_k"'],
+    [
+      ["bench", "--format", "q6_k"],
+      'cria bench: --format: must be one of f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, q2_K, q3_K, q4_K, q5_K, q6_K, iq4_nl, q4_z, not "q6_k"',
+    ],
     [["bench", "--context", "0"], "cria bench: --context: must be an integer from 1 to 1048576, not 0"],
     [["bench", "--sequences", "0"], "cria bench: --sequences: must be an integer from 1 to 512, not 0"],
     [
