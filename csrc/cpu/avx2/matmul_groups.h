@@ -152,29 +152,6 @@ template <class Format, int Tokens>
   }
 }
 
-template <class Format, int Tokens>
-static void narrow_groups(const MatmulQ& op, std::size_t begin, std::size_t end) {
-  const auto single = [&](std::size_t panel) {
-    __m256 sum[Tokens][kHalves];
-    narrow_group_sums<Format, Tokens>(op, panel, panel + 1, sum);
-#pragma GCC unroll 2
-    for (int t = 0; t < Tokens; ++t) finish_panel(op.weights, op.out, panel, t, sum[t]);
-  };
-  const auto pair = [&](std::size_t first, std::size_t second) {
-    if (op.out.finish != Finish::kSwiGlu) {
-      single(first);
-      single(second);
-      return;
-    }
-    __m256 gate[Tokens][kHalves], up[Tokens][kHalves];
-    narrow_group_sums<Format, Tokens>(op, first, second, gate);
-    narrow_group_sums<Format, Tokens>(op, second, first + 1, up);
-#pragma GCC unroll 2
-    for (int t = 0; t < Tokens; ++t) finish_gated(op.out, first, t, gate[t], up[t]);
-  };
-  for_panels(op.weights, op.out.finish, begin, end, pair, single);
-}
-
 // One group of a block with every token: half the words fit the registers, as in matmul_q.h. done(t, h, dot) gets the
 // scaled products, begun from those of `start`(t, h).
 template <class Format, int Q, class Start, class Done>
@@ -231,55 +208,22 @@ static void wide_group_sums(const MatmulQ& op, std::size_t panel, std::size_t ne
   }
 }
 
-// As `wide` of matmul_q.h.
 template <class Format>
-static void wide_groups(const MatmulQ& op, std::size_t begin, std::size_t end) {
-  for_token_blocks(op.tokens, kTokenBlock, [&](std::size_t token, std::size_t count) {
-    const auto load = [](const Sums& sums, std::size_t t, __m256(&sum)[kHalves]) {
-      sum[0] = _mm256_load_ps(sums.of[t]);
-      sum[1] = _mm256_load_ps(sums.of[t] + kHalfRows);
-    };
-    const auto single = [&](std::size_t panel) {
-      Sums sums;
-      wide_group_sums<Format>(op, panel, panel + 1, token, count, sums);
-      for (std::size_t t = 0; t < count; ++t) {
-        __m256 sum[kHalves];
-        load(sums, t, sum);
-        finish_panel(op.weights, op.out, panel, token + t, sum);
-      }
-    };
-    const auto pair = [&](std::size_t first, std::size_t second) {
-      if (op.out.finish != Finish::kSwiGlu) {
-        single(first);
-        single(second);
-        return;
-      }
-      Sums gates, ups;
-      wide_group_sums<Format>(op, first, second, token, count, gates);
-      wide_group_sums<Format>(op, second, first + 1, token, count, ups);
-      for (std::size_t t = 0; t < count; ++t) {
-        __m256 gate[kHalves], up[kHalves];
-        load(gates, t, gate);
-        load(ups, t, up);
-        finish_gated(op.out, first, token + t, gate, up);
-      }
-    };
-    for_panels(op.weights, op.out.finish, begin, end, pair, single);
-  });
-}
+struct ProductOfGroups {
+  template <int Tokens>
+  [[gnu::always_inline]] static void narrow_sums(const MatmulQ& op, std::size_t panel, std::size_t next,
+                                                 __m256 (&sum)[Tokens][kHalves]) {
+    narrow_group_sums<Format, Tokens>(op, panel, next, sum);
+  }
+  static void wide_sums(const MatmulQ& op, std::size_t panel, std::size_t next, std::size_t token, std::size_t count,
+                        Sums& sums) {
+    wide_group_sums<Format>(op, panel, next, token, count, sums);
+  }
+};
 
 template <class Format>
 static void matmul_groups(const MatmulQ& op, std::size_t begin, std::size_t end) {
-  switch (op.tokens) {
-    case 0:
-      return;
-    case 1:
-      return narrow_groups<Format, 1>(op, begin, end);
-    case 2:
-      return narrow_groups<Format, 2>(op, begin, end);
-    default:
-      return wide_groups<Format>(op, begin, end);
-  }
+  run_product<ProductOfGroups<Format>>(op, begin, end);
 }
 
 }  // namespace cria::cpu::avx2

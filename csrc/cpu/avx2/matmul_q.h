@@ -162,11 +162,13 @@ template <class Format, int Tokens>
   }
 }
 
-template <class Format, int Tokens>
-static void narrow(const MatmulQ& op, std::size_t begin, std::size_t end) {
+// The products of one token or two, `Tokens`: sums_of(panel, next, sum) gives a panel's sums, `next` being the panel
+// that will be asked for after it.
+template <int Tokens, class PanelSums>
+static void narrow(const MatmulQ& op, std::size_t begin, std::size_t end, const PanelSums& sums_of) {
   const auto single = [&](std::size_t panel) {
     __m256 sum[Tokens][kHalves];
-    narrow_sums<Format, Tokens>(op, panel, panel + 1, sum);
+    sums_of(panel, panel + 1, sum);
 #pragma GCC unroll 2
     for (int t = 0; t < Tokens; ++t) finish_panel(op.weights, op.out, panel, t, sum[t]);
   };
@@ -177,8 +179,8 @@ static void narrow(const MatmulQ& op, std::size_t begin, std::size_t end) {
       return;
     }
     __m256 gate[Tokens][kHalves], up[Tokens][kHalves];
-    narrow_sums<Format, Tokens>(op, first, second, gate);
-    narrow_sums<Format, Tokens>(op, second, first + 1, up);
+    sums_of(first, second, gate);
+    sums_of(second, first + 1, up);
 #pragma GCC unroll 2
     for (int t = 0; t < Tokens; ++t) finish_gated(op.out, first, t, gate[t], up[t]);
   };
@@ -281,9 +283,10 @@ static void wide_sums(const MatmulQ& op, std::size_t panel, std::size_t next, st
   }
 }
 
+// The products of more tokens: sums_of(panel, next, token, count, sums) gives a panel's sums with a block of tokens.
 // Tokens outermost: their activations stay in L2 while the panels pass, whose bytes are few beside their work.
-template <class Format>
-static void wide(const MatmulQ& op, std::size_t begin, std::size_t end) {
+template <class PanelSums>
+static void wide(const MatmulQ& op, std::size_t begin, std::size_t end, const PanelSums& sums_of) {
   for_token_blocks(op.tokens, kTokenBlock, [&](std::size_t token, std::size_t count) {
     const auto load = [](const Sums& sums, std::size_t t, __m256(&sum)[kHalves]) {
       sum[0] = _mm256_load_ps(sums.of[t]);
@@ -291,7 +294,7 @@ static void wide(const MatmulQ& op, std::size_t begin, std::size_t end) {
     };
     const auto single = [&](std::size_t panel) {
       Sums sums;
-      wide_sums<Format>(op, panel, panel + 1, token, count, sums);
+      sums_of(panel, panel + 1, token, count, sums);
       for (std::size_t t = 0; t < count; ++t) {
         __m256 sum[kHalves];
         load(sums, t, sum);
@@ -305,8 +308,8 @@ static void wide(const MatmulQ& op, std::size_t begin, std::size_t end) {
         return;
       }
       Sums gates, ups;
-      wide_sums<Format>(op, first, second, token, count, gates);
-      wide_sums<Format>(op, second, first + 1, token, count, ups);
+      sums_of(first, second, token, count, gates);
+      sums_of(second, first + 1, token, count, ups);
       for (std::size_t t = 0; t < count; ++t) {
         __m256 gate[kHalves], up[kHalves];
         load(gates, t, gate);
@@ -318,18 +321,45 @@ static void wide(const MatmulQ& op, std::size_t begin, std::size_t end) {
   });
 }
 
-template <class Format>
-static void matmul_q(const MatmulQ& op, std::size_t begin, std::size_t end) {
+// A Product gives the sums of both: narrow_sums<Tokens>(op, ...) and wide_sums(op, ...).
+template <class Product>
+static void run_product(const MatmulQ& op, std::size_t begin, std::size_t end) {
+  const auto few = [&]<int Tokens>() {
+    narrow<Tokens>(op, begin, end, [&](std::size_t panel, std::size_t next, __m256(&sum)[Tokens][kHalves]) {
+      Product::template narrow_sums<Tokens>(op, panel, next, sum);
+    });
+  };
   switch (op.tokens) {
     case 0:
       return;
     case 1:
-      return narrow<Format, 1>(op, begin, end);
+      return few.template operator()<1>();
     case kNarrow:
-      return narrow<Format, kNarrow>(op, begin, end);
+      return few.template operator()<kNarrow>();
     default:
-      return wide<Format>(op, begin, end);
+      return wide(op, begin, end,
+                  [&](std::size_t panel, std::size_t next, std::size_t token, std::size_t count, Sums& sums) {
+                    Product::wide_sums(op, panel, next, token, count, sums);
+                  });
   }
+}
+
+template <class Format>
+struct Product32 {
+  template <int Tokens>
+  [[gnu::always_inline]] static void narrow_sums(const MatmulQ& op, std::size_t panel, std::size_t next,
+                                                 __m256 (&sum)[Tokens][kHalves]) {
+    avx2::narrow_sums<Format, Tokens>(op, panel, next, sum);
+  }
+  static void wide_sums(const MatmulQ& op, std::size_t panel, std::size_t next, std::size_t token, std::size_t count,
+                        Sums& sums) {
+    avx2::wide_sums<Format>(op, panel, next, token, count, sums);
+  }
+};
+
+template <class Format>
+static void matmul_q(const MatmulQ& op, std::size_t begin, std::size_t end) {
+  run_product<Product32<Format>>(op, begin, end);
 }
 
 }  // namespace cria::cpu::avx2

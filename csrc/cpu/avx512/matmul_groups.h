@@ -117,40 +117,12 @@ static void group_sums(const MatmulQ& op, const Stream<typename Format::Superblo
   }
 }
 
-// As `wide` of matmul_q.h.
-template <class Format>
-static void wide_groups(const MatmulQ& op, std::size_t begin, std::size_t end) {
-  using Stream = Stream<typename Format::Superblock>;
-  const std::size_t step = op.out.finish == Finish::kSwiGlu ? 1 : 2;
-  for_token_blocks(op.tokens, kTokenBlock, [&](std::size_t token, std::size_t count) {
-    const auto single = [&](std::size_t panel) {
-      Sums<1> sums;
-      group_sums<Format, 1>(op, {Stream(op.weights, panel, panel + 1)}, token, count, sums);
-      for (std::size_t t = 0; t < count; ++t) {
-        finish_panel(op.weights, op.out, panel, token + t, _mm512_load_ps(sums.of[t][0]));
-      }
-    };
-    const auto pair = [&](std::size_t first, std::size_t second) {
-      Sums<2> sums;
-      group_sums<Format, 2>(op, {Stream(op.weights, first, first + step), Stream(op.weights, second, second + step)},
-                            token, count, sums);
-      for (std::size_t t = 0; t < count; ++t) {
-        const __m512 a = _mm512_load_ps(sums.of[t][0]), b = _mm512_load_ps(sums.of[t][1]);
-        if (op.out.finish == Finish::kSwiGlu) {
-          finish_gated(op.out, first, token + t, a, b);
-        } else {
-          finish_panel(op.weights, op.out, first, token + t, a);
-          finish_panel(op.weights, op.out, second, token + t, b);
-        }
-      }
-    };
-    for_panels(op.weights, op.out.finish, begin, end, pair, single);
-  });
-}
-
 template <class Format>
 static void matmul_groups(const MatmulQ& op, std::size_t begin, std::size_t end) {
-  (op.tokens <= kMostByHalves ? Format::kByHalves : wide_groups<Format>)(op, begin, end);
+  if (op.tokens <= kMostByHalves) return Format::kByHalves(op, begin, end);
+  wide<typename Format::Superblock>(op, begin, end, [&](const auto& streams, auto token, auto count, auto& sums) {
+    group_sums<Format>(op, streams, token, count, sums);
+  });
 }
 
 }  // namespace cria::cpu::avx512

@@ -128,23 +128,25 @@ static void wide_sums(const MatmulQ& op, const Stream<typename Format::Superbloc
   }
 }
 
-// Tokens outermost: their activations stay in L2 while the panels pass, whose bytes are few beside their work.
-template <class Format>
-static void wide(const MatmulQ& op, std::size_t begin, std::size_t end) {
-  using Stream = Stream<typename Format::Superblock>;
+// sums_of(streams, token, count, sums) gives the sums of a panel, or of two, with a block of tokens. Tokens outermost:
+// their activations stay in L2 while the panels pass, whose bytes are few beside their work.
+template <class Superblock, class PanelSums>
+static void wide(const MatmulQ& op, std::size_t begin, std::size_t end, const PanelSums& sums_of) {
+  using Stream = Stream<Superblock>;
   const std::size_t step = op.out.finish == Finish::kSwiGlu ? 1 : 2;  // from a pair's panels to those of the next
   for_token_blocks(op.tokens, kTokenBlock, [&](std::size_t token, std::size_t count) {
     const auto single = [&](std::size_t panel) {
       Sums<1> sums;
-      wide_sums<Format>(op, {Stream(op.weights, panel, panel + 1)}, token, count, sums);
+      const Stream stream[1] = {Stream(op.weights, panel, panel + 1)};
+      sums_of(stream, token, count, sums);
       for (std::size_t t = 0; t < count; ++t) {
         finish_panel(op.weights, op.out, panel, token + t, _mm512_load_ps(sums.of[t][0]));
       }
     };
     const auto pair = [&](std::size_t first, std::size_t second) {
       Sums<2> sums;
-      wide_sums<Format>(op, {Stream(op.weights, first, first + step), Stream(op.weights, second, second + step)}, token,
-                        count, sums);
+      const Stream streams[2] = {Stream(op.weights, first, first + step), Stream(op.weights, second, second + step)};
+      sums_of(streams, token, count, sums);
       for (std::size_t t = 0; t < count; ++t) {
         const __m512 a = _mm512_load_ps(sums.of[t][0]), b = _mm512_load_ps(sums.of[t][1]);
         if (op.out.finish == Finish::kSwiGlu) {
@@ -159,13 +161,20 @@ static void wide(const MatmulQ& op, std::size_t begin, std::size_t end) {
   });
 }
 
+template <class Format>
+static void wide_product(const MatmulQ& op, std::size_t begin, std::size_t end) {
+  wide<typename Format::Superblock>(op, begin, end, [&](const auto& streams, auto token, auto count, auto& sums) {
+    wide_sums<Format>(op, streams, token, count, sums);
+  });
+}
+
 // One token or two are AVX2's: they wait for memory, which has more under way when lines are loaded by halves. Measured
 // on Zen 5 at one token, two threads, as a share of plain reads beside it: q4_0 97 % against 92, q8_0 93 against 86.
 constexpr std::size_t kMostByHalves = 2;
 
 template <class Format>
 static void matmul_q(const MatmulQ& op, std::size_t begin, std::size_t end) {
-  (op.tokens <= kMostByHalves ? Format::kByHalves : wide<Format>)(op, begin, end);
+  (op.tokens <= kMostByHalves ? Format::kByHalves : wide_product<Format>)(op, begin, end);
 }
 
 }  // namespace cria::cpu::avx512
