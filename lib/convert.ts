@@ -7,7 +7,14 @@ import { checkOut } from "./output.js";
 import { ropeDivisors } from "./rope-scaling.js";
 import type { Value } from "./weights/gguf-values.js";
 import { fileTypeKey, ggufValue, layoutGguf, modelKeys, vocabularyKeys } from "./weights/gguf-writer.js";
-import { fileTypeOf, plannedTypes, prevailingType, type TargetType, targetTypes } from "./weights/mixtures.js";
+import {
+  fileTypeOf,
+  inputsOf,
+  plannedTypes,
+  prevailingType,
+  type TargetType,
+  targetTypes,
+} from "./weights/mixtures.js";
 import { readModel } from "./weights/model-file.js";
 import { planPacked } from "./weights/packed.js";
 import { ropeDivisorsName } from "./weights/rope-keys.js";
@@ -26,6 +33,7 @@ export interface ConvertOptions extends Pick<DeviceOptions, "threads">, Pick<Loa
   onWarning?: (message: string) => void;
 }
 
+/** A GGUF file that was written. */
 export interface Converted {
   /** Of the new file. */
   readonly bytes: number;
@@ -72,7 +80,10 @@ export async function convertModel(path: string, out: string, options: ConvertOp
   for (const message of warningsOf(model, plan)) options.onWarning?.(message);
   const groups = await planPacked(model.config, model.tensors);
   const infos = groups.flatMap(({ names }) =>
-    names.map((name) => ({ ...model.tensors.get(name)!, type: plan.types.get(name)! })),
+    names.map((name) => {
+      const info = model.tensors.get(name)!;
+      return { ...info, cols: inputsOf(info), type: plan.types.get(name)! };
+    }),
   );
   const divisors = divisorsTensor(model.config);
   const layout = layoutGguf(keysOf(model, options, infos), divisors === undefined ? infos : [...infos, divisors.info]);
@@ -88,9 +99,9 @@ export async function convertModel(path: string, out: string, options: ConvertOp
       using store = new WeightStore(device, source);
       await (kind === "vector" ? store.vector(names[0]!) : store.matrix(...names));
       for (const name of names) {
-        const { offset, type } = places.get(name)!;
-        await writer.write(offset - writer.position, (_, into) => into.fill(0));
-        await writeTensor(writer, store, device, { model, name, type }, options.signal);
+        const planned = places.get(name)!;
+        await writer.write(planned.offset - writer.position, (_, into) => into.fill(0));
+        await writeTensor(writer, store, device, { model, planned }, options.signal);
         options.onProgress?.(writer.position, layout.size);
       }
     }
@@ -127,7 +138,7 @@ function checkType(type: unknown): void {
 
 function warningsOf({ tensors }: ModelFile, { types, fallbacks }: ReturnType<typeof plannedTypes>): string[] {
   const again = [...tensors.values()].filter(
-    ({ name, type }) => weightFormats[type].block > 1 && types.get(name) !== type,
+    ({ name, type, columns }) => weightFormats[type].block > 1 && (columns !== undefined || types.get(name) !== type),
   );
   const warnings = fallbacks.map(
     ({ name, wanted, type, cols }) =>
@@ -175,31 +186,47 @@ async function writeTensor(
   writer: ChunkWriter,
   store: WeightStore,
   device: Device,
-  { model, name, type }: { model: ModelFile; name: string; type: WeightType },
+  { model, planned }: { model: ModelFile; planned: TensorInfo },
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  const { rows, cols, type: stored } = model.tensors.get(name)!;
-  const from = rows === 1 ? "f32" : stored; // which vectors are unpacked as
+  const { name, type, rows, cols } = planned;
+  const stored = model.tensors.get(name)!;
+  const from = rows === 1 ? "f32" : stored.type; // which vectors are unpacked as
   const order = rowOrder(model.config, name);
-  const slice = Math.min(rows, Math.max(1, Math.floor(sliceWeights / cols)));
-  const source = new Uint8Array(weightBytes(from, slice, cols));
-  const weights = new Float32Array(from === type ? 0 : slice * cols);
-  const encoded = from === type ? source : new Uint8Array(weightBytes(type, slice, cols));
+  const slice = Math.min(rows, Math.max(1, Math.floor(sliceWeights / stored.cols)));
+  const source = new Uint8Array(weightBytes(from, slice, stored.cols));
+  const same = from === type && stored.columns === undefined;
+  const weights = new Float32Array(same ? 0 : slice * stored.cols);
+  const encoded = same ? source : new Uint8Array(weightBytes(type, slice, cols));
+  const rowBytes = weightBytes(from, 1, stored.cols);
   for (let first = 0; first < rows; first += slice) {
     if (signal?.aborted) throw aborted("the writing", signal);
     const count = Math.min(slice, rows - first);
-    const part = (bytes: Uint8Array, of: WeightType) => bytes.subarray(0, weightBytes(of, count, cols));
-    unpackRows(store, name, { first, count, rowBytes: weightBytes(from, 1, cols), order }, part(source, from));
-    if (from !== type) {
-      const floats = weights.subarray(0, count * cols);
-      native.weightsDecode(from, cols, part(source, from), floats);
-      await native.weightsEncode(device.handle, type, cols, floats, part(encoded, type)).catch((error) => {
+    const part = source.subarray(0, count * rowBytes);
+    unpackRows(store, name, { first, count, rowBytes, order }, part);
+    const bytes = encoded.subarray(0, weightBytes(type, count, cols));
+    if (!same) {
+      const floats = weights.subarray(0, count * stored.cols);
+      native.weightsDecode(from, stored.cols, part, floats);
+      await native.weightsEncode(device.handle, type, cols, inOrder(floats, stored, cols), bytes).catch((error) => {
         throw placed(error, `${model.path}: ${name}`, (row) => order(first + row));
       });
     }
-    const bytes = part(encoded, type);
     await writer.write(bytes.length, (at, into) => into.set(bytes.subarray(at, at + into.length)));
   }
+}
+
+/** Rows whose columns are the inputs in their order, of which there are `inputs`. */
+function inOrder(weights: Float32Array, { cols, columns }: TensorInfo, inputs: number): Float32Array {
+  if (columns === undefined) return weights;
+  const rows = weights.length / cols;
+  const ordered = new Float32Array(rows * inputs);
+  for (let row = 0; row < rows; row++) {
+    for (const [column, input] of columns.entries()) {
+      if (input >= 0) ordered[row * inputs + input] = weights[row * cols + column]!;
+    }
+  }
+  return ordered;
 }
 
 /** Fills `into` with rows in the order that they have in the file. */

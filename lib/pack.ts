@@ -27,6 +27,7 @@ export async function packModel(
 ): Promise<{ bytes: number }> {
   const model = await readModel(path);
   if (model.mappable) throw new CriaFileError(path, undefined, "must be a model, not packed already");
+  checkColumns(model);
   await checkOut(out, model);
   const keys = packedKeys(await keysOf(model), model.config);
   const header = encodePacked(keys, await planPacked(model.config, model.tensors));
@@ -46,6 +47,14 @@ export async function packModel(
     throw error instanceof CriaError ? error : unwritten(out, error);
   }
   return { bytes: header.size };
+}
+
+/** @throws CriaFileError ERR_CRIA_UNSUPPORTED for act-order, which a packed file has no place for */
+function checkColumns({ path, tensors }: ModelFile): void {
+  const ordered = [...tensors.values()].find(({ columns }) => columns !== undefined);
+  if (ordered === undefined) return;
+  const problem = "its columns must be its inputs in their order, for it to be packed";
+  throw new CriaFileError(path, ordered.name, problem, "ERR_CRIA_UNSUPPORTED");
 }
 
 /** A GGUF file's own keys, or what GGUF's and cria's can say of another model, as a GGUF file without tensors. */

@@ -132,6 +132,10 @@ function wantedType(type: TargetType, name: string, config: Pick<LlamaConfig, "l
   return rule.others;
 }
 
+/** The inputs of a matrix, of which a column may be none, and each has one. */
+export const inputsOf = ({ cols, columns }: TensorInfo): number =>
+  columns === undefined ? cols : columns.reduce((most, input) => Math.max(most, input), -1) + 1;
+
 /** A tensor that could not be of the type that was wanted for it. */
 export interface Fallback {
   readonly name: string;
@@ -149,7 +153,9 @@ export function plannedTypes(
   const tied = !tensors.has("output.weight");
   const gaveWay: Fallback[] = [];
   const types = new Map<string, GgufType>();
-  for (const { name, rows, cols, type: own } of tensors.values()) {
+  for (const info of tensors.values()) {
+    const { name, rows, type: own } = info;
+    const cols = inputsOf(info);
     const wanted = rows === 1 ? "f32" : type === undefined ? ggufTypeOf(own) : wantedType(type, name, config, tied);
     const fitting = fittingType(wanted, cols);
     if (fitting !== wanted) gaveWay.push({ name, wanted, type: fitting, cols });

@@ -3,8 +3,10 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 
+import { convertModel } from "../../lib/convert.js";
 import { CriaError } from "../../lib/errors.js";
 import { loadModel } from "../../lib/model.js";
+import { packModel } from "../../lib/pack.js";
 import { Xoshiro128 } from "../../lib/random.js";
 import { huggingFaceName } from "../../lib/weights/hugging-face.js";
 import { llamaTensors } from "../../lib/weights/llama-tensors.js";
@@ -168,6 +170,38 @@ describe("a folder of 4-bit weights computes what they are", () => {
     // What int8 activations cost: up to 1.1e-3 here, where zeros are drawn from all that there are.
     const unrounded = forward64({ config, weights }, tokens).flatMap((row) => [...row]);
     expect(nmse(scalar, unrounded)).toBeLessThan(2e-3);
+  });
+});
+
+describe("a folder of 4-bit weights as GGUF", () => {
+  const tokens = Int32Array.from({ length: 12 }, (_, i) => (i * 37 + 1) % shape.vocab);
+
+  test.each<[string, Case]>([
+    ["act-order", { layout: "gptq", groupSize: 32, zerosLessOne: true, actOrder: true }],
+    ["symmetric, tied", { layout: "gptq", groupSize: 64, symmetric: true, tied: true }],
+  ])("%s: has its weights, their columns in the inputs' order", async (_, how) => {
+    await using folder = await temporaryFolder();
+    const small = smallInt4(how);
+    const path = await write(folder, small);
+    const { config, tensors } = await readModel(path);
+    const exact = forward64({ config, weights: rowsOf(tensors, small.matrices) }, tokens).flatMap((row) => [...row]);
+    const [floats, own] = [join(folder.path, "f32.gguf"), join(folder.path, "own.gguf")];
+    await convertModel(path, floats, { type: "f32" });
+    expect(nmse(await logitsOf(floats, tokens, {}), exact)).toBeLessThan(1e-9);
+    if (how.actOrder) {
+      const refused = {
+        code: "ERR_CRIA_UNSUPPORTED",
+        message: expect.stringContaining("in their order, for it to be packed"),
+      };
+      await expect(packModel(path, join(folder.path, "packed"))).rejects.toMatchObject(refused);
+    }
+    // Zeros become minima in f16, and columns out of act-order stand in blocks with those of other groups' scales.
+    const warnings: string[] = [];
+    await convertModel(path, own, { onWarning: (message) => warnings.push(message) });
+    const lossy = expect.stringContaining("quantised again they lose more");
+    expect(warnings).toEqual(how.actOrder ? expect.arrayContaining([lossy]) : []);
+    expect((await readModel(own)).tensors.get("blk.0.ffn_up.weight")!.type).toBe(how.symmetric ? "q4_0" : "q4_1");
+    expect(nmse(await logitsOf(own, tokens, {}), exact)).toBeLessThan(how.actOrder ? 0.2 : 1e-3);
   });
 });
 
