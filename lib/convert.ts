@@ -21,7 +21,7 @@ import { ropeDivisorsName } from "./weights/rope-keys.js";
 import { type LlamaConfig, type TensorInfo, type WeightType, weightBytes, weightFormats } from "./weights/source.js";
 import { type LoadOptions, type ModelFile, WeightStore } from "./weights/store.js";
 
-export type { TargetType } from "./weights/mixtures.js";
+export type { GgufType, Mixture, TargetType } from "./weights/mixtures.js";
 
 /** How a model is written as GGUF. */
 export interface ConvertOptions extends Pick<DeviceOptions, "threads">, Pick<LoadOptions, "tokenizer" | "signal"> {

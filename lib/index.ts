@@ -6,7 +6,15 @@ export type { CacheSize } from "./cache-size.js";
 export type { CacheOption, CacheTypes } from "./cache-types.js";
 export type { ChatOptions } from "./chat.js";
 export type { Conversation, SayOptions } from "./conversation.js";
-export { type Converted, type ConvertOptions, convertModel, quantizeModel, type TargetType } from "./convert.js";
+export {
+  type Converted,
+  type ConvertOptions,
+  convertModel,
+  type GgufType,
+  type Mixture,
+  quantizeModel,
+  type TargetType,
+} from "./convert.js";
 export {
   type AbsentDevice,
   Device,
