@@ -16,9 +16,10 @@ const blocks = (language: string, text: string) =>
 const examples = blocks("js", textOf("README.md"));
 
 /** Those of docs/ that are for Node.js; the tests of other runtimes have the others. */
-const docs = existsSync(join(packageRoot, "docs")) ? readdirSync(join(packageRoot, "docs")) : [];
+const folder = join(packageRoot, "docs");
+const docs = existsSync(folder) ? readdirSync(folder, { recursive: true, encoding: "utf8" }) : [];
 const inDocs = docs
-  .filter((name) => name.endsWith(".md"))
+  .filter((name) => name.endsWith(".md") && !name.startsWith("api"))
   .flatMap((name) => blocks("js", textOf("docs", name)).map((code) => ({ name, code })))
   .filter(({ code }) => !/\bDeno\.|"bun:/.test(code));
 
@@ -54,6 +55,7 @@ async function run(code: string): Promise<string> {
   const adapter = code.includes('"adapter.gguf"') ? await tinyAdapter(given) : "";
   const body = code
     .replaceAll('"adapter.gguf"', JSON.stringify(adapter))
+    .replaceAll('"tiny-q4_0.gguf"', JSON.stringify(join(given.path, "tiny-q4_0.gguf")))
     .replaceAll('"sequence.cria"', JSON.stringify(join(folder.path, "sequence.cria")))
     .replace(/^import (\{.*\}) from "(.*)";$/gm, 'const $1 = modules["$2"];');
   let printed = "";
@@ -63,7 +65,10 @@ async function run(code: string): Promise<string> {
   const names: Record<string, unknown> = {
     modules,
     process: { stdout: { write: print } },
-    console: { log: (...values: unknown[]) => print(`${values.join(" ")}\n`) },
+    console: {
+      log: (...values: unknown[]) => print(`${values.join(" ")}\n`),
+      warn: () => undefined,
+    },
   };
   if (!code.includes("loadModel")) {
     const model = await cria.loadModel(cria.tinyModel, { contextLength: 512, onWarning: () => undefined });

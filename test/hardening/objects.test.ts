@@ -162,6 +162,7 @@ const subjects: Record<string, Subject> = {
       matmulSwiGlu: [value, weight, value],
       rope: [value, 0, rope],
       attention: [value, 0, 1, value],
+      gather: [value, Int32Array.of(0), value],
       prefixAttention: [value, weight, weight, weight, value],
       swiGlu: [value, value],
       add: [value, value, value],

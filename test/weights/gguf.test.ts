@@ -349,10 +349,12 @@ describe("files that are not what they should be", () => {
     ],
     [
       "of a type that cria does not read",
-      smallWith({ shape: [256], type: 12, data: Buffer.alloc(144) }),
+      smallWith({ shape: [256], type: 23, data: Buffer.alloc(136) }),
       {
         subject: "second",
-        message: "must be of a type that cria reads (F32, F16, Q4_0, Q8_0, BF16), not Q4_K",
+        message:
+          "must be of a type that cria reads (F32, F16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, " +
+          "IQ4_NL, BF16), not IQ4_XS",
         code: "ERR_CRIA_UNSUPPORTED",
       },
     ],

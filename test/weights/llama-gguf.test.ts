@@ -404,12 +404,6 @@ describe("real files", () => {
       "llama.attention.head_count: must give heads of a multiple of 8 dimensions up to 256, not of 4",
       "ERR_CRIA_UNSUPPORTED",
     ],
-    [
-      "Q4_K weights",
-      ["fixtures", "tiny-q4_k.gguf"],
-      "token_embd.weight: must be of a type that cria reads (F32, F16, Q4_0, Q8_0, BF16), not Q4_K",
-      "ERR_CRIA_UNSUPPORTED",
-    ],
   ] as const)("%s", async ([, parts, problem, code], context) => {
     const path = dataFile(...parts);
     needFiles(context, path);
