@@ -3,11 +3,13 @@ export type * from "./index.js";
 export {
   CriaError,
   CriaFileError,
+  convertModel,
   Device,
   devices,
   estimateMemory,
   loadModel,
   Program,
+  quantizeModel,
   Sampler,
   Tokenizer,
   tinyModel,

@@ -180,7 +180,7 @@ describe("the tiny model", () => {
   });
 
   it.for([
-    [["--logit-bias", "300"], '--logit-bias: must be a number, not ""'],
+    [["--logit-bias", "300"], '--logit-bias: must be an id and a number, such as 29889=-1.5, not "300"'],
     [["--logit-bias", "x=1"], '--logit-bias: must be an integer, not "x"'],
     [["--logit-bias", "1=2=3"], '--logit-bias: must be a number, not "2=3"'],
     [["--logit-bias", "-1=2"], "--logit-bias: must be an integer of at least 0, not -1"],
