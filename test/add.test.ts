@@ -53,7 +53,7 @@ describe("add", () => {
     wrong({ y: new Float32Array(3) }, new RangeError("y: its length must be 4, not 3"));
     wrong({ out: new Float32Array(5) }, new RangeError("out: its length must be 4, not 5"));
     wrong({ x: null }, new TypeError("x: must be a Float32Array, not null"));
-    wrong({ y: new Float64Array(4) }, new TypeError("y: must be a Float32Array, not another typed array"));
+    wrong({ y: new Float64Array(4) }, new TypeError("y: must be a Float32Array, not a Float64Array"));
     const memory = new Float32Array(6);
     const overlap = { x: memory.subarray(0, 4), out: memory.subarray(2, 6) };
     wrong(overlap, new RangeError("out: must not overlap x"));

@@ -24,9 +24,9 @@ describe("inspect", () => {
     // 40 tokens take 3 blocks of 16, each with 2 layers' k and v of 2 heads of 16.
     const cached = 48 * 2 * 2 * 2 * 16;
     const [perRow, qkv] = [3 * 64 + 96, (4 + 2 * 2) * 16];
-    // What is multiplied is quantised to rows of up to 2 superblocks of 64, with 2 scales and 2 seeds each; RoPE turns 8
+    // What is multiplied is quantised to rows of up to 2 times 64, each with 2 scales, 2 seeds and 2 sums; RoPE turns 8
     // pairs.
-    const activations = 4 * (40 * (perRow + qkv) + perRow + 300) + 40 * (2 * (64 + 16) + 2 * 8 * 4);
+    const activations = 4 * (40 * (perRow + qkv) + perRow + 300) + 40 * (2 * (64 + 24) + 2 * 8 * 4);
     // In memory the 96 columns of ffn_down are 2 superblocks too, and the 300 rows of the vocabulary 19 panels of 16.
     const weights = ((matrices + 2 * 64 * 32 + 2 * 4 * 64) / 32) * 34 + vectors * 4;
     const pieces = 300 * 600;
