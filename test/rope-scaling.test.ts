@@ -9,8 +9,9 @@ import { loadModel, type ModelOptions } from "../lib/model.js";
 import { packModel } from "../lib/pack.js";
 import { type Rope, type RopeScaling, ropeDivisors, ropeFrequencies, ropeInContext } from "../lib/rope-scaling.js";
 import { Runtime } from "../lib/runtime.js";
+import { JsonKeys } from "../lib/weights/json-file.js";
 import { readLlama } from "../lib/weights/llama-gguf.js";
-import { type JsonObject, readHuggingFaceRope, readMetaRope, ropeKeys } from "../lib/weights/rope-keys.js";
+import { readHuggingFaceRope, readMetaRope, ropeKeys } from "../lib/weights/rope-keys.js";
 import type { WeightType } from "../lib/weights/source.js";
 import { fileSource, WeightStore } from "../lib/weights/store.js";
 import { expectSameBits } from "./support/compare.js";
@@ -101,13 +102,13 @@ describe("frequencies", () => {
 const betas = { betaFast: 32, betaSlow: 1 } as const;
 const llama3 = { type: "llama3", lowFrequencyFactor: 1, highFrequencyFactor: 4 } as const;
 
-const hf = (config: JsonObject, contextLength = 4096) =>
-  readHuggingFaceRope("config.json", config, { headDim: 128, contextLength });
+const hf = (config: Readonly<Record<string, unknown>>, contextLength = 4096) =>
+  readHuggingFaceRope(new JsonKeys("config.json", config), { headDim: 128, contextLength });
 const plain = { theta: 10_000, scale: 1, dim: 128, pairing: "halves" } as const;
 
 describe("Hugging Face's config.json", () => {
   const yarn = { type: "yarn", factor: 16, originalContextLength: 4096, ...betas, truncate: true } as const;
-  const read: [what: string, config: JsonObject, rope: Rope][] = [
+  const read: [what: string, config: Readonly<Record<string, unknown>>, rope: Rope][] = [
     ["nothing", {}, plain],
     ["null", { rope_theta: null, rope_scaling: null }, plain],
     [
@@ -184,7 +185,12 @@ describe("Hugging Face's config.json", () => {
   test.each(read)("%s", (_, config, rope) => expect(hf(config)).toEqual(rope));
 
   const scaling = (of: object, type = "yarn") => ({ rope_scaling: { type, factor: 4, ...of } });
-  const refused: [subject: string, problem: string, config: JsonObject, code?: "ERR_CRIA_UNSUPPORTED"][] = [
+  const refused: [
+    subject: string,
+    problem: string,
+    config: Readonly<Record<string, unknown>>,
+    code?: "ERR_CRIA_UNSUPPORTED",
+  ][] = [
     ...["longrope", "su", "ntk", "proportional"].map((type): (typeof refused)[number] => [
       "rope_scaling.type",
       `must be "default", "linear", "dynamic", "yarn" or "llama3", not "${type}"`,
@@ -254,7 +260,8 @@ describe("Hugging Face's config.json", () => {
 });
 
 test("Meta's params.json: a base, and Llama 3.1's scaling", () => {
-  const meta = (params: JsonObject) => readMetaRope("params.json", params, { headDim: 128 });
+  const meta = (params: Readonly<Record<string, unknown>>) =>
+    readMetaRope(new JsonKeys("params.json", params), { headDim: 128 });
   const rope = { theta: 10_000, scale: 1, dim: 128, pairing: "adjacent" } as const;
   const scaling = { ...llama3, factor: 8, originalContextLength: 8192 };
   expect(meta({})).toEqual(rope);
@@ -262,7 +269,7 @@ test("Meta's params.json: a base, and Llama 3.1's scaling", () => {
   expect(meta({ rope_theta: 5e5, use_scaled_rope: true })).toEqual({ ...rope, theta: 5e5, scaling });
   const more = { use_scaled_rope: true, rope_scaling_factor: 32, rope_high_freq_factor: 2 };
   expect(meta(more)).toEqual({ ...rope, scaling: { ...scaling, factor: 32, highFrequencyFactor: 2 } });
-  const refused = (params: JsonObject, message: string) =>
+  const refused = (params: Readonly<Record<string, unknown>>, message: string) =>
     expect(() => meta(params)).toThrow(expect.objectContaining({ code: "ERR_CRIA_FILE", message }));
   refused({ use_scaled_rope: 1 }, "params.json: use_scaled_rope: must be true or false, not 1");
   refused({ rope_theta: "1e6" }, 'params.json: rope_theta: must be a number from 1 to 1e12, not "1e6"');

@@ -130,7 +130,7 @@ export function readHuggingFaceConfig(keys: JsonKeys): LlamaConfig {
     vocab: keys.integer("vocab_size", 1, most.vocab),
     contextLength,
     eps: keys.float("rms_norm_eps", "a number above 0 and below 1", (x) => x > 0 && x < 1, 1e-6),
-    rope: readHuggingFaceRope(keys.file, keys.values, { headDim, contextLength }),
+    rope: readHuggingFaceRope(keys, { headDim, contextLength }),
   };
 }
 

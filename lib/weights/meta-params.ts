@@ -29,7 +29,7 @@ export function readParams(params: JsonKeys, { ffn, pieces }: Sizes): LlamaConfi
     throw params.error("n_heads", `must give heads of ${wanted}, not of ${headDim}`, "ERR_CRIA_UNSUPPORTED");
   }
   checkFfn(params, dim, ffn);
-  const rope = readMetaRope(params.file, params.values, { headDim });
+  const rope = readMetaRope(params, { headDim });
   const vocab = params.integer("vocab_size", -1, most.vocab, -1);
   if (vocab === 0)
     throw params.error("vocab_size", "must be -1, which is the tokenizer's, or a positive integer, not 0");

@@ -2,7 +2,8 @@
  * Which type each tensor of a quantised model gets: one for all matrices, or llama.cpp's mixtures, which give more bits
  * to the tensors whose errors cost most (llama_tensor_get_type in its llama-quant.cpp). Vectors stay f32.
  */
-import { type LlamaConfig, type TensorInfo, type WeightType, weightFormats } from "./source.js";
+import { quantisedTypeFor } from "./quantized.js";
+import { isFloatType, type LlamaConfig, type TensorInfo, type WeightType } from "./source.js";
 
 /** llama.cpp's names of its mixtures. */
 export type Mixture = "q3_K_S" | "q3_K_M" | "q3_K_L" | "q4_K_S" | "q4_K_M" | "q5_K_S" | "q5_K_M";
@@ -95,25 +96,9 @@ const isMixture = (type: TargetType): type is Mixture => Object.hasOwn(mixtures,
 const sharedValues = (type: GgufType, layers: number): GgufType =>
   layers === 80 && (type === "q3_K" || type === "q4_K") ? "q5_K" : type;
 
-/**
- * What a type gives way to where a row is no whole number of its blocks: of those with blocks of 32 the one with a little
- * more bits, and where these do not fit either, f16.
- */
-const fallbacks: Partial<Record<GgufType, GgufType>> = {
-  q2_K: "iq4_nl",
-  q3_K: "iq4_nl",
-  q4_K: "q5_0",
-  q5_K: "q5_1",
-  q6_K: "q8_0",
-};
-
 /** The type that rows of `cols` weights get where `type` is asked for. */
-export function fittingType(type: GgufType, cols: number): GgufType {
-  const fits = (candidate: GgufType) => cols % weightFormats[candidate].block === 0;
-  const other = fallbacks[type];
-  if (fits(type)) return type;
-  return other !== undefined && fits(other) ? other : "f16";
-}
+export const fittingType = (type: GgufType, cols: number): GgufType =>
+  isFloatType(type) ? type : (quantisedTypeFor(type, cols) ?? "f16");
 
 /** Of cria's own type the one that has as many steps, and a minimum in the zero's place. */
 const ggufTypeOf = (type: WeightType): GgufType => (type === "q4_z" ? "q4_1" : type);

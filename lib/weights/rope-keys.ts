@@ -6,9 +6,7 @@ import { CriaError, CriaFileError, show } from "../errors.js";
 import { type Llama3Scaling, type Rope, type YarnScaling, yarnMagnitude } from "../rope-scaling.js";
 import type { GgufMetadata } from "./gguf-metadata.js";
 import { f32, string, u32, type Value } from "./gguf-values.js";
-
-/** What a file of JSON holds, parsed. */
-export type JsonObject = Readonly<Record<string, unknown>>;
+import { JsonKeys } from "./json-file.js";
 
 /** What the rest of a model says that its rotary positions depend on. */
 export interface RopeContext {
@@ -182,32 +180,29 @@ export function checkRopeDivisors(file: string, name: string, divisors: ArrayLik
  * Hugging Face's: `rope_theta`, `rope_scaling` and `partial_rotary_factor` of config.json, or `rope_parameters`, which
  * holds all three in newer ones. The scaling's type may be named `type` or `rope_type`.
  *
- * @param file the path of config.json, for errors
  * @throws CriaFileError ERR_CRIA_FILE for a value of another type or out of its range, ERR_CRIA_UNSUPPORTED for another
  *   scaling than "default", "linear", "dynamic", "yarn" and "llama3", which it names
  */
-export function readHuggingFaceRope(file: string, config: JsonObject, context: RopeContext): Rope {
-  const name = config.rope_scaling == null ? "rope_parameters" : "rope_scaling";
-  const values = new Values(file, name, objectOf(file, name, config[name]));
-  const outer = new Values(file, "", config);
-  const type = values.string("rope_type") ?? values.string("type") ?? "default";
+export function readHuggingFaceRope(outer: JsonKeys, context: RopeContext): Rope {
+  const name = outer.has("rope_scaling") ? "rope_scaling" : "rope_parameters";
+  const values = outer.object(name, undefined) ?? new JsonKeys(outer.file, {}, `${name}.`);
+  const typeKey = !values.has("rope_type") && values.has("type") ? "type" : "rope_type";
+  const type = values.string(typeKey, "default");
   const bases = type === "yarn" ? ranges.yarnTheta : ranges.theta;
-  const theta = values.number("rope_theta", bases) ?? outer.number("rope_theta", bases) ?? defaultTheta;
+  const theta = numberOf(values, "rope_theta", bases, numberOf(outer, "rope_theta", bases, defaultTheta));
   const rope = { theta, scale: 1, dim: rotaryDim(values, outer, context), pairing: "halves" } as const;
 
-  const factor = () => values.needed("factor", ranges.factor);
+  const factor = () => numberOf(values, "factor", ranges.factor);
+  const key = "original_max_position_embeddings";
   // What stands beside the scaling goes before what stands in it, in transformers too.
-  const original = () =>
-    outer.context("original_max_position_embeddings") ??
-    values.context("original_max_position_embeddings") ??
-    context.contextLength;
+  const original = () => outer.integer(key, 1, mostContext, values.integer(key, 1, mostContext, context.contextLength));
   switch (type) {
     case "default":
       return rope;
     case "linear":
       return { ...rope, scale: factor() };
     case "dynamic":
-      if (rope.dim < 4) throw values.fail(values.typeKey, `must not be "dynamic" where ${rope.dim} dimensions turn`);
+      if (rope.dim < 4) throw values.error(typeKey, `must not be "dynamic" where ${rope.dim} dimensions turn`);
       return { ...rope, scaling: { type, factor: factor(), originalContextLength: context.contextLength } };
     case "yarn":
       return { ...rope, ...yarnOf(values, original(), context) };
@@ -215,119 +210,64 @@ export function readHuggingFaceRope(file: string, config: JsonObject, context: R
       return { ...rope, scaling: llama3Of(values, original()) };
     default: {
       const problem = `must be "default", "linear", "dynamic", "yarn" or "llama3", not ${show(type)}`;
-      throw values.fail(values.typeKey, problem, "ERR_CRIA_UNSUPPORTED");
+      throw values.error(typeKey, problem, "ERR_CRIA_UNSUPPORTED");
     }
   }
 }
 
-function rotaryDim(values: Values, outer: Values, { headDim }: RopeContext): number {
-  const inner = values.number("partial_rotary_factor", ranges.share);
-  const share = inner ?? outer.number("partial_rotary_factor", ranges.share) ?? 1;
+function rotaryDim(values: JsonKeys, outer: JsonKeys, { headDim }: RopeContext): number {
+  const key = "partial_rotary_factor";
+  const of = values.has(key) ? values : outer;
+  const share = numberOf(of, key, ranges.share, 1);
   const dim = Math.trunc(headDim * share);
   if (dim >= 2 && dim % 2 === 0) return dim;
   const problem = `must give an even number of dimensions, at least 2, not ${dim} of ${headDim}`;
-  throw (inner === undefined ? outer : values).fail("partial_rotary_factor", problem);
+  throw of.error(key, problem);
 }
 
 /** transformers' defaults; without a factor it is how much longer the context is than the original. */
-function yarnOf(values: Values, original: number, { contextLength }: RopeContext) {
-  const factor = values.number("factor", ranges.factor) ?? Math.max(1, contextLength / original);
+function yarnOf(values: JsonKeys, original: number, { contextLength }: RopeContext) {
+  const factor = numberOf(values, "factor", ranges.factor, Math.max(1, contextLength / original));
   const scaling: YarnScaling = {
     type: "yarn",
     factor,
     originalContextLength: original,
-    betaFast: values.number("beta_fast", ranges.positive) ?? yarnDefaults.betaFast,
-    betaSlow: values.number("beta_slow", ranges.positive) ?? yarnDefaults.betaSlow,
-    truncate: values.boolean("truncate") ?? yarnDefaults.truncate,
+    betaFast: numberOf(values, "beta_fast", ranges.positive, yarnDefaults.betaFast),
+    betaSlow: numberOf(values, "beta_slow", ranges.positive, yarnDefaults.betaSlow),
+    truncate: values.boolean("truncate", yarnDefaults.truncate),
   };
-  checkBetas(scaling.betaFast, scaling.betaSlow, "beta_fast", values.fail);
-  const [mscale, mscaleAll] = [values.number("mscale", ranges.orNone), values.number("mscale_all_dim", ranges.orNone)];
+  checkBetas(scaling.betaFast, scaling.betaSlow, "beta_fast", (...of) => values.error(...of));
+  const mscale = numberOf(values, "mscale", ranges.orNone, 0);
+  const mscaleAll = numberOf(values, "mscale_all_dim", ranges.orNone, 0);
   const ratio =
     mscale && mscaleAll ? yarnMagnitude(factor, mscale) / yarnMagnitude(factor, mscaleAll) : yarnMagnitude(factor);
-  return { scaling, ...magnitudeOf(values.number("attention_factor", ranges.positive) ?? ratio) };
+  return { scaling, ...magnitudeOf(numberOf(values, "attention_factor", ranges.positive, ratio)) };
 }
 
-function llama3Of(values: Values, originalContextLength: number): Llama3Scaling {
-  const low = values.needed("low_freq_factor", ranges.positive);
-  const high = values.needed("high_freq_factor", ranges.positive);
-  if (high <= low) throw values.fail("high_freq_factor", `must be above low_freq_factor, ${low}, not ${high}`);
-  const factor = values.needed("factor", ranges.factor);
+function llama3Of(values: JsonKeys, originalContextLength: number): Llama3Scaling {
+  const low = numberOf(values, "low_freq_factor", ranges.positive);
+  const high = numberOf(values, "high_freq_factor", ranges.positive);
+  if (high <= low) throw values.error("high_freq_factor", `must be above low_freq_factor, ${low}, not ${high}`);
+  const factor = numberOf(values, "factor", ranges.factor);
   return { type: "llama3", factor, originalContextLength, lowFrequencyFactor: low, highFrequencyFactor: high };
 }
 
 /**
  * Meta's params.json: `rope_theta`, and Llama 3.1's scaling with `use_scaled_rope`.
  *
- * @param file the path of params.json, for errors
  * @throws CriaFileError for a value of another type or out of its range
  */
-export function readMetaRope(file: string, params: JsonObject, { headDim }: Pick<RopeContext, "headDim">): Rope {
-  const values = new Values(file, "", params);
-  const theta = values.number("rope_theta", ranges.theta) ?? defaultTheta;
+export function readMetaRope(values: JsonKeys, { headDim }: Pick<RopeContext, "headDim">): Rope {
+  const theta = numberOf(values, "rope_theta", ranges.theta, defaultTheta);
   const rope = { theta, scale: 1, dim: headDim, pairing: "adjacent" } as const;
-  if (values.boolean("use_scaled_rope") !== true) return rope;
+  if (!values.boolean("use_scaled_rope", false)) return rope;
   const { lowFrequencyFactor: low } = llama3Defaults;
-  const factor = values.number("rope_scaling_factor", ranges.factor) ?? llama3Defaults.factor;
-  const high = values.number("rope_high_freq_factor", ranges.positive) ?? llama3Defaults.highFrequencyFactor;
-  if (high <= low) throw values.fail("rope_high_freq_factor", `must be above ${low}, not ${high}`);
+  const factor = numberOf(values, "rope_scaling_factor", ranges.factor, llama3Defaults.factor);
+  const high = numberOf(values, "rope_high_freq_factor", ranges.positive, llama3Defaults.highFrequencyFactor);
+  if (high <= low) throw values.error("rope_high_freq_factor", `must be above ${low}, not ${high}`);
   return { ...rope, scaling: { type: "llama3", ...llama3Defaults, factor, highFrequencyFactor: high } };
 }
 
-/** An object of a JSON file, of which each value is checked as it is read. null counts as absent. */
-class Values {
-  constructor(
-    readonly file: string,
-    /** Under which name the object stands in the file; "" for the file's own. */
-    readonly name: string,
-    readonly of: JsonObject,
-  ) {}
-
-  /** The key that names the scaling. */
-  get typeKey(): string {
-    return this.of.rope_type == null && this.of.type != null ? "type" : "rope_type";
-  }
-
-  readonly fail: Fail = (key, problem, code) => new CriaFileError(this.file, this.path(key), problem, code);
-
-  number(key: string, { expected, accepts }: Range): number | undefined {
-    return this.read(key, `a number ${expected}`, (x) => (typeof x === "number" && accepts(x) ? x : undefined));
-  }
-
-  needed(key: string, range: Range): number {
-    const value = this.number(key, range);
-    if (value === undefined) throw this.fail(key, `must be a number ${range.expected}, but is missing`);
-    return value;
-  }
-
-  context(key: string): number | undefined {
-    const accepts = (x: unknown) => Number.isInteger(x) && (x as number) >= 1 && (x as number) <= mostContext;
-    return this.read(key, `an integer from 1 to ${mostContext}`, (x) => (accepts(x) ? (x as number) : undefined));
-  }
-
-  string(key: string): string | undefined {
-    return this.read(key, "a string", (x) => (typeof x === "string" ? x : undefined));
-  }
-
-  boolean(key: string): boolean | undefined {
-    return this.read(key, "true or false", (x) => (typeof x === "boolean" ? x : undefined));
-  }
-
-  private path(key: string): string {
-    return this.name === "" ? key : `${this.name}.${key}`;
-  }
-
-  private read<T>(key: string, expected: string, convert: (value: unknown) => T | undefined): T | undefined {
-    const value = Object.hasOwn(this.of, key) ? this.of[key] : undefined;
-    if (value == null) return undefined;
-    const converted = convert(value);
-    if (converted === undefined) throw this.fail(key, `must be ${expected}, not ${show(value)}`);
-    return converted;
-  }
-}
-
-/** A value that must be an object, or absent. */
-function objectOf(file: string, name: string, value: unknown): JsonObject {
-  if (value == null) return {};
-  if (typeof value === "object" && !Array.isArray(value)) return value as JsonObject;
-  throw new CriaFileError(file, name, `must be an object, not ${show(value)}`);
-}
+/** A number of a JSON file; `absent` where there is none, which without one is an error. */
+const numberOf = (of: JsonKeys, key: string, { expected, accepts }: Range, ...absent: number[]): number =>
+  of.float(key, `a number ${expected}`, accepts, ...absent);

@@ -22,3 +22,9 @@ export function toHalf(x: number): number {
   const middle = (magnitudes[below]! + next) / 2;
   return sign | (size > middle || (size === middle && below % 2 === 1) ? below + 1 : below);
 }
+
+/** The bits of the bfloat16 nearest to a finite `x`, ties to even: the upper half of its float32. */
+export function toBrainHalf(x: number): number {
+  const bits = new Uint32Array(Float32Array.of(x).buffer)[0]!;
+  return (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16;
+}
