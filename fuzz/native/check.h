@@ -24,7 +24,7 @@ inline void expect(bool ok, const char* what) {
 // fault of cria's own.
 inline bool succeeded(cria_status status) {
   if (status == CRIA_OK) return true;
-  expect(status > CRIA_OK && status <= CRIA_ERROR_DEVICE, "a status is none of cria_status");
+  expect(status > CRIA_OK && status <= CRIA_ERROR_NUMBERS, "a status is none of cria_status");
   expect(status != CRIA_ERROR_INTERNAL, "CRIA_ERROR_INTERNAL");
   expect(std::strlen(cria_last_error()) > 0, "a failed call left no sentence");
   return false;
