@@ -298,9 +298,12 @@ cria_status cria_matrix_bytes(cria_device_kind kind, cria_type type, size_t rows
     require_kind(kind);
     require_pointer(bytes, "bytes");
     check_matrix(type, rows, cols);
-    *bytes = kind == CRIA_DEVICE_CPU
-                 ? cria::cpu::packed_bytes(type, rows, cols)
-                 : cria::cuda::quants_bytes(type, rows, cols) + cria::cuda::scales_bytes(type, rows, cols);
+    if (kind == CRIA_DEVICE_CPU) {
+      *bytes = cria::cpu::packed_bytes(type, rows, cols);
+      return;
+    }
+    cria::cuda::require_layout(type);
+    *bytes = cria::cuda::quants_bytes(type, rows, cols) + cria::cuda::scales_bytes(type, rows, cols);
   });
 }
 

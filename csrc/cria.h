@@ -170,7 +170,8 @@ CRIA_API void cria_file_free(cria_file* file);
 typedef struct cria_tensor cria_tensor;
 
 /* A matrix of `rows` x `cols` zeros, each at least 1, packed for products with its rows. `cols` is a multiple of 32 in
- * the quantised types, of 256 in those whose names end in _K (CRIA_ERROR_ARGUMENT). */
+ * the quantised types, of 256 in those whose names end in _K (CRIA_ERROR_ARGUMENT). A GPU has F32, F16, BF16, Q4_0,
+ * Q8_0, Q4_K, Q5_K and Q6_K alone (CRIA_ERROR_UNSUPPORTED). */
 CRIA_API cria_status cria_matrix_create(cria_device* device, cria_type type, size_t rows, size_t cols,
                                         cria_tensor** tensor);
 
@@ -191,7 +192,8 @@ CRIA_API cria_status cria_matrix_read(cria_device* device, cria_type type, size_
  * CRIA_ERROR_UNSUPPORTED for a GPU, whose layout is not one for files. */
 CRIA_API cria_status cria_matrix_layout(cria_device_kind kind, uint32_t* version);
 
-/* The bytes that a packed matrix takes on a device of `kind`, before there is one. */
+/* The bytes that a packed matrix takes on a device of `kind`, before there is one. CRIA_ERROR_UNSUPPORTED as of
+ * cria_matrix_create. */
 CRIA_API cria_status cria_matrix_bytes(cria_device_kind kind, cria_type type, size_t rows, size_t cols, size_t* bytes);
 
 /* A vector of `size` zeros, at least 1, held as f32. It is packed from CRIA_TYPE_F32, _F16 or _BF16, by `type`. */
@@ -227,7 +229,8 @@ typedef struct cria_int4 {
 } cria_int4;
 
 /* Packs all of the matrix's outputs, as rows, at row `row` of a tensor of CRIA_TYPE_Q4_Z, or of CRIA_TYPE_Q4_0, for
- * which every zero must be 8. Weights of columns of no input are 0. No weight is rounded. */
+ * which every zero must be 8; that one is not may be found when rows are packed already, which then hold anything.
+ * Weights of columns of no input are 0. No weight is rounded. */
 CRIA_API cria_status cria_tensor_pack_int4(cria_tensor* tensor, size_t row, const cria_int4* matrix);
 
 /* The inverse of cria_tensor_pack: the same bytes (of a vector, as f32). */

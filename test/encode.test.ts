@@ -170,10 +170,24 @@ describe("decoding", () => {
         const { data } = randomWeights(type, 2, 256, next);
         const exact = new Float64Array(512);
         decodeQuantised(type, data as Uint8Array, exact);
-        expect(decoded(type, 256, data as Uint8Array, 512)).toEqual(Float32Array.from(exact));
+        // + 0, for a zero may have either sign.
+        const floats = decoded(type, 256, data as Uint8Array, 512).map((x) => x + 0);
+        expect(floats).toEqual(Float32Array.from(exact, (x) => x + 0));
       }),
       { numRuns: 20 },
     );
+  });
+});
+
+describe("weights so small that binary16 has no steps for them", () => {
+  test.each(quantised)("%s keeps what it can of them", async (type) => {
+    const x = normal(4096, 9);
+    const relativeError = async (size: number) => {
+      const small = x.map((value) => value * size);
+      return rmse(small, decoded(type, 256, await encoded(type, 256, small), small.length)) / size;
+    };
+    // Steps of 2^-24 cost up to a tenth more; a block of zeros would cost all.
+    for (const size of [3e-5, 1e-5]) expect(await relativeError(size)).toBeLessThan((await relativeError(0.01)) + 0.1);
   });
 });
 

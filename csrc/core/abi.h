@@ -45,9 +45,13 @@ template <class Struct>
 void require_struct(const Struct* s, const std::string& name) {
   static_assert(kFirstSize<Struct> > 0 && sizeof(Struct) >= kFirstSize<Struct>, "structs grow at their end");
   require_pointer(s, name.c_str());
-  const bool known = s->struct_size >= kFirstSize<Struct> && s->struct_size <= kLargestStruct;
+  // A size that is none of a compiler's would cut a field in two: of a pointer its half is a place anywhere.
+  const bool known =
+      s->struct_size >= kFirstSize<Struct> && s->struct_size <= kLargestStruct && s->struct_size % alignof(Struct) == 0;
   require(known, (name + ".struct_size").c_str(),
-          "from " + std::to_string(kFirstSize<Struct>) + " to " + std::to_string(kLargestStruct), s->struct_size);
+          "a multiple of " + std::to_string(alignof(Struct)) + " from " + std::to_string(kFirstSize<Struct>) + " to " +
+              std::to_string(kLargestStruct),
+          s->struct_size);
 }
 
 // The caller's struct as this library has it. Throws CRIA_ERROR_UNSUPPORTED where it asks for more than that can say.
@@ -72,8 +76,6 @@ std::vector<Struct> read_structs(const Struct* first, std::size_t count, const s
   if (count == 0) return read;
   require_struct(first, name);
   const std::size_t size = first->struct_size;
-  require(size % alignof(Struct) == 0, (name + ".struct_size").c_str(),
-          "a multiple of " + std::to_string(alignof(Struct)), size);
   read.reserve(count);
   for (std::size_t i = 0; i < count; ++i) {
     const auto* s = reinterpret_cast<const Struct*>(reinterpret_cast<const std::uint8_t*>(first) + i * size);

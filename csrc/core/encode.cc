@@ -26,6 +26,13 @@ float put_half(float value, std::uint8_t (&out)[2]) {
   return half_to_float(half);
 }
 
+// The same of a step between weights. One so small that binary16 has none for it becomes the least that there is: a few
+// coarse steps are nearer than no weights at all.
+constexpr float kLeastHalf = 0x1p-24f;
+float put_step(float value, std::uint8_t (&out)[2]) {
+  return put_half(value != 0 && std::fabs(value) < kLeastHalf ? std::copysign(kLeastHalf, value) : value, out);
+}
+
 // Blocks of 32.
 
 void put_nibbles(const int* quants, std::uint8_t (&out)[16]) {
@@ -44,7 +51,7 @@ void put_fifths(const int* quants, std::uint8_t (&out)[4]) {
 template <class Block>
 void encode_centred(const float* x, int half, Block& block, int (&quants)[kBlock]) {
   const Range range = {static_cast<float>(-half), static_cast<float>(half - 1)};
-  const float scale = put_half(fit_scale<kBlock>(x, range.low, 0.1f, Uniform{range}), block.scale);
+  const float scale = put_step(fit_scale<kBlock>(x, range.low, 0.1f, Uniform{range}), block.scale);
   put_quants<kBlock>(x, {scale, 0}, range, quants);
   for (int& quant : quants) quant += half;
   put_nibbles(quants, block.nibbles);
@@ -71,7 +78,7 @@ void encode(const float* x, Q4_Z& block) {
 template <class Block>
 void encode_line(const float* x, const LineSearch& search, Block& block, int (&quants)[kBlock]) {
   const Line fitted = fit_line<kBlock>(x, search);
-  const float scale = put_half(fitted.scale, block.scale);
+  const float scale = put_step(fitted.scale, block.scale);
   const float least = put_half(-fitted.minimum, block.least);
   put_quants<kBlock>(x, {scale, -least}, search.range, quants);
   put_nibbles(quants, block.nibbles);
@@ -90,14 +97,16 @@ void encode(const float* x, Q5_1& block) {
 
 // No search: with 8 bits the nearest scale gains less than a thousandth of the error.
 void encode(const float* x, Q8_0& block) {
-  const float scale = put_half(std::fabs(extreme_of<kBlock>(x)) / 127, block.scale);
+  const float scale = put_step(std::fabs(extreme_of<kBlock>(x)) / 127, block.scale);
   int quants[kBlock];
   put_quants<kBlock>(x, {scale, 0}, {-127, 127}, quants);
   for (std::size_t k = 0; k < kBlock; ++k) block.quants[k] = static_cast<std::int8_t>(quants[k]);
 }
 
 void encode(const float* x, IQ4_NL& block) {
-  const float scale = put_half(fit_scale<kBlock>(x, kIq4Values[0], 1, Iq4Steps{}), block.scale);
+  // Among the values is no 0: where even the least step is more than any weight, none is nearest.
+  const bool none = std::fabs(extreme_of<kBlock>(x)) < kLeastHalf;
+  const float scale = put_step(none ? 0 : fit_scale<kBlock>(x, kIq4Values[0], 1, Iq4Steps{}), block.scale);
   const float inverse = scale == 0 ? 0 : 1 / scale;
   int quants[kBlock];
   for (std::size_t k = 0; k < kBlock; k += kLanes) {
@@ -157,8 +166,8 @@ void encode_lines(const float* x, const LineSearch& search, int highest, Block& 
     lines[group] = fit_line<N>(x + group * N, search);
     most = {std::max(most.scale, lines[group].scale), std::max(most.minimum, lines[group].minimum)};
   }
-  const float step = put_half(most.scale / static_cast<float>(highest), block.scale);
-  const float minimum_step = put_half(most.minimum / static_cast<float>(highest), block.least);
+  const float step = put_step(most.scale / static_cast<float>(highest), block.scale);
+  const float minimum_step = put_step(most.minimum / static_cast<float>(highest), block.least);
   for (std::size_t group = 0; group < kBlockK / N; ++group) {
     const float* weights = x + group * N;
     wholes[group] = fit_whole<N>(weights, lines[group], step, minimum_step, search.range, {0, 0}, {highest, highest});
@@ -175,7 +184,7 @@ void encode_scales(const float* x, int half, int lowest, Block& block, int (&sca
   for (std::size_t group = 0; group < 16; ++group) {
     found[group] = fit_scale<16>(x + group * 16, range.low, 0.1f, Uniform{range});
   }
-  const float step = put_half(extreme_of<16>(found) / static_cast<float>(lowest), block.scale);
+  const float step = put_step(extreme_of<16>(found) / static_cast<float>(lowest), block.scale);
   for (std::size_t group = 0; group < 16; ++group) {
     const float* weights = x + group * 16;
     const Whole fitted = fit_whole<16>(weights, {found[group], 0}, step, 0, range, {lowest, 0}, {-lowest - 1, 0});

@@ -12,7 +12,7 @@
 //     the
 //                                                                    two groups of 16 columns; z is 4, 32
 //     q2_K                       sum = fma(float(dot), d x, sum)     dot = Σ_h s_h Σ_k u_k q_k
-//                                sum = fma(float(least), -(e x), sum)   least = Σ_h m_h Σ_k q_k
+//                                sum = fma(float(-least), e x, sum)     least = Σ_h m_h Σ_k q_k
 //
 // All that is integer is exact in int32, and below 2^24, so that its conversion is exact too; so are d s and m / 8.
 //

@@ -1,11 +1,9 @@
 #include "backend.h"
 
 #include <cstring>
-#include <string>
 #include <vector>
 
 #include "../core/text.h"
-#include "../core/weights.h"
 #include "../cpu/rope.h"
 #include "blocks.h"
 #include "cache.h"
@@ -46,20 +44,8 @@ cria_device_info CudaBackend::info() const {
   return info;
 }
 
-namespace {
-
-// Throws CRIA_ERROR_UNSUPPORTED for a quantised type that no kernel of the GPU's multiplies by.
-void require_kernel(cria_type type) {
-  if (has_layout(type)) return;
-  throw Error(CRIA_ERROR_UNSUPPORTED,
-              std::string("type: must be f32, f16, bf16, q4_0, q8_0, q4_K, q5_K or q6_K on a GPU, not ") +
-                  weight_format(type).name);
-}
-
-}  // namespace
-
 std::shared_ptr<Tensor> CudaBackend::matrix(cria_type type, std::size_t rows, std::size_t cols) {
-  require_kernel(type);
+  require_layout(type);
   return std::make_shared<Matrix>(device_, type, rows, cols);
 }
 

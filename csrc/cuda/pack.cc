@@ -7,8 +7,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <string>
 
 #include "../core/checked.h"
+#include "../core/error.h"
 
 namespace cria::cuda {
 namespace {
@@ -371,8 +373,11 @@ const Packing& packing(cria_type type) {
 
 }  // namespace
 
-bool has_layout(cria_type type) {
-  return !is_quantised(type) || type == CRIA_TYPE_Q4_0 || type == CRIA_TYPE_Q8_0 || is_k_quant(type);
+void require_layout(cria_type type) {
+  if (!is_quantised(type) || type == CRIA_TYPE_Q4_0 || type == CRIA_TYPE_Q8_0 || is_k_quant(type)) return;
+  throw Error(CRIA_ERROR_UNSUPPORTED,
+              std::string("type: must be f32, f16, bf16, q4_0, q8_0, q4_K, q5_K or q6_K on a GPU, not ") +
+                  weight_format(type).name);
 }
 
 std::size_t quants_bytes(cria_type type, std::size_t rows, std::size_t cols) {

@@ -49,8 +49,8 @@
 
 namespace cria::cuda {
 
-// Whether there is a layout for it, and kernels.
-bool has_layout(cria_type type);
+// Throws CRIA_ERROR_UNSUPPORTED for a quantised type that has neither a layout on a GPU nor kernels.
+void require_layout(cria_type type);
 
 // Bytes of the two arrays that hold a matrix; of the second there are none but for quantised types. Throw where the
 // size does not fit a size_t, or a row is not a whole number of blocks.

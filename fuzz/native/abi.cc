@@ -111,10 +111,10 @@ class Caller {
     return input_.rarely() ? nullptr : pointer;
   }
   cria_type type() {
-    return input_.rarely() ? input_.hostile_int() : kWeightTypes[input_.below(std::size(kWeightTypes))];
+    return input_.rarely() ? input_.hostile_int() : kWeightTypes[input_.below(std::size(kWeightTypes))].type;
   }
   cria_type cache_type() { return input_.rarely() ? input_.hostile_int() : kCacheTypes[input_.below(3)]; }
-  std::size_t cols(cria_type type) { return is_quantised(type) ? 32 * size(1, 4) : size(1, 70); }
+  std::size_t cols(cria_type type) { return is_quantised(type) ? weight_type(type).block * size(1, 4) : size(1, 70); }
   cria_value value() { return input_.rarely() ? input_.hostile_int() : static_cast<cria_value>(input_.below(8)); }
 
   cria_cache_options cache_options() {
@@ -294,7 +294,7 @@ Rows read_rows(Input& input, const cria_tensor* tensor, std::size_t row_bytes) {
 
 // Of any type's row: what a call takes for one is found out by asking for each.
 std::size_t guess_row_bytes(Input& input, const cria_tensor* tensor) {
-  return row_bytes(kWeightTypes[input.below(std::size(kWeightTypes))], cria_tensor_cols(tensor));
+  return row_bytes(kWeightTypes[input.below(std::size(kWeightTypes))].type, cria_tensor_cols(tensor));
 }
 
 void Caller::pack() {
@@ -463,7 +463,7 @@ void Caller::record() {
   const cria_tensor* weight = tensors_.pick(input_);
   const float eps = input_.rarely() ? input_.take<float>() : 1e-5f;
   cria_value made;
-  switch (input_.below(11)) {
+  switch (input_.below(12)) {
     case 0:
     case 1: {
       const cria_rows rows = input_.rarely() ? input_.hostile_int() : static_cast<cria_rows>(input_.below(2));
@@ -495,6 +495,10 @@ void Caller::record() {
       return;
     case 9:
       succeeded(cria_program_swiglu(p, value(), value()));
+      return;
+    case 10:
+      succeeded(
+          cria_program_prefix_attention(p, value(), weight, tensors_.pick(input_), tensors_.pick(input_), value()));
       return;
     default:
       if (input_.below(2) == 0) {

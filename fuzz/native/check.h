@@ -93,24 +93,31 @@ void expect_same_on_all(std::size_t count, const char* what, const Run& run) {
   }
 }
 
-constexpr cria_type kWeightTypes[] = {CRIA_TYPE_F32,  CRIA_TYPE_F16,  CRIA_TYPE_Q4_0,
-                                      CRIA_TYPE_Q8_0, CRIA_TYPE_BF16, CRIA_TYPE_Q4_Z};
+// A type of weights, as GGUF lays a block of them.
+struct WeightType {
+  cria_type type;
+  std::size_t block, bytes;
+};
+constexpr WeightType kWeightTypes[] = {
+    {CRIA_TYPE_F32, 1, 4},      {CRIA_TYPE_F16, 1, 2},      {CRIA_TYPE_BF16, 1, 2},    {CRIA_TYPE_Q4_0, 32, 18},
+    {CRIA_TYPE_Q4_1, 32, 20},   {CRIA_TYPE_Q5_0, 32, 22},   {CRIA_TYPE_Q5_1, 32, 24},  {CRIA_TYPE_Q8_0, 32, 34},
+    {CRIA_TYPE_IQ4_NL, 32, 18}, {CRIA_TYPE_Q4_Z, 32, 20},   {CRIA_TYPE_Q2_K, 256, 84}, {CRIA_TYPE_Q3_K, 256, 110},
+    {CRIA_TYPE_Q4_K, 256, 144}, {CRIA_TYPE_Q5_K, 256, 176}, {CRIA_TYPE_Q6_K, 256, 210}};
 constexpr cria_type kCacheTypes[] = {CRIA_TYPE_F32, CRIA_TYPE_F16, CRIA_TYPE_Q8_0};
 
-inline bool is_quantised(cria_type type) { return type == CRIA_TYPE_Q4_0 || type == CRIA_TYPE_Q8_0; }
-
-// Bytes of a row of weights as GGUF lays it; `cols` is a multiple of 32 in the quantised types.
-inline std::size_t row_bytes(cria_type type, std::size_t cols) {
-  switch (type) {
-    case CRIA_TYPE_F32:
-      return cols * 4;
-    case CRIA_TYPE_Q4_0:
-      return cols / 32 * 18;
-    case CRIA_TYPE_Q8_0:
-      return cols / 32 * 34;
-    default:
-      return cols * 2;
+// What is known of a type; of none that there is, as if it were f16.
+inline const WeightType& weight_type(cria_type type) {
+  for (const WeightType& known : kWeightTypes) {
+    if (known.type == type) return known;
   }
+  return kWeightTypes[1];
+}
+
+inline bool is_quantised(cria_type type) { return weight_type(type).block > 1; }
+
+// Bytes of a row of weights as GGUF lays it; `cols` is a whole number of blocks.
+inline std::size_t row_bytes(cria_type type, std::size_t cols) {
+  return cols / weight_type(type).block * weight_type(type).bytes;
 }
 
 inline Tensor create_matrix(cria_device* device, cria_type type, std::size_t rows, std::size_t cols) {

@@ -42,8 +42,10 @@ class Files {
   };
 
   Shape shape() {
-    Shape shape{.type = kWeightTypes[input_.below(5)], .rows = input_.within(1, 40), .cols = input_.within(1, 70)};
-    if (is_quantised(shape.type)) shape.cols = (shape.cols % 4 + 1) * 32;
+    Shape shape{.type = kWeightTypes[input_.below(std::size(kWeightTypes))].type,
+                .rows = input_.within(1, 40),
+                .cols = input_.within(1, 70)};
+    if (is_quantised(shape.type)) shape.cols = (shape.cols % 4 + 1) * weight_type(shape.type).block;
     return shape;
   }
 

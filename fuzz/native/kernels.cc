@@ -58,8 +58,10 @@ struct Weights {
 };
 
 Weights read_weights(Input& input) {
-  Weights weights{.type = kWeightTypes[input.below(5)], .rows = input.within(1, 50), .cols = input.within(1, 80)};
-  if (is_quantised(weights.type)) weights.cols = (weights.cols % 5 + 1) * 32;
+  Weights weights{.type = kWeightTypes[input.below(std::size(kWeightTypes))].type,
+                  .rows = input.within(1, 50),
+                  .cols = input.within(1, 80)};
+  if (is_quantised(weights.type)) weights.cols = (weights.cols % 5 + 1) * weight_type(weights.type).block;
   weights.data = input.array<std::uint8_t>(weights.rows * row_bytes(weights.type, weights.cols));
   return weights;
 }

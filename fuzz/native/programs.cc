@@ -13,6 +13,10 @@ namespace {
 
 constexpr std::size_t kVocabulary = 40;
 
+// Of kWeightTypes those whose rows may be short: the last ones' blocks of 256 would make every program a large one.
+constexpr std::size_t kSmallBlocks = 10;
+static_assert(kWeightTypes[kSmallBlocks - 1].block == 32 && kWeightTypes[kSmallBlocks].block == 256);
+
 struct Shape {
   std::size_t heads, kv_heads, head_dim, ffn, blocks;
   cria_type weights, keys, values;
@@ -27,7 +31,7 @@ Shape read_shape(Input& input) {
               .head_dim = 8 * input.within(1, 5),
               .ffn = 16 * input.within(1, 5) + input.below(2),
               .blocks = input.within(1, 20),
-              .weights = kWeightTypes[input.below(5)],
+              .weights = kWeightTypes[input.below(kSmallBlocks)].type,
               .keys = kCacheTypes[input.below(3)],
               .values = kCacheTypes[input.below(3)]};
   shape.heads = shape.kv_heads * input.within(1, 2);

@@ -84,7 +84,10 @@ static void rope_of_an_earlier_caller(cria_device* device) {
   expect(cria_program_create(device, &shape, &program), CRIA_OK, NULL, "program_create");
   expect(cria_program_value(program, CRIA_ROWS_TOKENS, 24, &qkv), CRIA_OK, NULL, "program_value");
   expect(cria_program_rope(program, qkv, 0, &rope.first), CRIA_ERROR_ARGUMENT,
-         "options.frequencies[0]: must be finite, and at least 0, not -1", "frequencies below 0");
+         "options.frequencies[0]: must be from 0 to 2^64, not -1", "frequencies below 0");
+  rope.first.struct_size = (uint32_t)offsetof(cria_rope_options, frequencies) + 4;
+  expect(cria_program_rope(program, qkv, 0, &rope.first), CRIA_ERROR_ARGUMENT,
+         "options.struct_size: must be a multiple of 8 from 48 to 4096, not 52", "half of a pointer");
   rope.first.struct_size = (uint32_t)offsetof(cria_rope_options, frequencies);
   expect(cria_program_rope(program, qkv, 0, &rope.first), CRIA_OK, NULL, "options without frequencies");
   rope.first.struct_size = sizeof rope;
@@ -122,10 +125,10 @@ int main(void) {
          "options: sets a field that this version of cria does not have", "a newer field");
   options.first.struct_size = 15;
   expect(cria_device_open(&options.first, &device), CRIA_ERROR_ARGUMENT,
-         "options.struct_size: must be from 16 to 4096, not 15", "a short struct");
+         "options.struct_size: must be a multiple of 4 from 16 to 4096, not 15", "a short struct");
   options.first.struct_size = 0xffffffff;
   expect(cria_device_open(&options.first, &device), CRIA_ERROR_ARGUMENT,
-         "options.struct_size: must be from 16 to 4096, not 4294967295", "a struct_size that was never set");
+         "options.struct_size: must be a multiple of 4 from 16 to 4096, not 4294967295", "a struct_size that was never set");
 
   expect(cria_device_get_info(device, &info.first), CRIA_OK, NULL, "longer info");
   if (info.first.threads != 1 || info.first.isa != CRIA_ISA_SCALAR) ++failures, puts("info: not the device's");

@@ -38,8 +38,8 @@ static float row_sum_groups(const MatmulQ& op, std::size_t row, std::size_t toke
     const float x_scale = op.x.scales[at];
     sum = std::fma(static_cast<float>(dot), half_to_float(Format::lead(superblock, lane)) * x_scale, sum);
     if constexpr (Format::kMinimum) {
-      sum =
-          std::fma(static_cast<float>(least), -(half_to_float(Format::lead_minimum(superblock, lane)) * x_scale), sum);
+      const float lead = half_to_float(Format::lead_minimum(superblock, lane));
+      sum = std::fma(static_cast<float>(-least), lead * x_scale, sum);
     }
   }
   return sum;

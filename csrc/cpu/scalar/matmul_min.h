@@ -20,7 +20,7 @@ struct Line {
 };
 
 // Of a word of scale and minimum, and the integers that they are multiplied by in the K-quants.
-static inline Line line_of(std::uint32_t lead, std::uint32_t scale, std::uint32_t least) {
+static inline Line line_of(std::uint32_t lead, std::int32_t scale, std::int32_t least) {
   const float step = half_to_float(static_cast<std::uint16_t>(lead)) * static_cast<float>(scale);
   const float minimum = half_to_float(static_cast<std::uint16_t>(lead >> 16)) * static_cast<float>(least);
   return {step, minimum / static_cast<float>(-kSeed)};  // the minimum of a K-quant is subtracted

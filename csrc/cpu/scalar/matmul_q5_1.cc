@@ -15,9 +15,7 @@ struct Q5_1 {
   }
 
   static Line line(const Superblock& superblock, std::size_t, std::size_t lane) {
-    // This minimum is added.
-    const Line line = line_of(word_of(superblock.lead, lane), 1, 1);
-    return {line.step, -line.lift};
+    return line_of(word_of(superblock.lead, lane), 1, -1);  // this minimum is added
   }
 };
 

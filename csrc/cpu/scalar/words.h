@@ -34,11 +34,11 @@ static inline std::int32_t fifth_of(const std::uint8_t (&line)[kLine], std::size
 
 // The scale and the minimum of 32 columns, which have 6 bits each: see decode.cc.
 struct ScaleAndMinimum {
-  std::uint32_t scale, minimum;
+  std::int32_t scale, minimum;
 };
 static inline ScaleAndMinimum scales_of(const std::uint8_t (&lines)[3][kLine], std::size_t lane, std::size_t b) {
   const std::size_t i = 4 * lane + b % 4;
-  const std::uint32_t first = lines[0][i], second = lines[1][i], third = lines[2][i];
+  const std::int32_t first = lines[0][i], second = lines[1][i], third = lines[2][i];
   if (b < 4) return {first & 63, second & 63};
   return {(third & 15) | first >> 6 << 4, third >> 4 | second >> 6 << 4};
 }
