@@ -47,16 +47,22 @@ export class Interruption extends Error {
 /** 128 and SIGINT's number, as shells have it. */
 export const interrupted = 130;
 
-/** The process's own. A reader who has gone, as `head` does, ends a command quietly; a full disk with a word. */
+/**
+ * The process's own. A reader of the output who has gone, as `head` does, ends a command quietly; a full disk with a word,
+ * and exit code 1, also where the command had ended by then. Whether anybody reads what is told beside it is no matter.
+ */
 export function processIo(): Io {
   const controller = new AbortController();
-  for (const stream of [process.stdout, process.stderr]) {
-    stream.on("error", ({ code, message }: NodeJS.ErrnoException) => {
-      if (controller.signal.aborted) return;
-      if (code !== "EPIPE" && stream === process.stdout) process.stderr.write(`cria: the output: ${message}\n`);
-      controller.abort(new Interruption("the output cannot be written", code === "EPIPE" ? 0 : 1));
-    });
-  }
+  process.stderr.on("error", () => undefined);
+  process.stdout.on("error", ({ code, message }: NodeJS.ErrnoException) => {
+    if (controller.signal.aborted) return;
+    const exitCode = code === "EPIPE" ? 0 : 1;
+    if (exitCode !== 0) {
+      process.stderr.write(`cria: the output: ${message}\n`);
+      process.exitCode = exitCode;
+    }
+    controller.abort(new Interruption("the output cannot be written", exitCode));
+  });
   let listener = () => {};
   const abort = () => controller.abort(new Interruption("interrupted", interrupted));
   return {

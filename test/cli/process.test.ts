@@ -1,7 +1,11 @@
 import { spawn } from "node:child_process";
+import { closeSync, existsSync, openSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 
+import { tinyModel } from "../../lib/tiny.js";
 import { needFiles, packageFile } from "../support/data.js";
+import { temporaryFolder } from "../support/gguf-writer.js";
 
 const main = packageFile("dist", "lib", "cli", "main.js");
 
@@ -52,5 +56,27 @@ describe("the compiled command line", () => {
     const { code, stderr } = await ending(child);
     expect(code).toBe(0);
     expect(stderr).toMatch(/^cria: warning: .*\n$/);
+  });
+
+  it("writes its files where nobody reads what it tells beside them", async (context) => {
+    needFiles(context, main);
+    await using folder = await temporaryFolder();
+    const out = join(folder.path, "tiny.gguf");
+    const child = start("quantize", tinyModel, out, "--type", "q4_K"); // whose rows do not fit, of which it warns
+    child.stderr.destroy();
+    const code = await new Promise((resolve) => child.on("close", resolve));
+    expect({ code, written: existsSync(out) }).toEqual({ code: 0, written: true });
+  });
+
+  it("exits with 1 where its output cannot be written, also at its end", async (context) => {
+    needFiles(context, main, "/dev/full");
+    const full = openSync("/dev/full", "w");
+    const child = spawn(process.execPath, [main, "tokenize", tinyModel, "--text", "Once"], {
+      stdio: ["ignore", full, "pipe"],
+    });
+    closeSync(full);
+    const { code, stderr } = await ending(child as ReturnType<typeof start>);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^cria: the output: ENOSPC/);
   });
 });
