@@ -31,6 +31,8 @@ interface Interpreter {
   run(program: object): Value;
   /** Of a statement or an expression, each of which passes through it. */
   evaluate(node: object, environment: Environment): Value;
+  /** Of the body of a statement: the text that it writes, which need not pass through `evaluate`. */
+  evaluateBlock(statements: readonly object[], environment: Environment): Value;
 }
 
 interface Value {
@@ -49,7 +51,7 @@ interface Port {
  *
  * A limit of the heap is not enough to bound a rendering. Where one allocation alone is larger than what the limit leaves,
  * V8 ends the whole process: `"a" | indent(500000000)` would. So nothing on the way may be long: every value of an
- * expression is measured when it is made, and of the built-in methods, those that can make a long text of short ones
+ * expression and every block's text is measured when it is made, and of the built-in methods, those that can make a long text of short ones
  * measure what they make before it is made. (`+` makes no such allocation: V8 joins texts when they are used.) These are
  * the thread's own built-ins, which nobody else has.
  */
@@ -87,13 +89,20 @@ export function serveTemplates(jinja: Jinja, port: Port, limits: JinjaLimits): v
     });
   };
 
+  const measuredValue = (made: Value): Value => {
+    const { value } = made;
+    if (typeof value === "string") measuredText(value.length);
+    else if (Array.isArray(value)) measuredList(value.length);
+    return made;
+  };
   class Bounded extends jinja.Interpreter {
     override evaluate(node: object, environment: Environment): Value {
-      const made = super.evaluate(node, environment);
-      const { value } = made;
-      if (typeof value === "string") measuredText(value.length);
-      else if (Array.isArray(value)) measuredList(value.length);
-      return made;
+      return measuredValue(super.evaluate(node, environment));
+    }
+
+    /** Of `filter` and of a `set` with a body nobody else measures it before it is used. */
+    override evaluateBlock(statements: readonly object[], environment: Environment): Value {
+      return measuredValue(super.evaluateBlock(statements, environment));
     }
   }
 

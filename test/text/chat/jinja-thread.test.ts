@@ -15,6 +15,9 @@ const doubledList = (times: number) =>
 const nested = (times: number) =>
   `{% set ns = namespace(x=['a', 'b']) %}{% for i in range(${times}) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}`;
 
+/** Many insertions, side by side in one block. */
+const inserted = (name: string, times: number) => `{{ ${name} }}`.repeat(times);
+
 /** Keeps a copy of `ns.x` for each of many numbers. */
 const hoard =
   "{% set all = namespace(x=[]) %}{% for i in range(60000) %}{% set all.x = all.x + [(ns.x ~ i).upper()] %}{% endfor %}";
@@ -45,6 +48,21 @@ describe("a hostile template", () => {
     ["writes a list of lists", `${nested(40)}{{ ns.x }}`, tooLong],
     ["writes a list of lists as a text", `${nested(40)}{{ ns.x | string | upper }}`, tooLong],
     ["joins a list of lists", `${nested(40)}{{ ns.x | join }}`, tooLong],
+    [
+      "writes a long block for a filter",
+      `${doubled(14)}{% filter upper %}${inserted("ns.x", 400)}{% endfilter %}`,
+      tooLong,
+    ],
+    [
+      "writes a long block to replace in",
+      `${doubled(14)}{% filter replace('a', 'b') %}${inserted("ns.x", 60)}{% endfilter %}`,
+      tooLong,
+    ],
+    [
+      "sets a name to a long block",
+      `${doubled(14)}{% set ns.y %}${inserted("ns.x", 400)}{% endset %}{{ ns | tojson }}`,
+      tooLong,
+    ],
     ["splits a text into letters", `${doubled(14)}{{ ns.x | list | length }}`, /^template: /],
     ["splits a text into words", `${doubled(14)}{{ ns.x.split('a') }}`, tooMany],
     ["calls itself", "{% macro f(g) %}{{ g(g) }}{% endmacro %}{{ f(f) }}", /call stack/],
@@ -91,7 +109,9 @@ const steps = [
   "{% set ns.y = range(ns.x | length) %}",
   "{% set ns.y = [ns.x ~ ns.y, ns.x] | sort | unique %}",
   "{% for z in ns.y %}{{ ns.x }}{% endfor %}",
-  "{% filter upper %}{{ ns.x }}{{ ns.y }}{% endfilter %}",
+  `{% filter upper %}${inserted("ns.x", 200)}{{ ns.y }}{% endfilter %}`,
+  `{% filter replace('a', 'b') %}${inserted("ns.x", 200)}{% endfilter %}`,
+  `{% set ns.x %}${inserted("ns.x", 200)}{% endset %}`,
 ];
 
 test("templates that grow what they can end with an error, or soon, and never with the process", async () => {
