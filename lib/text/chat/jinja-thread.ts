@@ -23,6 +23,13 @@ const deadline = 2000;
 /** In milliseconds; it takes 30 where the machine has nothing else to do. */
 const startDeadline = 30_000;
 
+/** Why a thread gave no reply: by want of time, of memory or of a thread. Of what the template writes it says nothing. */
+export class NoReplyError extends CriaError {
+  constructor(problem: string) {
+    super("ERR_CRIA_TEMPLATE", `template: ${problem}`);
+  }
+}
+
 /** A worker that answers one question at a time. */
 class Answerer {
   readonly #worker: Worker;
@@ -31,8 +38,8 @@ class Answerer {
   constructor(source: string, workerData: object) {
     this.#worker = new Worker(source, { eval: true, env: {}, resourceLimits: memory, workerData });
     this.#worker.on("message", (message) => this.#settle?.resolve(message));
-    this.#worker.on("error", (error) => this.#settle?.reject(failed(reasonOf(error))));
-    this.#worker.on("exit", () => this.#settle?.reject(failed("ended its thread")));
+    this.#worker.on("error", (error) => this.#settle?.reject(new NoReplyError(reasonOf(error))));
+    this.#worker.on("exit", () => this.#settle?.reject(new NoReplyError("ended its thread")));
   }
 
   /**
@@ -43,18 +50,24 @@ class Answerer {
    */
   async answer<T>(ms: number, late: string, question?: JinjaRequest): Promise<T> {
     let timer: NodeJS.Timeout | undefined;
+    let immediate: NodeJS.Immediate | undefined;
     this.#worker.ref();
     try {
       return await new Promise<T>((resolve, reject) => {
         this.#settle = { resolve: resolve as (message: unknown) => void, reject };
-        timer = setTimeout(() => {
-          reject(failed(late));
+        const end = () => {
+          reject(new NoReplyError(late));
           void this.#worker.terminate();
+        };
+        // Where this thread was busy itself, the message may have come in time: what has come is heard before an immediate.
+        timer = setTimeout(() => {
+          immediate = setImmediate(end);
         }, ms);
         if (question !== undefined) this.#worker.postMessage(question);
       });
     } finally {
       clearTimeout(timer);
+      clearImmediate(immediate);
       this.#settle = undefined;
       this.#worker.unref();
     }

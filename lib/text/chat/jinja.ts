@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { unlessAborted } from "../../abort.js";
 import { CriaError } from "../../errors.js";
 import type { Tokenizer } from "../tokenizer.js";
-import { renderJinja } from "./jinja-thread.js";
+import { NoReplyError, renderJinja } from "./jinja-thread.js";
 import { llama2Tags, refuseTags } from "./llama-2.js";
 import { type ChatMessage, refuseInputs } from "./messages.js";
 import { type Segment, tokenOf } from "./segments.js";
@@ -63,12 +63,20 @@ export class JinjaTemplate implements RenderedTemplate {
   }
 
   #answerForm(tokenizer: Tokenizer): Promise<AnswerForm> {
-    const known = this.#answers.get(tokenizer) ?? this.#probe(tokenizer);
-    this.#answers.set(tokenizer, known);
-    return known;
+    const known = this.#answers.get(tokenizer);
+    if (known !== undefined) return known;
+    const probed = this.#probe(tokenizer);
+    this.#answers.set(tokenizer, probed);
+    // What failed is tried anew by the next chat.
+    probed.catch(() => this.#answers.delete(tokenizer));
+    return probed;
   }
 
-  /** Finds out how the template surrounds an answer, by having it write one; of one that refuses, nothing is known. */
+  /**
+   * Finds out how the template surrounds an answer, by having it write one; of one that fails, or refuses, nothing is known.
+   *
+   * @throws NoReplyError where the thread did not get to the end: it might have told of a token that ends the answer
+   */
   async #probe(tokenizer: Tokenizer): Promise<AnswerForm> {
     const messages = [
       { role: "user", content: "question" },
@@ -78,7 +86,8 @@ export class JinjaTemplate implements RenderedTemplate {
       const asked = await this.#render(messages.slice(0, 1), tokenizer, true);
       const answered = await this.#render(messages, tokenizer, false);
       return answerForm(asked.restored(messages.slice(0, 1)), answered.restored(messages), tokenizer);
-    } catch {
+    } catch (error) {
+      if (!(error instanceof CriaError) || error instanceof NoReplyError) throw error;
       return { stopTokens: [], spaced: false };
     }
   }

@@ -90,6 +90,15 @@ describe("a hostile template", () => {
   });
 });
 
+test("a rendering that was done in time is heard, however long its caller was busy", async () => {
+  await render(""); // the thread runs
+  await new Promise((resolve) => setImmediate(resolve)); // the timers are the next that the event loop looks at
+  const rendering = render("{{ messages[0].content }}");
+  for (let i = 0; i < 100; i++) await undefined; // the question is sent, and no event was heard since
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2300);
+  expect(await rendering).toBe("hi");
+});
+
 /** Pieces that grow what they are given; `x` is a text and `y` a list. */
 const steps = [
   "{% set ns.x = ns.x + ns.x %}",
