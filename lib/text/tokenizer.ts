@@ -1,6 +1,7 @@
 import { CriaError, CriaFileError, integer, show, wrongType } from "../errors.js";
 import { pieceTypes, type Vocabulary } from "../weights/source.js";
 import { byteOf, type DecoderOptions, spaceMark, TokenDecoder, wellFormed } from "./decoder.js";
+import { Markers } from "./markers.js";
 import { type BpePipeline, createPipeline, wordSplitters } from "./pipeline.js";
 
 /**
@@ -33,8 +34,10 @@ export class Tokenizer {
   readonly #ends: readonly number[];
   /** Made for the first text: of a vocabulary of 32,000 pieces it takes longer than mapping a packed model does. */
   #pipeline: BpePipeline | undefined;
-  /** Made for the first text that is literal, where that makes a difference. */
+  /** Made for the first text that is literal; this one where that makes no difference. */
   #literal: Tokenizer | undefined;
+  /** Made for the first template. */
+  #markers: Markers | undefined;
 
   /** @throws CriaError (ERR_CRIA_FILE) if the vocabulary contradicts itself */
   constructor(vocabulary: Vocabulary) {
@@ -138,11 +141,17 @@ export class Tokenizer {
     return id === -1 ? undefined : id;
   }
 
-  /** Control and user-defined pieces, but empty ones: what a chat template means by their names. */
-  get markers(): ReadonlyMap<string, number> {
+  /** Of control and user-defined pieces: what a chat template means by their names. */
+  get markers(): Markers {
+    this.#markers ??= new Markers(this.#marked());
+    return this.#markers;
+  }
+
+  *#marked(): Generator<[string, number]> {
     const { pieces, types } = this.#vocabulary;
-    const marks = (id: number) => types[id] === pieceTypes.control || types[id] === pieceTypes.userDefined;
-    return new Map(pieces.flatMap((piece, id): [string, number][] => (piece !== "" && marks(id) ? [[piece, id]] : [])));
+    for (const [id, piece] of pieces.entries()) {
+      if (types[id] === pieceTypes.control || types[id] === pieceTypes.userDefined) yield [piece, id];
+    }
   }
 
   /**
@@ -152,12 +161,16 @@ export class Tokenizer {
    * @throws as {@link encode}
    */
   encodeLiteral(text: string, options?: DecoderOptions): Int32Array {
+    this.#literal ??= this.#withoutUserDefined();
+    return this.#literal.encode(text, options);
+  }
+
+  #withoutUserDefined(): Tokenizer {
     const { types } = this.#vocabulary;
-    if (!types.includes(pieceTypes.userDefined)) return this.encode(text, options);
+    if (!types.includes(pieceTypes.userDefined)) return this;
     // What has the unknown piece's type is found in no text.
     const hidden = types.map((type) => (type === pieceTypes.userDefined ? pieceTypes.unknown : type));
-    this.#literal ??= new Tokenizer({ ...this.#vocabulary, types: hidden });
-    return this.#literal.encode(text, options);
+    return new Tokenizer({ ...this.#vocabulary, types: hidden });
   }
 }
 

@@ -174,18 +174,8 @@ function segmentsOf(spans: readonly Span[], tokenizer: Tokenizer): Segment[] {
   return segments;
 }
 
-function markedSpans(spans: readonly Span[], { markers }: Tokenizer): Segment[] {
-  const own = spans.filter(({ index }) => index === undefined);
-  const written = [...markers.keys()].filter((marker) => own.some(({ text }) => text.includes(marker)));
-  if (written.length === 0) return spans.map(({ text }) => ({ text }));
-  // Of those that begin at one place, the longest.
-  const longestFirst = written.sort((a, b) => b.length - a.length);
-  const pattern = new RegExp(`(${longestFirst.map(escaped).join("|")})`);
-  return spans.flatMap(({ text, index }): Segment[] => {
-    if (index !== undefined) return [{ text }];
-    return text.split(pattern).map((part, i) => (i % 2 === 0 ? { text: part } : { token: markers.get(part)! }));
-  });
-}
+const markedSpans = (spans: readonly Span[], { markers }: Tokenizer): Segment[] =>
+  spans.flatMap(({ text, index }): Segment[] => (index === undefined ? markers.split(text) : [{ text }]));
 
 /** @param asked a question, and what invites its answer; `answered` is the question with its answer */
 function answerForm(asked: readonly Span[], answered: readonly Span[], tokenizer: Tokenizer): AnswerForm {

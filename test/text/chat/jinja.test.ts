@@ -132,6 +132,21 @@ describe("a Jinja template", () => {
     });
   });
 
+  test("has no token of the white space that anyone says", async () => {
+    const tokenizer = new Tokenizer(
+      smallVocabulary([
+        ["\n\n", 0, 4],
+        ["    ", 0, 4],
+        ["<end>", 0, 4],
+      ]),
+    );
+    for (const content of ["    ", "a\n\n", "    a", "\n\n"]) {
+      const segments = await segmentsOf("{{ messages[0].content }}<end>", [user(content)], tokenizer);
+      expect(segments).toEqual([{ token: 1 }, { text: content }, { token: 261 }]);
+      expect([...segmentTokens(segments, tokenizer)].filter((id) => id > 258)).toEqual([261]);
+    }
+  });
+
   test("finds a longer marker before one that it begins with", async () => {
     const tokenizer = new Tokenizer(
       smallVocabulary([
