@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 
 import { type ChatMessage, type Generation, loadModel, type Model, tinyModel } from "../lib/index.js";
 import { type NativeBatch, native } from "../lib/native.js";
 import { builtIn } from "../lib/text/chat/built-in.js";
+import * as jinjaThread from "../lib/text/chat/jinja-thread.js";
 import { segmentTokens } from "../lib/text/chat/segments.js";
 import { array, f32, i32, llamaFile, string, temporaryFolder } from "./support/gguf-writer.js";
 
@@ -212,6 +213,20 @@ describe("a model's template", () => {
     await loaded({ "tokenizer.chat_template": "{{ raise_exception('no') }}" }, async (of) => {
       await expect(collect(of.chat([user("a")]))).rejects.toMatchObject({ code: "ERR_CRIA_TEMPLATE" });
       expect(await promptLength(of.chat([user("a")], { template: "koala", maxTokens: 1 }))).toBeGreaterThan(10);
+    });
+  });
+
+  test("is found out once, for all of the model's chats", async () => {
+    const render = vi.spyOn(jinjaThread, "renderJinja");
+    onTestFinished(() => render.mockRestore());
+    const template = "{{ messages[0].content }}";
+    await loaded({ "tokenizer.chat_template": template }, async (of) => {
+      for (const renderings of [3, 4, 5]) {
+        await collect(of.chat([user("abc")], { maxTokens: 1 }));
+        expect(render).toHaveBeenCalledTimes(renderings);
+      }
+      await collect(of.chat([user("abc")], { maxTokens: 1, template: `${template}!` }));
+      expect(render).toHaveBeenCalledTimes(8);
     });
   });
 

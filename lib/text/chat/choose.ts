@@ -21,8 +21,8 @@ export interface ModelIdentity {
  * @throws TypeError or RangeError where `wanted` is neither; CriaError ERR_CRIA_TEMPLATE where there is none to be found
  */
 export function chooseTemplate(model: ModelIdentity, wanted?: string): ChatTemplate {
-  if (wanted !== undefined) return wantedTemplate(wanted);
-  if (model.chatTemplate !== undefined) return ownTemplate(model.chatTemplate);
+  if (wanted !== undefined) return wantedTemplate(model, wanted);
+  if (model.chatTemplate !== undefined) return ownTemplate(model, model.chatTemplate);
   const named = [model.name ?? "", basename(model.path)]
     .map(templateOfModel)
     .find((template) => template !== undefined);
@@ -33,14 +33,25 @@ export function chooseTemplate(model: ModelIdentity, wanted?: string): ChatTempl
   );
 }
 
-function wantedTemplate(wanted: string): ChatTemplate {
+function wantedTemplate(model: ModelIdentity, wanted: string): ChatTemplate {
   if (typeof wanted !== "string") throw wrongType("template", "a string", wanted);
   const known = builtIn(wanted);
   if (known !== undefined) return known;
-  if (/\{[{%]/.test(wanted)) return new JinjaTemplate(wanted);
+  if (/\{[{%]/.test(wanted)) return jinjaTemplate(model, wanted);
   throw outOfRange("template", `${templateNames.join(", ")}, or a Jinja template`, wanted);
 }
 
 /** Code Llama 70B's Jinja counts on a tokenizer that swallows the spaces around its token; the one built in does not. */
-const ownTemplate = (source: string): ChatTemplate =>
-  /Destination: user/.test(source) && source.includes("<step>") ? codeLlama70b : new JinjaTemplate(source);
+const ownTemplate = (model: ModelIdentity, source: string): ChatTemplate =>
+  /Destination: user/.test(source) && source.includes("<step>") ? codeLlama70b : jinjaTemplate(model, source);
+
+/** The one that each model had last: it knows how answers end, which takes two renderings to find out. */
+const lastOf = new WeakMap<ModelIdentity, JinjaTemplate>();
+
+function jinjaTemplate(model: ModelIdentity, source: string): JinjaTemplate {
+  const last = lastOf.get(model);
+  if (last?.source === source) return last;
+  const template = new JinjaTemplate(source);
+  lastOf.set(model, template);
+  return template;
+}

@@ -21,18 +21,15 @@ import type { Prepared, RenderedTemplate } from "./template.js";
 export class JinjaTemplate implements RenderedTemplate {
   readonly name = "jinja";
   readonly immediate = false;
-  readonly #source: string;
   /** What follows from the template and the vocabulary alone. */
   #answers: WeakMap<Tokenizer, Promise<AnswerForm>> = new WeakMap();
 
-  constructor(source: string) {
-    this.#source = source;
-  }
+  constructor(readonly source: string) {}
 
   async prepare(messages: readonly ChatMessage[], tokenizer: Tokenizer, signal?: AbortSignal): Promise<Prepared> {
     refuseInputs(messages, "jinja");
     // It writes Llama 2's tags as text, which contents could have too.
-    if (llama2Tags.every((tag) => this.#source.includes(tag))) refuseTags(messages);
+    if (llama2Tags.every((tag) => this.source.includes(tag))) refuseTags(messages);
     const rendered = await this.#render(messages, tokenizer, true, signal);
     const segments = segmentsOf(rendered.restored(messages), tokenizer);
     const form = await unlessAborted(this.#answerForm(tokenizer), signal);
@@ -59,7 +56,7 @@ export class JinjaTemplate implements RenderedTemplate {
       tools: null,
       documents: null,
     };
-    return new Rendered(await renderJinja({ template: this.#source, values }, signal), secret);
+    return new Rendered(await renderJinja({ template: this.source, values }, signal), secret);
   }
 
   #answerForm(tokenizer: Tokenizer): Promise<AnswerForm> {
@@ -123,7 +120,7 @@ class Rendered {
   /**
    * The text with the contents in the places of what stood for them.
    *
-   * @throws CriaError ERR_CRIA_TEMPLATE where one is left out or not whole
+   * @throws CriaError ERR_CRIA_TEMPLATE where one is left out or not whole, or the contents come too often
    */
   restored(messages: readonly ChatMessage[]): Span[] {
     const seen = new Set<number>();
@@ -137,6 +134,7 @@ class Rendered {
       return { text: messages[index]?.content.trim() ?? "", index };
     });
     this.#check(messages, seen, spans);
+    checkLength(messages, spans);
     return spans.filter(({ text }) => text !== "");
   }
 
@@ -151,6 +149,23 @@ class Rendered {
       throw new CriaError("ERR_CRIA_TEMPLATE", `messages[${missing}]: the template leaves it out, or changes it`);
     }
   }
+}
+
+/**
+ * How many times as long as all contents they may be where the template has written them. One that has a reason to repeat
+ * them, as a question after its document, does so once or twice; one without end would make of a short chat more than there
+ * is memory for, as its own text is bounded, but not what comes into it.
+ */
+const mostRepeats = 4;
+
+function checkLength(messages: readonly ChatMessage[], spans: readonly Span[]): void {
+  const said = messages.reduce((sum, { content }) => sum + content.length, 0);
+  const written = spans.reduce((sum, { text, index }) => sum + (index === undefined ? 0 : text.length), 0);
+  if (written <= mostRepeats * said) return;
+  throw new CriaError(
+    "ERR_CRIA_TEMPLATE",
+    `template: must write the messages at most ${mostRepeats} times, not ${Math.ceil(written / said)}`,
+  );
 }
 
 const escaped = (text: string): string => text.replace(/[$()*+.?[\\\]^{|}]/g, "\\$&");

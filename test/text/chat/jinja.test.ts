@@ -113,6 +113,11 @@ describe("a Jinja template", () => {
     expect(await segmentsOf("<{{ messages[0].content }}>", [user(" \n")])).toEqual([{ token: 1 }, { text: "< \n>" }]);
   });
 
+  test("may repeat what is said, to a degree", async () => {
+    const segments = await segmentsOf("{{ messages[0].content }}".repeat(4), [user("abc")]);
+    expect(segments).toEqual([{ token: 1 }, { text: "abcabcabcabc" }]);
+  });
+
   test("begins with BOS once, or not at all where the vocabulary wants none", async () => {
     expect(await segmentsOf("{{ bos_token }}{{ messages[0].content }}", [user("a")])).toEqual([
       { token: 1 },
@@ -176,6 +181,11 @@ describe("a Jinja template's error", () => {
       "cuts, and shows the rest beside it",
       "{{ messages[0].content }}{{ messages[0].content[:20] }}",
       /^template: must/,
+    ],
+    [
+      "repeats a message without limit",
+      "{% for i in range(3900) %}{{ messages[0].content }}{% endfor %}",
+      /^template: must write the messages at most 4 times, not 3900$/,
     ],
     ["reverses", "{{ messages[0].content[::-1] }}", /^messages\[0\]/],
     ["raises an exception", "{{ raise_exception('Only two of you') }}", /^messages: Only two of you$/],
