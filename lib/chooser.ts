@@ -25,7 +25,7 @@ export class Chooser {
 
   /**
    * @param sampler has accepted the prompt; it accepts what is chosen
-   * @param ends the tokens by which a model ends a text
+   * @param ends the tokens by which a model ends a text of this kind
    */
   constructor(
     sampler: Sampler,

@@ -18,7 +18,7 @@ export interface GenerateOptions extends SamplerOptions {
   stop?: string | readonly string[] | undefined;
   /** Tokens that end the text, before them. */
   stopTokens?: readonly number[] | undefined;
-  /** Never choose the token that ends the text. */
+  /** Never choose the token that ends the text, nor one by which a chat's template ends an answer, or an infilling ends. */
   ignoreEos?: boolean | undefined;
   /**
    * The result tells the log-probability of each token, and this many most probable tokens in its place, 0 to 20: by the

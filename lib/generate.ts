@@ -114,7 +114,7 @@ export class Generation implements AsyncIterable<string> {
     const { scheduler } = this.#speaker.runtime;
     scheduler.beginText(sequence);
     const known = opened.before.length;
-    const chooser = new Chooser(this.#sampler, this.#plan, tokenizer.ends);
+    const chooser = new Chooser(this.#sampler, this.#plan, [...tokenizer.ends, ...(ends?.stopTokens ?? [])]);
     let source: TokenSource | undefined;
     const decoder = tokenizer.decoder({ continuation });
     const watcher = new StopWatcher(this.#plan.stops);

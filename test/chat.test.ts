@@ -296,6 +296,22 @@ describe("infilling", () => {
     });
   });
 
+  test("ends neither at its token, nor a chat at its template's, where ends are ignored", async () => {
+    await codeLlama(async (of, { EOT }) => {
+      const template = "{% for m in messages %}{{ m.content }}▁<EOT>{% endfor %}";
+      const bias = { temperature: 0, logitBias: { [EOT!]: 1000 }, maxTokens: 3 };
+      const chat = (how: object) => of.chat([user("a")], { ...bias, template, ...how });
+      const ended = chat({});
+      await collect(ended);
+      expect(ended.result).toMatchObject({ tokens: [], stop: EOT });
+      for (const endless of [chat({ ignoreEos: true }), of.infill("a", "b", { ...bias, ignoreEos: true })]) {
+        await collect(endless);
+        expect(endless.result).toMatchObject({ finishReason: "length", tokens: { length: 3 } });
+        expect(endless.result!.tokens).not.toContain(EOT);
+      }
+    });
+  });
+
   test("is refused where the vocabulary knows none, and for wrong arguments", async () => {
     expect(() => model.infill("a", "b")).toThrow(
       expect.objectContaining({
