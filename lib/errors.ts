@@ -44,9 +44,14 @@ export class CriaFileError extends CriaError {
     code: "ERR_CRIA_FILE" | "ERR_CRIA_UNSUPPORTED" = "ERR_CRIA_FILE",
     options?: ErrorOptions,
   ) {
-    super(code, subject === undefined ? `${file}: ${problem}` : `${file}: ${subject}: ${problem}`, options);
+    const where = subject === undefined ? file : `${file}: ${subject}`;
+    super(code, `${escaped(where)}: ${problem}`, options);
   }
 }
+
+/** Names come from files, and messages go to terminals and to logs: control characters are written as JSON writes them. */
+const escaped = (name: string): string =>
+  name.replace(/\p{Cc}/gu, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`);
 
 /** The error of logits of which none is above -Infinity, as when all are NaN. */
 export const noNumbers = (): CriaError =>

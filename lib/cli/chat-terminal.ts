@@ -4,7 +4,7 @@ import { CriaError } from "../errors.js";
 import type { FinishReason } from "../generate.js";
 import { isCommand, runCommand } from "./chat-commands.js";
 import type { ChatSession } from "./chat-session.js";
-import { Interruption, type Io, interrupted } from "./io.js";
+import { Interruption, type Io, interrupted, visible } from "./io.js";
 
 /** In milliseconds. Lines that follow each other faster were pasted: nobody types them. */
 const pasteMs = 30;
@@ -147,7 +147,7 @@ export class ChatTerminal {
   }
 
   #tell(text: string): void {
-    this.#io.stderr.write(`${text.trimEnd()}\n`);
+    this.#io.stderr.write(`${visible(text.trimEnd())}\n`);
   }
 }
 
@@ -156,6 +156,3 @@ const notes: Partial<Record<FinishReason, string>> = {
   length: "as long as asked for",
   context: "the context is full; /undo or /reset makes room",
 };
-
-/** A model must not move a terminal's cursor, nor ring its bell. */
-const visible = (text: string): string => text.replace(/\r\n?/g, "\n").replace(/[^\P{Cc}\n\t]/gu, "\ufffd");

@@ -13,7 +13,7 @@ import { ChatSession } from "./chat-session.js";
 import { ChatTerminal } from "./chat-terminal.js";
 import { command } from "./command.js";
 import { reportOf } from "./generate.js";
-import type { Io } from "./io.js";
+import { type Io, writeText } from "./io.js";
 import { loadWith, runningOptions } from "./running.js";
 import { samplingOf, samplingOptions } from "./sampling.js";
 
@@ -74,7 +74,7 @@ async function answerLines(session: ChatSession, io: Io, answer: LineAnswer): Pr
 }
 
 const answerInText: LineAnswer = async (session, line, { stdout, signal }) => {
-  await session.ask(line, (piece) => stdout.write(piece), signal);
+  await session.ask(line, (piece) => writeText(stdout, piece), signal);
   stdout.write("\n");
 };
 

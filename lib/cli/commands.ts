@@ -1,6 +1,6 @@
 import { UsageError } from "./arguments.js";
 import { type Command, columns } from "./command.js";
-import { Interruption, type Io } from "./io.js";
+import { Interruption, type Io, writeText } from "./io.js";
 
 /** Imported when they run: most need the native addon, and help should be had without it. */
 const commands: Readonly<Record<string, { summary: string; load: () => Promise<Command> }>> = {
@@ -73,11 +73,11 @@ function report(error: unknown, name: string | undefined, io: Io): number {
   const { message, code, stack } = error as NodeJS.ErrnoException;
   if (error instanceof UsageError) {
     const known = name !== undefined && Object.hasOwn(commands, name) ? ` ${name}` : "";
-    io.stderr.write(`cria${known}: ${message}\nTry: cria${known} --help\n`);
+    writeText(io.stderr, `cria${known}: ${message}\nTry: cria${known} --help\n`);
     return exitCodes.usage;
   }
   // A code is that of a typed error or of a failed system call, whose messages say enough.
-  io.stderr.write(`cria: ${code === undefined ? (stack ?? error) : withCode(message, code)}\n`);
+  writeText(io.stderr, `cria: ${code === undefined ? (stack ?? error) : withCode(message, code)}\n`);
   return exitCodes.failed;
 }
 

@@ -10,7 +10,7 @@ import { tinyModel } from "../tiny.js";
 import { readModel } from "../weights/model-file.js";
 import { type Arguments, given, UsageError } from "./arguments.js";
 import { command } from "./command.js";
-import type { Io, Output } from "./io.js";
+import { type Io, type Output, writeText } from "./io.js";
 import { loadWith, runningOptions } from "./running.js";
 import { samplingOf, samplingOptions } from "./sampling.js";
 
@@ -124,9 +124,9 @@ function speculateOf(args: Arguments<"speculate" | "draft">): "prompt" | undefin
 const silence: Output = { write: () => undefined };
 
 async function stream(prompt: string, pieces: AsyncIterable<string>, output: Output): Promise<void> {
-  if (output.isTTY) output.write(prompt);
+  if (output.isTTY) writeText(output, prompt);
   try {
-    for await (const piece of pieces) output.write(piece);
+    for await (const piece of pieces) writeText(output, piece);
   } finally {
     if (output.isTTY) output.write("\n");
   }

@@ -10,6 +10,7 @@ import type { LoadedType } from "../weights/quantized.js";
 import { type ModelIndex, type TensorInfo, type WeightType, weightBytes } from "../weights/source.js";
 import { given } from "./arguments.js";
 import { columns, command } from "./command.js";
+import { writeText } from "./io.js";
 import { cacheOptions, runningOptions } from "./running.js";
 
 export const inspect = command({
@@ -34,7 +35,7 @@ export const inspect = command({
       given({ tokenizer: args.text("tokenizer"), quantize: args.text("quantize") as LoadedType | undefined }),
     );
     const description = await describe(index, options);
-    io.stdout.write(args.flag("json") ? `${JSON.stringify(description)}\n` : forPeople(description));
+    writeText(io.stdout, args.flag("json") ? `${JSON.stringify(description)}\n` : forPeople(description));
   },
 });
 

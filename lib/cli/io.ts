@@ -10,6 +10,14 @@ export interface Output {
   write(text: string): unknown;
 }
 
+/** Text of a model or a file as a terminal may have it: it must neither move the cursor, nor ring the bell, nor set anything. */
+export const visible = (text: string): string => text.replace(/\r\n?/g, "\n").replace(/[^\P{Cc}\n\t]/gu, "\ufffd");
+
+/** Writes such a text: {@link visible} at a terminal, and as it is elsewhere. */
+export function writeText(output: Output, text: string): void {
+  output.write(output.isTTY ? visible(text) : text);
+}
+
 /** Where text comes from. */
 export interface Input extends Readable {
   readonly isTTY?: boolean;

@@ -47,6 +47,12 @@ describe("cria chat, elsewhere than at a terminal", () => {
     expect(code).toBe(0);
   });
 
+  test("sends a terminal no control characters, and a pipe what there is", async () => {
+    const bell = [...argv.slice(0, -1), "2", "--logit-bias", "10=1000"]; // <0x07>, after three tokens of no byte
+    expect((await cria(bell, { input: "Hi\n" })).stdout).toBe("\x07\x07\n");
+    expect((await cria(bell, { input: "Hi\n", isTTY: true })).stdout).toBe("\ufffd\ufffd\n");
+  });
+
   test("takes JSON strings with --json, and answers in it", async () => {
     const questions = ["Tell me\nof a dog.", "And then?"];
     const wanted = await answers(questions, "Be brief.");
@@ -230,5 +236,10 @@ describe("cria chat at a terminal", () => {
     }
     terminal.type("/undo\r");
     await terminal.see("left: 1 question and its answer\n> ");
+    await writeFile(join(path, "bell.json"), '[{"role":"system","content":"a\\u0007b"}]');
+    terminal.type(`/load ${join(path, "bell.json")}\r`);
+    await terminal.see("loaded 0 questions and their answers\n> ");
+    terminal.type("/system\r");
+    await terminal.see("the system says: a\ufffdb\n> ");
   });
 });

@@ -201,6 +201,13 @@ describe("the tiny model", () => {
     expect(shown.stdout).toBe(`Once upon a time${piped.stdout}\n`);
   });
 
+  it("sends a terminal no control characters, and a pipe what there is", async () => {
+    const bias = "--logit-bias=30=1000"; // <0x1B>, after three tokens of no byte
+    const argv = ["generate", "--prompt", "\x1b[2J", ...greedy, "--max-tokens", "2", bias];
+    expect((await cria(argv)).stdout).toBe("\x1b\x1b");
+    expect((await cria(argv, { isTTY: true })).stdout).toBe("\ufffd[2J\ufffd\ufffd\n");
+  });
+
   it("--tokenizer takes another file's vocabulary, of the same size", async (context) => {
     needFiles(context, llama2Vocabulary);
     const { code, stderr } = await cria(["generate", "--tokenizer", llama2Vocabulary]);

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 
 import { tinyModel } from "../../lib/tiny.js";
-import { llamaFile, temporaryFolder } from "../support/gguf-writer.js";
+import { llamaFile, string, temporaryFolder } from "../support/gguf-writer.js";
 import { cria, criaJson } from "./run.js";
 
 describe("inspect", () => {
@@ -97,6 +97,15 @@ describe("inspect", () => {
     const { code, stderr } = await cria(["inspect", tinyModel, option, value]);
     expect(code).toBe(2);
     expect(stderr).toMatch(message);
+  });
+
+  it("sends a terminal no control characters of a file", async () => {
+    await using folder = await temporaryFolder();
+    const file = llamaFile();
+    file.metadata["general.name"] = string("a\x1b[2Jb");
+    const path = await folder.write("model.gguf", file);
+    expect((await cria(["inspect", path])).stdout).toContain(", a\x1b[2Jb\n");
+    expect((await cria(["inspect", path], { isTTY: true })).stdout).toContain(", a\ufffd[2Jb\n");
   });
 
   it("tells people the same", async () => {
