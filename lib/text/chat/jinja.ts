@@ -97,6 +97,8 @@ interface Span {
   readonly text: string;
   /** Of the message. */
   readonly index?: number;
+  /** How much of the span before is the content's white space. */
+  readonly before?: number;
 }
 
 /** What it is that stands for a content. It has what filters escape, change or cut at: what is not whole was not left alone. */
@@ -127,11 +129,20 @@ class Rendered {
     const [before, after] = placeholder(this.#secret, 0).split(`${this.#secret}-0`) as [string, string];
     const pattern = new RegExp(`${escaped(before)}${this.#secret}-(\\d+)${escaped(after)}`);
     // Of a text that is split by a pattern, every second part is what its group has matched.
-    const spans = this.#text.split(pattern).map((part, i): Span => {
+    const parts = this.#text.split(pattern);
+    const spans = parts.map((part, i): Span => {
       if (i % 2 === 0) return { text: part };
       const index = Number(part);
       seen.add(index);
-      return { text: messages[index]?.content.trim() ?? "", index };
+      const content = messages[index]?.content ?? "";
+      // White space that the template has left around a content is the content's: it takes no part in a token.
+      const before = sharedEnd(parts[i - 1]!, content.slice(0, content.length - content.trimStart().length));
+      const after = sharedStart(parts[i + 1]!, content.slice(content.trimEnd().length));
+      parts[i + 1] = parts[i + 1]!.slice(after.length);
+      return { text: before + content.trim() + after, index, before: before.length };
+    });
+    spans.forEach(({ before = 0 }, i) => {
+      if (before > 0) spans[i - 1] = { text: spans[i - 1]!.text.slice(0, -before) };
     });
     this.#check(messages, seen, spans);
     checkLength(messages, spans);
@@ -166,6 +177,20 @@ function checkLength(messages: readonly ChatMessage[], spans: readonly Span[]): 
     "ERR_CRIA_TEMPLATE",
     `template: must write the messages at most ${mostRepeats} times, not ${Math.ceil(written / said)}`,
   );
+}
+
+/** What a text begins with of `of`'s beginning. */
+function sharedStart(text: string, of: string): string {
+  let length = 0;
+  while (length < of.length && text[length] === of[length]) length += 1;
+  return of.slice(0, length);
+}
+
+/** What it ends with of its end. */
+function sharedEnd(text: string, of: string): string {
+  let length = 0;
+  while (length < of.length && text.at(-1 - length) === of.at(-1 - length)) length += 1;
+  return of.slice(of.length - length);
 }
 
 const escaped = (text: string): string => text.replace(/[$()*+.?[\\\]^{|}]/g, "\\$&");

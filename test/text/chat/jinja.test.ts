@@ -152,6 +152,24 @@ describe("a Jinja template", () => {
     }
   });
 
+  test("has no token of anyone's white space and its own words", async () => {
+    const tokenizer = new Tokenizer(
+      smallVocabulary([
+        ["<end>", 0, 4],
+        ["\n<end>", 0, 4],
+        ["<end> ", 0, 4],
+      ]),
+    );
+    const source = "{{ messages[0].content }}<end>{{ messages[1].content }}\n<end>";
+    expect(await segmentsOf(source, [user("a \n"), assistant(" b")], tokenizer)).toEqual([
+      ...[{ token: 1 }, { text: "a \n" }, { token: 259 }, { text: " b" }, { token: 260 }],
+    ]);
+    const trimming = source.replaceAll("content", "content | trim");
+    expect(await segmentsOf(trimming, [user("a "), assistant(" b")], tokenizer)).toEqual([
+      ...[{ token: 1 }, { text: "a" }, { token: 259 }, { text: "b" }, { token: 260 }],
+    ]);
+  });
+
   test("finds a longer marker before one that it begins with", async () => {
     const tokenizer = new Tokenizer(
       smallVocabulary([
