@@ -13,6 +13,7 @@ import {
   type Value,
 } from "./gguf-values.js";
 import { type OwnVocabulary, ownVocabularyKey } from "./gguf-vocabulary.js";
+import { rankedMerges } from "./ranked-merges.js";
 import { ropeKeys } from "./rope-keys.js";
 import { type LlamaConfig, type ModelIndex, type TensorInfo, type Vocabulary, weightBytes } from "./source.js";
 
@@ -98,7 +99,10 @@ export const configKeys = (config: LlamaConfig): Record<string, Value> => ({
   ...ropeKeys(config.rope),
 });
 
-/** The keys of a vocabulary. A SentencePiece vocabulary that lists merges gets scores that give the same order. */
+/**
+ * The keys of a vocabulary. A SentencePiece vocabulary that lists merges gets scores that give the same order, and a
+ * byte-level one that has scores alone the merges that do.
+ */
 export function vocabularyKeys(vocabulary: Vocabulary): Record<string, Value> {
   const { pieces, types, wordPattern, merges, addSpacePrefix } = vocabulary;
   const own = ownVocabulary(vocabulary);
@@ -115,7 +119,7 @@ export function vocabularyKeys(vocabulary: Vocabulary): Record<string, Value> {
       "tokenizer.ggml.model": string("gpt2"),
       "tokenizer.ggml.pre": string(wordPattern),
       ...common,
-      "tokenizer.ggml.merges": array("string", merges ?? []),
+      "tokenizer.ggml.merges": array("string", merges ?? rankedMerges(vocabulary)),
     };
   }
   return {

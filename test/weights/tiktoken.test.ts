@@ -1,9 +1,17 @@
-import { expect, test } from "vitest";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
 
+import { convertModel, quantizeModel } from "../../lib/convert.js";
 import { Tokenizer } from "../../lib/index.js";
+import { packModel } from "../../lib/pack.js";
 import { readVocabulary } from "../../lib/weights/model-file.js";
-import { byteLevelVocabulary, learnMerges } from "../support/byte-level.js";
-import { temporaryFolder } from "../support/gguf-writer.js";
+import { rankedMerges } from "../../lib/weights/ranked-merges.js";
+import { byteCharacters, byteLevelVocabulary, learnMerges } from "../support/byte-level.js";
+import { llamaFile, temporaryFolder } from "../support/gguf-writer.js";
+import { variedWeights } from "../support/logits.js";
+import { partsOf, writeMeta } from "../support/meta-writer.js";
 
 const texts = ["The cat sat on the mat.", " it's 12345 tables\n\n\tüber  alles 🐈", "a", ""];
 const merges = learnMerges(["the", " the", " table", "123", " mat", "cat", " sat", "über"], 40);
@@ -59,4 +67,55 @@ test.for([
   const refused = expect(read(content)).rejects;
   await refused.toThrow(message);
   await refused.toMatchObject({ name: "CriaFileError", code: "ERR_CRIA_FILE" });
+});
+
+describe("a model of Meta's with it, whose merges no file lists", () => {
+  const shape = { layers: 1, dim: 64, heads: 4, kvHeads: 2, ffn: 192, vocab: ranked.length + 256 } as const;
+  const params = { dim: 64, n_layers: 1, n_heads: 4, n_kv_heads: 2, multiple_of: 64, norm_eps: 1e-5 };
+
+  test.for([
+    ["converted", (model: string, out: string) => convertModel(model, out)],
+    ["quantised", (model: string, out: string) => quantizeModel(model, out, { type: "q8_0" })],
+    ["packed", (model: string, out: string) => packModel(model, out)],
+  ] as const)("is, %s, of the same tokens", async ([, write]) => {
+    await using folder = await temporaryFolder();
+    const path = join(folder.path, "meta");
+    await writeMeta(
+      path,
+      { ...params, vocab_size: -1 },
+      partsOf(llamaFile({ ...shape, type: "f32", data: variedWeights }), 1),
+      shape.vocab,
+    );
+    await writeFile(join(path, "tokenizer.model"), lines.join(""));
+    const out = join(folder.path, "out");
+    await write(path, out);
+    const [before, after] = [await readVocabulary(path), await readVocabulary(out)];
+    expect(after).toMatchObject({ bos: before.bos, eos: before.eos, ends: before.ends, wholeWords: true });
+    for (const text of texts) {
+      expect(new Tokenizer(after).encode(text)).toEqual(new Tokenizer(before).encode(text));
+    }
+    expect(new Tokenizer(after).encode("the tables")).toHaveLength(3);
+  });
+});
+
+test("merges of ranks are those of any text, also where a piece is made by way of a later one, or never", async () => {
+  // "abc" by "ab", which has a higher rank; "xyz" of no two pieces.
+  const pieces = [...byteCharacters, "abc", "bd", "ab", "abcbd", "xyz"];
+  const vocabulary = {
+    ...byteLevelVocabulary([], "llama-bpe"),
+    pieces,
+    scores: pieces.map((_, rank) => -rank),
+    types: pieces.map(() => 1),
+    merges: undefined,
+  };
+  const merges = rankedMerges(vocabulary);
+  expect(merges).toEqual(["ab c", "b d", "a b", "abc bd"]);
+  const [one, other] = [new Tokenizer(vocabulary), new Tokenizer({ ...vocabulary, merges })];
+  const letters = fc.array(fc.constantFrom("a", "b", "c", "d", "x", "y", "z"), { maxLength: 12 });
+  fc.assert(
+    fc.property(letters, (text) => {
+      expect(other.encode(text.join(""))).toEqual(one.encode(text.join("")));
+    }),
+    { numRuns: 300 },
+  );
 });
