@@ -6,6 +6,7 @@ import { native } from "./native.js";
 import { checkOut } from "./output.js";
 import { ropeDivisors } from "./rope-scaling.js";
 import type { Value } from "./weights/gguf-values.js";
+import { isVocabularyKey } from "./weights/gguf-vocabulary.js";
 import { fileTypeKey, ggufValue, layoutGguf, modelKeys, vocabularyKeys } from "./weights/gguf-writer.js";
 import {
   fileTypeOf,
@@ -165,7 +166,7 @@ function keysOf(
   const fileType = fileTypeKey(fileTypeOf(type ?? prevailingType(infos)));
   if (model.keys === undefined) return { ...made, ...fileType };
   const kept = [...model.keys].filter(
-    ([key]) => !ownKeys.test(key) && (tokenizer === undefined || !key.startsWith("tokenizer.ggml.")),
+    ([key]) => !ownKeys.test(key) && (tokenizer === undefined || !isVocabularyKey(key)),
   );
   return {
     ...Object.fromEntries(kept.map(([key, value]) => [key, ggufValue(value)])),

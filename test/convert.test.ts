@@ -16,7 +16,7 @@ import { type WeightType, weightFormats } from "../lib/weights/source.js";
 import { expectSameBits } from "./support/compare.js";
 import { dataFile, needFiles } from "./support/data.js";
 import { nmse } from "./support/float64.js";
-import { encodeGguf, type LlamaShape, llamaFile, temporaryFolder } from "./support/gguf-writer.js";
+import { array, encodeGguf, type LlamaShape, llamaFile, string, temporaryFolder } from "./support/gguf-writer.js";
 import { writeModel } from "./support/hugging-face.js";
 import { scalar } from "./support/isas.js";
 
@@ -81,6 +81,29 @@ describe("a GGUF file", () => {
       "general.file_type": { type: "u32", value: 7 },
       "general.quantization_version": { type: "u32", value: 2 },
     });
+  });
+
+  test.for<[what: string, before: string]>([
+    ["of merges", '{"merges":true}'],
+    ["of ends", '{"ends":[7]}'],
+  ])("given another tokenizer, keeps nothing %s of its own", async ([, before]) => {
+    await using folder = await temporaryFolder();
+    const file = llamaFile();
+    const path = await folder.write(
+      "model.gguf",
+      encodeGguf({
+        ...file,
+        metadata: {
+          ...file.metadata,
+          "cria.vocabulary": string(before),
+          "tokenizer.ggml.merges": array("string", []),
+        },
+      }),
+    );
+    const tokenizer = await folder.write("other.gguf", encodeGguf(llamaFile()));
+    const out = join(folder.path, "out.gguf");
+    await convertModel(path, out, { tokenizer });
+    expect((await readModel(out)).vocabulary).toEqual((await readModel(tokenizer)).vocabulary);
   });
 
   test("is read by @huggingface/gguf with every field right", async () => {

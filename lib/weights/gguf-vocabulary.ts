@@ -40,6 +40,9 @@ export function readGgufVocabulary(metadata: GgufMetadata): Vocabulary {
  */
 export const ownVocabularyKey = "cria.vocabulary";
 
+/** Whether a key is of the vocabulary, and not true of a file with another one. */
+export const isVocabularyKey = (key: string): boolean => key.startsWith("tokenizer.ggml.") || key === ownVocabularyKey;
+
 export type OwnVocabulary = { merges?: true } & Partial<
   Pick<Vocabulary, "addSpacePrefix" | "fuseUnknown" | "splitSpaces" | "wholeWords" | "ends">
 >;
