@@ -5,7 +5,7 @@ import { exists, type JsonKeys, readOptionalJsonFile, readTextFile } from "./jso
 import { readSentencePiece } from "./sentencepiece.js";
 import { pieceTypes, type Vocabulary } from "./source.js";
 import { readTokenizerJson } from "./tokenizer-file.js";
-import { type AddedToken, parseTokenizerJson } from "./tokenizer-json.js";
+import { type AddedToken, parseTokenizerJson, tokenNamed } from "./tokenizer-json.js";
 
 /** What of a model's other files the vocabulary depends on. */
 interface ModelFiles {
@@ -35,7 +35,7 @@ export async function readHuggingFaceVocabulary({ folder, config, vocab }: Model
   const settings = await readOptionalJsonFile(join(folder, "tokenizer_config.json"));
   const generation = await readOptionalJsonFile(join(folder, "generation_config.json"));
   const { pieces, first, last } = await readPieces(folder, vocab, settings);
-  const named = (key: string) => tokenNamed(settings, key, pieces.pieces);
+  const named = (key: string) => tokenNamed(pieces.pieces, nameIn(settings, key));
   const ids = (key: string) => [...tokenIds(generation, key, vocab), ...tokenIds(config, key, vocab)];
   const bos = named("bos_token") ?? ids("bos_token_id")[0] ?? first;
   const ends = ids("eos_token_id");
@@ -62,8 +62,7 @@ async function readPieces(folder: string, vocab: number, settings: JsonKeys | un
   const json = join(folder, "tokenizer.json");
   if (await exists(json)) {
     const { first: name, ...pieces } = parseTokenizerJson(await readTokenizerJson(json), vocab);
-    const first = name === undefined ? -1 : pieces.pieces.indexOf(name);
-    return { pieces, first: first === -1 ? undefined : first, last: undefined };
+    return { pieces, first: tokenNamed(pieces.pieces, name), last: undefined };
   }
   const model = join(folder, "tokenizer.model");
   if (!(await exists(model))) {
@@ -108,13 +107,11 @@ function withAdded<T extends Pick<Vocabulary, "pieces" | "scores" | "types">>(
   return { ...vocabulary, pieces, types, scores: [...vocabulary.scores, ...Array<number>(rest).fill(0)] };
 }
 
-/** The id of a token that `tokenizer_config.json` names: as a string, or an object with its `content`. */
-function tokenNamed(settings: JsonKeys | undefined, key: string, pieces: readonly string[]): number | undefined {
+/** The token that `tokenizer_config.json` names: as a string, or an object with its `content`. */
+function nameIn(settings: JsonKeys | undefined, key: string): string | undefined {
   const value = settings?.value(key);
   if (settings === undefined || value === undefined) return undefined;
-  const content = typeof value === "string" ? value : settings.object(key).string("content");
-  const id = pieces.indexOf(content);
-  return id === -1 ? undefined : id;
+  return typeof value === "string" ? value : settings.object(key).string("content");
 }
 
 /** The ids of a key that is one, or a list. Those that the model has no rows for are left out, as -1 is. */

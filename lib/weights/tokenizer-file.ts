@@ -5,7 +5,7 @@ import { readFrom } from "./open.js";
 import { readSentencePiece } from "./sentencepiece.js";
 import type { Vocabulary } from "./source.js";
 import { beginsAsTiktoken, readTiktoken } from "./tiktoken.js";
-import { parseTokenizerJson, readAddedTokens } from "./tokenizer-json.js";
+import { parseTokenizerJson, readAddedTokens, tokenNamed } from "./tokenizer-json.js";
 
 /** The longest `tokenizer.json` that is read. The largest in use, of 262,144 pieces, have 33 MB. */
 const mostTokenizerBytes = 64 * 2 ** 20;
@@ -46,8 +46,8 @@ export async function readTokenizerFile(path: string): Promise<Vocabulary> {
   const size = sizeOf(file);
   if (size > most.vocab) throw file.error("model.vocab", `must have ids below ${most.vocab}, not ${size - 1}`);
   const { first, ...pieces } = parseTokenizerJson(file, size);
-  const bos = first === undefined ? -1 : pieces.pieces.indexOf(first);
-  return { ...pieces, bos: bos === -1 ? undefined : bos, eos: undefined, addBos: bos !== -1 };
+  const bos = tokenNamed(pieces.pieces, first);
+  return { ...pieces, bos, eos: undefined, addBos: bos !== undefined };
 }
 
 /** The ids that there are. */

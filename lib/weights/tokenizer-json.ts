@@ -48,19 +48,25 @@ export function parseTokenizerJson(file: JsonKeys, vocab: number): TokenizerJson
     pieces[id] = content;
     types[id] = special ? pieceTypes.control : pieceTypes.userDefined;
   }
-  const unknown = unknownName === undefined ? -1 : pieces.indexOf(unknownName);
-  if (unknown !== -1) types[unknown] = pieceTypes.unknown;
+  const unknown = tokenNamed(pieces, unknownName);
+  if (unknown !== undefined) types[unknown] = pieceTypes.unknown;
   return {
     ...spaces,
     pieces,
     scores: pieces.map(() => 0),
     merges,
     types,
-    unknown: unknown === -1 ? undefined : unknown,
+    unknown,
     fuseUnknown: model.boolean("fuse_unk", false),
     wholeWords: model.boolean("ignore_merges", false),
     first: templateStart(file.object("post_processor", undefined)),
   };
+}
+
+/** The first token of a name. The empty name is none, but what stands where a vocabulary has no piece. */
+export function tokenNamed(pieces: readonly string[], name: string | undefined): number | undefined {
+  const id = name === undefined || name === "" ? -1 : pieces.indexOf(name);
+  return id === -1 ? undefined : id;
 }
 
 function checkModel(model: JsonKeys): void {

@@ -308,6 +308,17 @@ describe("which tokens begin and end a text", () => {
     expect(await read(settings({ bos_token: "a", eos_token: "none" }))).toMatchObject({ bos: 260, eos: undefined });
   });
 
+  test("an empty name is no token's, also where rows have no piece", async () => {
+    const unnamed = await read({
+      ...settings({ bos_token: "", eos_token: { content: "" } }),
+      ...modelWith({ unk_token: "" }),
+      config: { bos_token_id: 1 },
+    });
+    expect(unnamed.pieces[264]).toBe("");
+    expect(unnamed).toMatchObject({ bos: 1, eos: undefined, unknown: undefined });
+    expect(unnamed.types[264]).toBe(5);
+  });
+
   test("as the ids of config.json and generation_config.json, of which there may be several", async () => {
     expect(await read({ config: { bos_token_id: 1, eos_token_id: 2 } })).toMatchObject({ bos: 1, eos: 2, ends: [2] });
     const several = await read({
