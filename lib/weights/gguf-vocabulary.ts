@@ -50,20 +50,20 @@ export type OwnVocabulary = { merges?: true } & Partial<
 function withOwn(metadata: GgufMetadata, vocabulary: Vocabulary): Vocabulary {
   const json = metadata.string(ownVocabularyKey, undefined);
   if (json === undefined) return vocabulary;
-  const own = parseOwn(metadata, json, vocabulary.pieces.length);
+  const own = parseOwn(metadata, json, vocabulary);
   return { ...vocabulary, ...own, merges: own.merges ? readMerges(metadata, vocabulary.pieces) : vocabulary.merges };
 }
 
-function parseOwn(metadata: GgufMetadata, json: string, count: number): OwnVocabulary {
+function parseOwn(metadata: GgufMetadata, json: string, { pieces, wordPattern }: Vocabulary): OwnVocabulary {
   const fail = () => metadata.error(ownVocabularyKey, `must be what cria wrote of a vocabulary, not ${show(json)}`);
-  const isToken = (id: unknown) => Number.isInteger(id) && (id as number) >= 0 && (id as number) < count;
+  const isToken = (id: unknown) => Number.isInteger(id) && (id as number) >= 0 && (id as number) < pieces.length;
   const isFlag = (value: unknown) => typeof value === "boolean";
   const checks: Record<keyof OwnVocabulary, (value: unknown) => boolean> = {
     merges: (value) => value === true,
     addSpacePrefix: (value) => isFlag(value) || value === "unless-there",
     fuseUnknown: isFlag,
     splitSpaces: isFlag,
-    wholeWords: isFlag,
+    wholeWords: (value) => isFlag(value) && (value === false || wordPattern !== undefined),
     ends: (value) => Array.isArray(value) && value.every(isToken),
   };
   try {

@@ -100,7 +100,7 @@ export interface Vocabulary {
   /** Whether no piece reaches over a space, whatever could merge. */
   readonly splitSpaces?: boolean | undefined;
   readonly wordPattern?: WordPattern | undefined;
-  /** Whether a word that is a piece is taken as it, whatever merges. */
+  /** Whether a word that is a piece is taken as it, whatever merges; only where there is a `wordPattern`. */
   readonly wholeWords?: boolean | undefined;
 }
 

@@ -34,6 +34,11 @@ export function parseTokenizerJson(file: JsonKeys, vocab: number): TokenizerJson
   const model = file.object("model");
   checkModel(model);
   const spaces = readSpaces(file);
+  const wholeWords = model.boolean("ignore_merges", false);
+  // A text that has the name of a byte, "<0x0A>", would be taken as that byte, a piece like any other.
+  if (wholeWords && spaces.wordPattern === undefined) {
+    throw model.error("ignore_merges", "must be false where spaces are U+2581, not true", "ERR_CRIA_UNSUPPORTED");
+  }
   const pieces: string[] = Array(vocab).fill("");
   const types: number[] = Array(vocab).fill(pieceTypes.unused);
   const unknownName = model.string("unk_token", undefined);
@@ -58,7 +63,7 @@ export function parseTokenizerJson(file: JsonKeys, vocab: number): TokenizerJson
     types,
     unknown,
     fuseUnknown: model.boolean("fuse_unk", false),
-    wholeWords: model.boolean("ignore_merges", false),
+    wholeWords,
     first: templateStart(file.object("post_processor", undefined)),
   };
 }

@@ -313,6 +313,11 @@ describe("models that cria cannot run", () => {
       `must be below 300, the number of ${many}, not 300`,
       withKeys({ "tokenizer.ggml.bos_token_id": u32(300) }),
     ],
+    [
+      "cria.vocabulary",
+      'must be what cria wrote of a vocabulary, not "{\\"wholeWords\\":true}"',
+      withKeys({ "cria.vocabulary": string('{"wholeWords":true}') }),
+    ],
     ["tokenizer.ggml.add_bos_token", "must be a bool, not 1 (u8)", withKeys({ "tokenizer.ggml.add_bos_token": u8(1) })],
 
     // Tensors.

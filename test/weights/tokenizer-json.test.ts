@@ -175,6 +175,12 @@ describe("tokenizer.json", () => {
       "continuing_subword_prefix: must be empty",
       unsupported,
     ],
+    [
+      "words that are pieces, where a text may have the name of a byte",
+      modelWith({ ignore_merges: true }),
+      "model.ignore_merges: must be false where spaces are U+2581, not true",
+      unsupported,
+    ],
     ["another normalizer", { tokenizer: { normalizer: { type: "NFKC" } } }, 'GPT-2\'s, not "NFKC"', unsupported],
     ["no spaces at all", { tokenizer: { normalizer: null } }, "GPT-2's, not none", unsupported],
     [
