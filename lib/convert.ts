@@ -3,11 +3,11 @@ import { Device, type DeviceOptions } from "./device.js";
 import { aborted, CriaError, outOfRange, wrongType } from "./errors.js";
 import { Replacement, unwritten } from "./files.js";
 import { native } from "./native.js";
+import { optionalFunction, optionalSignal, optionsOf } from "./options.js";
 import { checkOut } from "./output.js";
 import { ropeDivisors } from "./rope-scaling.js";
 import type { Value } from "./weights/gguf-values.js";
-import { isVocabularyKey } from "./weights/gguf-vocabulary.js";
-import { fileTypeKey, ggufValue, layoutGguf, modelKeys, vocabularyKeys } from "./weights/gguf-writer.js";
+import { fileTypeKey, keptKeys, layoutGguf, modelKeys } from "./weights/gguf-writer.js";
 import {
   fileTypeOf,
   inputsOf,
@@ -33,6 +33,8 @@ export interface ConvertOptions extends Pick<DeviceOptions, "threads">, Pick<Loa
   /** Called before anything is written, with what may surprise. */
   onWarning?: (message: string) => void;
 }
+
+const convertOptions = ["type", "tokenizer", "threads", "signal", "onProgress", "onWarning"] as const;
 
 /** A GGUF file that was written. */
 export interface Converted {
@@ -74,8 +76,15 @@ export async function quantizeModel(
  */
 export async function convertModel(path: string, out: string, options: ConvertOptions = {}): Promise<Converted> {
   if (typeof out !== "string") throw wrongType("out", "a string", out);
-  checkType(options.type);
-  const model = await readModel(path, options.tokenizer === undefined ? {} : { tokenizer: options.tokenizer });
+  const known = optionsOf("convertModel", options, convertOptions);
+  checkType(known.type);
+  optionalSignal(known.signal);
+  optionalFunction("onProgress", known.onProgress);
+  optionalFunction("onWarning", known.onWarning);
+  return writeModel(await readModel(path, known), out, known);
+}
+
+async function writeModel(model: ModelFile, out: string, options: ConvertOptions): Promise<Converted> {
   await checkOut(out, model);
   const plan = plannedTypes(options.type, model.config, model.tensors);
   for (const message of warningsOf(model, plan)) options.onWarning?.(message);
@@ -165,12 +174,9 @@ function keysOf(
   const made = modelKeys(model);
   const fileType = fileTypeKey(fileTypeOf(type ?? prevailingType(infos)));
   if (model.keys === undefined) return { ...made, ...fileType };
-  const kept = [...model.keys].filter(
-    ([key]) => !ownKeys.test(key) && (tokenizer === undefined || !isVocabularyKey(key)),
-  );
+  const kept = keptKeys(model.keys, tokenizer === undefined ? undefined : model.vocabulary);
   return {
-    ...Object.fromEntries(kept.map(([key, value]) => [key, ggufValue(value)])),
-    ...(tokenizer === undefined ? {} : vocabularyKeys(model.vocabulary)),
+    ...Object.fromEntries(Object.entries(kept).filter(([key]) => !ownKeys.test(key))),
     "general.quantization_version": made["general.quantization_version"]!,
     ...fileType,
   };

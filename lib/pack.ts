@@ -3,12 +3,19 @@ import { Device, type DeviceOptions } from "./device.js";
 import { CriaError, CriaFileError } from "./errors.js";
 import { Replacement, unwritten } from "./files.js";
 import { native } from "./native.js";
+import { optionalFunction, optionalSignal, optionsOf } from "./options.js";
 import { checkOut } from "./output.js";
 import { readGgufKeys } from "./weights/gguf.js";
-import { encodeKeys, modelKeys } from "./weights/gguf-writer.js";
+import { encodeKeys, keptKeys, modelKeys } from "./weights/gguf-writer.js";
 import { readModel } from "./weights/model-file.js";
 import { encodePacked, type PlacedTensor, packedKeys, pairingKeys, planPacked } from "./weights/packed.js";
 import { type LoadOptions, type ModelFile, WeightStore } from "./weights/store.js";
+
+/** How a model is packed: with another tokenizer, or its float matrices quantised, it stays so. */
+export type PackOptions = Pick<DeviceOptions, "threads"> &
+  Pick<LoadOptions, "tokenizer" | "quantize" | "onProgress" | "signal">;
+
+const packOptions = ["threads", "tokenizer", "quantize", "onProgress", "signal"] as const;
 
 /**
  * Packs a model to a file that is loaded without packing. One tensor is in memory at a time. The file takes its name
@@ -20,26 +27,26 @@ import { type LoadOptions, type ModelFile, WeightStore } from "./weights/store.j
  * @throws CriaFileError where the model cannot be read, or the file not written
  * @throws CriaError ERR_CRIA_ABORTED when `signal` stops it
  */
-export async function packModel(
-  path: string,
-  out: string,
-  options: Pick<DeviceOptions, "threads"> & LoadOptions = {},
-): Promise<{ bytes: number }> {
-  const model = await readModel(path);
+export async function packModel(path: string, out: string, options: PackOptions = {}): Promise<{ bytes: number }> {
+  const known = optionsOf("packModel", options, packOptions);
+  const { threads, tokenizer } = known;
+  const signal = optionalSignal(known.signal);
+  const onProgress = optionalFunction("onProgress", known.onProgress);
+  const model = await readModel(path, known);
   if (model.mappable) throw new CriaFileError(path, undefined, "must be a model, not packed already");
   checkColumns(model);
   await checkOut(out, model);
-  const keys = packedKeys(await keysOf(model), model.config);
+  const keys = packedKeys(await keysOf(model, tokenizer !== undefined), model.config);
   const header = encodePacked(keys, await planPacked(model.config, model.tensors));
   // The layout is the CPU's.
-  using device = new Device({ ...options, device: "cpu" });
+  using device = new Device({ ...(threads === undefined ? {} : { threads }), device: "cpu" });
   await using replacement = await Replacement.open(out);
   try {
     const writer = new ChunkWriter(replacement.file);
     await writer.write(header.bytes.length, (at, into) => header.bytes.copy(into, 0, at));
     for (const tensor of header.tensors) {
-      await writeTensor(writer, tensor, device, model, options.signal);
-      options.onProgress?.(tensor.offset + tensor.bytes, header.size);
+      await writeTensor(writer, tensor, device, model, signal);
+      onProgress?.(tensor.offset + tensor.bytes, header.size);
     }
     await writer.end();
     await replacement.finish();
@@ -58,10 +65,10 @@ function checkColumns({ path, tensors }: ModelFile): void {
 }
 
 /** A GGUF file's own keys, or what GGUF's and cria's can say of another model, as a GGUF file without tensors. */
-const keysOf = async (model: ModelFile): Promise<Buffer> =>
-  model.keys === undefined
-    ? encodeKeys({ ...modelKeys(model), ...pairingKeys(model.config) })
-    : await readGgufKeys(model.path);
+async function keysOf(model: ModelFile, otherVocabulary: boolean): Promise<Buffer> {
+  if (model.keys === undefined) return encodeKeys({ ...modelKeys(model), ...pairingKeys(model.config) });
+  return otherVocabulary ? encodeKeys(keptKeys(model.keys, model.vocabulary)) : await readGgufKeys(model.path);
+}
 
 /** Packs a tensor, and puts it to its place. */
 async function writeTensor(

@@ -305,6 +305,19 @@ describe("types", () => {
 });
 
 describe("writing", () => {
+  test.for<[options: object, message: string]>([
+    [{ tokeniser: "x" }, "options.tokeniser: is not an option of convertModel"],
+    [{ onWarning: 1 }, "onWarning: must be a function, not 1"],
+    [{ signal: {} }, "signal: must be an AbortSignal, not Object"],
+  ])("%j is refused before anything is written", async ([options, message]) => {
+    await using folder = await temporaryFolder();
+    await expect(convertModel(tinyModel, join(folder.path, "out"), options)).rejects.toMatchObject({
+      name: "TypeError",
+      message,
+    });
+    expect(await readdir(folder.path)).toEqual([]);
+  });
+
   test("tells how far it is, and stops between slices, leaving what was there", async () => {
     await using folder = await temporaryFolder();
     const path = await writeLlama(folder);

@@ -12,7 +12,7 @@ import {
   u32,
   type Value,
 } from "./gguf-values.js";
-import { type OwnVocabulary, ownVocabularyKey } from "./gguf-vocabulary.js";
+import { isVocabularyKey, type OwnVocabulary, ownVocabularyKey } from "./gguf-vocabulary.js";
 import { rankedMerges } from "./ranked-merges.js";
 import { ropeKeys } from "./rope-keys.js";
 import { type LlamaConfig, type ModelIndex, type TensorInfo, type Vocabulary, weightBytes } from "./source.js";
@@ -170,8 +170,17 @@ function tokenKeys({ bos, eos, ends = [], unknown }: Vocabulary): Record<string,
   );
 }
 
+/** A GGUF file's keys as they were read, with those of another vocabulary in place of its own where one is given. */
+export function keptKeys(keys: ReadonlyMap<string, GgufValue>, vocabulary?: Vocabulary): Record<string, Value> {
+  const kept = [...keys].filter(([key]) => vocabulary === undefined || !isVocabularyKey(key));
+  return {
+    ...Object.fromEntries(kept.map(([key, value]) => [key, ggufValue(value)])),
+    ...(vocabulary && vocabularyKeys(vocabulary)),
+  };
+}
+
 /** A key's value as it was read. */
-export function ggufValue(value: GgufValue): Value {
+function ggufValue(value: GgufValue): Value {
   if (value.type === "array") return array(value.element, Array.from<unknown>(value.value));
   return scalar(value.type)(value.value);
 }

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { truncateSync } from "node:fs";
-import { readdir, readFile, stat, symlink, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, stat, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
@@ -17,7 +17,9 @@ import { readModel, readVocabulary } from "../../lib/weights/model-file.js";
 import { type PackedModel, readPacked } from "../../lib/weights/packed.js";
 import { type WeightType, weightBytes, weightFormats } from "../../lib/weights/source.js";
 import { expectSameBits } from "../support/compare.js";
-import { llamaFile, splitGguf, temporaryFolder } from "../support/gguf-writer.js";
+import { encodeGguf, llamaFile, splitGguf, temporaryFolder } from "../support/gguf-writer.js";
+import { encodeV1, type Numbers, tokenizerBin } from "../support/llama2c-writer.js";
+import { variedWeights } from "../support/logits.js";
 
 /** Where the fields of the header stand; the format is drawn in lib/weights/packed.ts. */
 const at = {
@@ -209,6 +211,49 @@ describe("without mmap a packed model", () => {
     const path = await packedTiny(folder);
     await expect(loadModel(path, { mmap: 1 as never })).rejects.toThrow("mmap: must be a boolean, not 1");
     await expect(loadModel(tinyModel, { mmap: null as never })).rejects.toThrow(TypeError);
+  });
+});
+
+describe("packing with options", () => {
+  test("another tokenizer takes the place of a GGUF file's own, and of one that a llama2.c model has not", async () => {
+    await using folder = await temporaryFolder();
+    const tokenizer = await folder.write("tok.bin", tokenizerBin(300));
+    const numbers: Numbers = [64, 96, 2, 4, 4, 300, 128];
+    const bytes = encodeV1(llamaFile({ kvHeads: 4, type: "f32", data: variedWeights }), numbers);
+    await mkdir(join(folder.path, "alone"));
+    const llama2c = await folder.write("alone/model.bin", bytes);
+    const { pieces, types } = await readVocabulary(tokenizer);
+    for (const model of [llama2c, await folder.write("model.gguf", encodeGguf(llamaFile()))]) {
+      const out = join(folder.path, "packed");
+      await packModel(model, out, { tokenizer });
+      expect((await readModel(out)).vocabulary).toMatchObject({ pieces, types, bos: 1, eos: 2 });
+      const logits = await logitsOf(out);
+      expectSameBits(logits, await logitsOf(model, { tokenizer }));
+    }
+  });
+
+  test("quantised while it is packed, it is what it would be quantised while it is loaded", async () => {
+    await using folder = await temporaryFolder();
+    const model = await folder.write("f32.gguf", encodeGguf(llamaFile({ type: "f32", data: variedWeights })));
+    const out = join(folder.path, "packed");
+    await packModel(model, out, { quantize: "q4_0" });
+    expect((await readModel(out)).tensors.get("blk.0.attn_q.weight")).toMatchObject({ type: "q4_0" });
+    const logits = await logitsOf(model, { quantize: "q4_0" });
+    expectSameBits(await logitsOf(out), logits);
+  });
+
+  test.for<[options: object, message: string]>([
+    [{ mmap: false }, "options.mmap: is not an option of packModel"],
+    [{ tokenizer: 1 }, "tokenizer: must be a string, not 1"],
+    [{ onProgress: 1 }, "onProgress: must be a function, not 1"],
+    [{ signal: 1 }, "signal: must be an AbortSignal, not 1"],
+  ])("%j is refused before anything is written", async ([options, message]) => {
+    await using folder = await temporaryFolder();
+    await expect(packModel(tinyModel, join(folder.path, "out"), options)).rejects.toMatchObject({
+      name: "TypeError",
+      message,
+    });
+    expect(await readdir(folder.path)).toEqual([]);
   });
 });
 
