@@ -4,11 +4,28 @@ import { describe, expect, it } from "vitest";
 
 import type { Report } from "../../bench/schema.js";
 import { tinyModel } from "../../lib/tiny.js";
+import { readVocabulary } from "../../lib/weights/model-file.js";
 import { skipLimits } from "../support/bench.js";
-import { temporaryFolder } from "../support/gguf-writer.js";
+import { array, encodeGguf, llamaFile, temporaryFolder } from "../support/gguf-writer.js";
+import { tokenizerBin } from "../support/llama2c-writer.js";
 import { cria, criaJson } from "./run.js";
 
 describe("pack", () => {
+  it("takes a tokenizer in place of the model's own", async () => {
+    await using folder = await temporaryFolder();
+    const file = llamaFile();
+    const tokens = array(
+      "string",
+      Array.from({ length: 300 }, (_, id) => `<${id}>`),
+    );
+    const types = array("i32", Array(300).fill(1));
+    const metadata = { ...file.metadata, "tokenizer.ggml.tokens": tokens, "tokenizer.ggml.token_type": types };
+    const model = await folder.write("model.gguf", encodeGguf({ ...file, metadata }));
+    const [tokenizer, out] = [await folder.write("tok.bin", tokenizerBin(300)), join(folder.path, "packed")];
+    await criaJson("pack", model, out, "--tokenizer", tokenizer);
+    expect((await readVocabulary(out)).pieces).toEqual((await readVocabulary(tokenizer)).pieces);
+  });
+
   it("writes a file that every command takes in the GGUF's place", async () => {
     await using folder = await temporaryFolder();
     const [out, logits] = [join(folder.path, "tiny.cria"), join(folder.path, "logits")];
