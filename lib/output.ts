@@ -15,15 +15,15 @@ export async function checkOut(out: string, model: ModelFile): Promise<void> {
   if (existing === undefined) return;
   if (!existing.isFile()) throw new CriaFileError(out, undefined, "must be a regular file, or none yet, to be written");
   for (const file of await filesOf(model)) {
-    const { dev, ino } = await stat(file);
-    if (dev !== existing.dev || ino !== existing.ino) continue;
+    const own = await stat(file).catch(() => undefined);
+    if (own?.dev !== existing.dev || own.ino !== existing.ino) continue;
     throw new CriaFileError(out, undefined, `must not be a file of the model itself, ${file}`);
   }
 }
 
-/** What a model may stand in: its file, those that its tensors are in, and all that is in its folder. */
-async function filesOf({ path, tensors }: ModelFile): Promise<Set<string>> {
+/** What a model may stand in: its file, those that its tensors are in, others that it names, and all that is in its folder. */
+async function filesOf({ path, tensors, files = [] }: ModelFile): Promise<Set<string>> {
   const inFolder = (await stat(path)).isDirectory() ? (await readdir(path)).map((name) => join(path, name)) : [];
   const fileOf = (info: TensorInfo) => (info as Partial<FileTensor>).file ?? path;
-  return new Set([path, ...inFolder, ...[...tensors.values()].map(fileOf)]);
+  return new Set([path, ...files, ...inFolder, ...[...tensors.values()].map(fileOf)]);
 }

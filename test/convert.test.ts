@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { readdir, readFile, stat, writeFile } from "node:fs/promises";
+import { readdir, readFile, rename, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { gguf as readWithHub } from "@huggingface/gguf";
 import { describe, expect, test } from "vitest";
@@ -16,9 +16,20 @@ import { type WeightType, weightFormats } from "../lib/weights/source.js";
 import { expectSameBits } from "./support/compare.js";
 import { dataFile, needFiles } from "./support/data.js";
 import { nmse } from "./support/float64.js";
-import { array, encodeGguf, type LlamaShape, llamaFile, string, temporaryFolder } from "./support/gguf-writer.js";
+import {
+  array,
+  encodeGguf,
+  type LlamaShape,
+  llamaFile,
+  string,
+  type TemporaryFolder,
+  temporaryFolder,
+} from "./support/gguf-writer.js";
 import { writeModel } from "./support/hugging-face.js";
 import { scalar } from "./support/isas.js";
+import { encodeV1, type Numbers, tokenizerBin } from "./support/llama2c-writer.js";
+import { variedWeights } from "./support/logits.js";
+import { partsOf, writeMeta } from "./support/meta-writer.js";
 
 /** A shape whose rows are whole blocks of any type. */
 const wide = { dim: 256, ffn: 512, heads: 4, kvHeads: 2, layers: 2, vocab: 300 } as const;
@@ -353,6 +364,55 @@ describe("writing", () => {
     await expect(convertModel(model, join(model, "model.safetensors"))).rejects.toThrow(
       "must not be a file of the model itself",
     );
+  });
+
+  test.for<
+    [what: string, write: (folder: TemporaryFolder) => Promise<[model: string, own: string, tokenizer?: string]>]
+  >([
+    [
+      "the tokenizer beside the file of weights that was named",
+      async (folder) => {
+        const model = await writeModel(folder);
+        return [join(model, "model.safetensors"), join(model, "tokenizer.json")];
+      },
+    ],
+    [
+      "llama2.c's tokenizer.bin",
+      async (folder) => {
+        const numbers: Numbers = [64, 96, 2, 4, 4, 300, 128];
+        const file = llamaFile({ kvHeads: 4, type: "f32", data: variedWeights });
+        const own = await folder.write("tokenizer.bin", tokenizerBin(300));
+        return [await folder.write("model.bin", encodeV1(file, numbers)), own];
+      },
+    ],
+    [
+      "the tokenizer in the folder around Meta's",
+      async (folder) => {
+        const model = join(folder.path, "7B");
+        const shape = { layers: 1, dim: 64, heads: 4, kvHeads: 4, ffn: 192, vocab: 300 };
+        const params = { dim: 64, n_layers: 1, n_heads: 4, multiple_of: 64, norm_eps: 1e-5, vocab_size: -1 };
+        await writeMeta(model, params, partsOf(llamaFile({ ...shape, type: "f32", data: variedWeights }), 1), 300);
+        const own = join(folder.path, "tokenizer.model");
+        await rename(join(model, "tokenizer.model"), own);
+        return [model, own];
+      },
+    ],
+    [
+      "the tokenizer that is given",
+      async (folder) => {
+        const own = await folder.write("tok.bin", tokenizerBin(300));
+        return [await writeLlama(folder), own, own];
+      },
+    ],
+  ])("over %s is refused", async ([, write]) => {
+    await using folder = await temporaryFolder();
+    const [model, own, tokenizer] = await write(folder);
+    const before = await readFile(own);
+    const options = tokenizer === undefined ? {} : { tokenizer };
+    const refused = { code: "ERR_CRIA_FILE", message: `${own}: must not be a file of the model itself, ${own}` };
+    await expect(convertModel(model, own, options)).rejects.toMatchObject(refused);
+    await expect(packModel(model, own, options)).rejects.toMatchObject(refused);
+    expect(Buffer.compare(await readFile(own), before)).toBe(0);
   });
 
   test("names the tensor, the row and the column of what is no number", async () => {

@@ -68,8 +68,22 @@ export async function readHuggingFace(path: string, vocabulary?: Vocabulary): Pr
   const { length } = stored.files;
   const shards = length === 1 ? "safetensors" : `${length} safetensors shards`;
   const format = `Hugging Face ${modelClass(keys)}, ${scheme ? `${scheme.layout.toUpperCase()} in ` : ""}${shards}`;
-  return { path, format, ...index, tensors, mappable: false, source: () => int4Source(tensors) };
+  const files = [...stored.files.map((file) => file.path), ...settingsNames.map((name) => join(found.folder, name))];
+  return { path, format, ...index, tensors, files, mappable: false, source: () => int4Source(tensors) };
 }
+
+/** What of a folder is read beside the weights. */
+const settingsNames: readonly string[] = [
+  "config.json",
+  "generation_config.json",
+  "quantize_config.json",
+  "model.safetensors.index.json",
+  "tokenizer.json",
+  "tokenizer.model",
+  "tokenizer_config.json",
+  "added_tokens.json",
+  "chat_template.jinja",
+];
 
 /**
  * Reads all of a folder but its weights.

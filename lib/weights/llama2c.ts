@@ -95,7 +95,7 @@ export async function readLlama2c(path: string, vocabulary?: Vocabulary): Promis
     format: `llama2.c ${forms[header.form]}${header.form === "v2" ? ` in groups of ${header.group}` : ""}`,
     name: undefined,
     config,
-    vocabulary: vocabulary ?? (await readBeside(path, config.vocab)),
+    ...(vocabulary === undefined ? await readBeside(path, config.vocab) : { vocabulary }),
     tensors,
     mappable: false,
     source: () => (header.form === "v2" ? int8Source(path, tensors, int8, header.group) : fileSource(tensors)),
@@ -106,11 +106,11 @@ export async function readLlama2c(path: string, vocabulary?: Vocabulary): Promis
 export const readLlama2cVocabulary = async (path: string): Promise<Vocabulary> =>
   readTokenizerBin(await tokenizerBeside(path));
 
-async function readBeside(path: string, vocab: number): Promise<Vocabulary> {
+async function readBeside(path: string, vocab: number): Promise<Required<Pick<ModelFile, "vocabulary" | "files">>> {
   const tokenizer = await tokenizerBeside(path);
   const vocabulary = await readTokenizerBin(tokenizer);
   checkSize(tokenizer, vocabulary, vocab);
-  return vocabulary;
+  return { vocabulary, files: [tokenizer] };
 }
 
 async function tokenizerBeside(path: string): Promise<string> {

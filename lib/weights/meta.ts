@@ -110,14 +110,14 @@ export async function readMeta(path: string, vocabulary?: Vocabulary): Promise<M
     parts.push({ path: part, tensors: await readTorch(part, `part ${i + 1} of ${names.length}`) });
   }
   checkCount(folder, params, parts);
-  const { config, vocabulary: own } = await configOf(folder, params, parts, vocabulary);
+  const { config, ...own } = await configOf(folder, params, parts, vocabulary);
   const joined = joinParts(parts, config);
   return {
     path: folder,
     format: `Meta's checkpoint in ${parts.length} ${parts.length === 1 ? "part" : "parts"}`,
     name: basename(resolve(folder)),
     config,
-    vocabulary: own,
+    ...own,
     tensors: new Map([...joined].map(([name, { info }]) => [name, info])),
     mappable: false,
     source: () => joinedSource(joined),
@@ -183,7 +183,7 @@ async function configOf(
   params: JsonKeys,
   parts: readonly Part[],
   given: Vocabulary | undefined,
-): Promise<{ config: LlamaConfig; vocabulary: Vocabulary }> {
+): Promise<Pick<ModelFile, "config" | "vocabulary" | "files">> {
   const w1 = parts[0]!.tensors.get("layers.0.feed_forward.w1.weight");
   if (w1 === undefined) throw missing(parts[0]!.path, "layers.0.feed_forward.w1.weight");
   const ffn = w1.shape[0]! * parts.length;
@@ -193,7 +193,7 @@ async function configOf(
   const vocabulary = await readTokenizerModel(tokenizer);
   const config = readParams(params, { ffn, pieces: vocabulary.pieces.length });
   checkSize(tokenizer, vocabulary, config.vocab);
-  return { config, vocabulary };
+  return { config, vocabulary, files: [tokenizer] };
 }
 
 /** Every tensor of the forward pass, by GGUF's names. @throws CriaFileError where the parts do not make them, or more */

@@ -104,7 +104,7 @@ async function readStored(path: string, tokenizer: string | undefined): Promise<
   const vocabulary = await readVocabulary(tokenizer);
   const model = await format.read(path, vocabulary);
   checkSize(tokenizer, vocabulary, model.config.vocab);
-  return { ...model, vocabulary };
+  return { ...model, vocabulary, files: [...(model.files ?? []), tokenizer] };
 }
 
 /**

@@ -23,6 +23,8 @@ export interface ModelFile extends ModelIndex {
   readonly keys?: ReadonlyMap<string, GgufValue>;
   /** Whether the matrices stand in the kernels' layout, so that they can be mapped. */
   readonly mappable: boolean;
+  /** What it was read from beside `path` and the files of `tensors`, as far as it is there: shards, tokenizers, settings. */
+  readonly files?: readonly string[];
   /** To be disposed when the weights were loaded. */
   source(options?: Pick<LoadOptions, "mmap">): WeightSource & Disposable;
 }

@@ -370,3 +370,26 @@ describe("a folder that is wrong is refused by the name of what is", () => {
     );
   });
 });
+
+test("a shard of 4-bit matrices alone is a file of the model, which is not written over", async () => {
+  await using folder = await temporaryFolder();
+  const { tensors, config } = smallInt4({ layout: "gptq", groupSize: 32 });
+  const all = Object.entries(tensors);
+  const shards = [false, true].map((wanted) =>
+    Object.fromEntries(all.filter(([name]) => /\.(qweight|qzeros|scales|g_idx)$/.test(name) === wanted)),
+  );
+  const [floats, matrices] = ["floats.safetensors", "matrices.safetensors"];
+  const map = shards.flatMap((shard, i) => Object.keys(shard).map((name) => [name, i === 0 ? floats : matrices]));
+  const model = await writeModel(folder, {
+    config,
+    files: {
+      "model.safetensors": undefined,
+      [floats]: encodeSafetensors({ tensors: shards[0]! }),
+      [matrices]: encodeSafetensors({ tensors: shards[1]! }),
+      "model.safetensors.index.json": { weight_map: Object.fromEntries(map) },
+    },
+  });
+  const out = join(model, matrices);
+  const message = `${out}: must not be a file of the model itself, ${out}`;
+  await expect(convertModel(join(model, floats), out)).rejects.toMatchObject({ code: "ERR_CRIA_FILE", message });
+});
