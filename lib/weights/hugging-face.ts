@@ -3,7 +3,7 @@ import { basename, dirname, join, resolve } from "node:path";
 
 import { CriaFileError, show } from "../errors.js";
 import { readChatTemplate, readHuggingFaceVocabulary } from "./hugging-face-tokenizer.js";
-import { type Int4Tensor, type Int4Tensors, int4Source, placeInt4 } from "./int4.js";
+import { type Int4Tensor, type Int4Tensors, int4Source, isInt4Weights, placeInt4 } from "./int4.js";
 import { exists, type JsonKeys, readJsonFile } from "./json-file.js";
 import { headDims, most } from "./llama-limits.js";
 import { type LlamaTensor, llamaTensors } from "./llama-tensors.js";
@@ -60,8 +60,8 @@ export async function readHuggingFace(path: string, vocabulary?: Vocabulary): Pr
   const found = await huggingFaceFolder(path);
   if (found === undefined) throw new CriaFileError(path, undefined, "must be a folder with a config.json");
   const { keys, ...index } = await readHuggingFaceKeys(found.folder, vocabulary);
-  const scheme = await readInt4Scheme(found.folder, keys);
   const stored = await readSafetensorsModel(found.folder, found.weights);
+  const scheme = await readInt4Scheme(found.folder, keys, [...stored.tensors.keys()].some(isInt4Weights));
   const tied = keys.boolean("tie_word_embeddings", false);
   const int4 = scheme && (await placeInt4(stored.tensors, scheme, llamaTensors(index.config, tied), huggingFaceName));
   const tensors = placeTensors(found.folder, stored, index.config, tied, int4);

@@ -39,6 +39,9 @@ export interface Int4Tensors {
   readonly parts: ReadonlySet<string>;
 }
 
+/** Whether a tensor of this name is the weights of a matrix in 4 bits. */
+export const isInt4Weights = (name: string): boolean => name.endsWith(".qweight");
+
 /**
  * Finds and checks the matrices that are stored in 4 bits: those of which there is a `qweight`. Of their tensors, zeros
  * and the inputs' groups are read.

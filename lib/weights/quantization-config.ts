@@ -8,10 +8,16 @@ import { type JsonKeys, readOptionalJsonFile } from "./json-file.js";
  * What a Hugging Face folder says of the 4-bit weights in it: its config.json's `quantization_config`, or AutoGPTQ's
  * `quantize_config.json`. Undefined where there is neither.
  *
+ * @param has4Bit whether there are any: a `quantize_config.json` may be left of them beside weights that are floats
  * @throws CriaFileError that names the key: ERR_CRIA_UNSUPPORTED for another method or another kind of it
  */
-export async function readInt4Scheme(folder: string, config: JsonKeys): Promise<Int4Scheme | undefined> {
+export async function readInt4Scheme(
+  folder: string,
+  config: JsonKeys,
+  has4Bit: boolean,
+): Promise<Int4Scheme | undefined> {
   if (!config.has("quantization_config")) {
+    if (!has4Bit) return undefined;
     const keys = await readOptionalJsonFile(join(folder, "quantize_config.json"));
     return keys === undefined ? undefined : gptqScheme(keys);
   }

@@ -239,6 +239,12 @@ describe("what files differ in", () => {
     expect(read.get("blk.0.attn_q.weight")).toMatchObject({ type: "q4_z", rows: 160, cols: 160 });
   });
 
+  test("a quantize_config.json beside floats is left from other weights, whatever it says", async () => {
+    await using folder = await temporaryFolder();
+    const path = await writeModel(folder, { files: { "quantize_config.json": { bits: 8, group_size: 128 } } });
+    expect((await readModel(path)).format).toBe("Hugging Face LlamaForCausalLM, safetensors");
+  });
+
   test("symmetric weights whose zeros are stored as they are, under the name of the first version", async () => {
     await using folder = await temporaryFolder();
     const { tensors, config } = smallInt4({ ...gptq, zerosLessOne: false, symmetric: true });
