@@ -415,6 +415,16 @@ describe("writing", () => {
     expect(Buffer.compare(await readFile(own), before)).toBe(0);
   });
 
+  test("what GGUF has no keys for is refused with the model's name", async () => {
+    await using folder = await temporaryFolder();
+    const model = await writeModel(folder, { config: { rope_scaling: { type: "dynamic", factor: 2 } } });
+    const out = join(folder.path, "out");
+    const message = `${model}: rope scaling: must be one that GGUF has keys for, not dynamic NTK`;
+    const refused = { name: "CriaFileError", code: "ERR_CRIA_UNSUPPORTED", file: model, message };
+    await expect(convertModel(model, out)).rejects.toMatchObject(refused);
+    await expect(packModel(model, out)).rejects.toMatchObject(refused);
+  });
+
   test("names the tensor, the row and the column of what is no number", async () => {
     await using folder = await temporaryFolder();
     const data: NonNullable<LlamaShape["data"]> = (name, type, rows, cols) => {

@@ -1,3 +1,4 @@
+import { CriaError, CriaFileError } from "../errors.js";
 import type { GgufValue } from "./gguf-header.js";
 import {
   array,
@@ -70,19 +71,33 @@ export const encodeKeys = (keys: Readonly<Record<string, Value>>, tensors = 0): 
 /** GGUF's, fastest first; a LLaMA's vectors are those of one row. */
 const shapeOf = ({ rows, cols }: TensorInfo) => (rows === 1 ? [cols] : [cols, rows]);
 
-/** The keys of a model, as llama.cpp's converter writes them for the architecture "llama". */
+/**
+ * The keys of a model, as llama.cpp's converter writes them for the architecture "llama".
+ *
+ * @throws CriaFileError ERR_CRIA_UNSUPPORTED for what GGUF has no keys for
+ */
 export const modelKeys = ({
+  path,
   name,
   config,
   vocabulary,
   chatTemplate,
-}: Pick<ModelIndex, "name" | "config" | "vocabulary" | "chatTemplate">): Record<string, Value> => ({
+}: Pick<ModelIndex, "path" | "name" | "config" | "vocabulary" | "chatTemplate">): Record<string, Value> => ({
   ...architectureKeys,
   ...(name === undefined ? {} : { "general.name": string(name) }),
-  ...configKeys(config),
+  ...sayable(path, () => configKeys(config)),
   ...vocabularyKeys(vocabulary),
   ...(chatTemplate === undefined ? {} : { "tokenizer.chat_template": string(chatTemplate) }),
 });
+
+function sayable<T>(path: string, keys: () => T): T {
+  try {
+    return keys();
+  } catch (error) {
+    if (!(error instanceof CriaError) || error.code !== "ERR_CRIA_UNSUPPORTED") throw error;
+    throw new CriaFileError(path, undefined, error.message, error.code, { cause: error });
+  }
+}
 
 /** The keys of hyper-parameters. Queries and keys of the tensors beside them are in GGUF's pairing, adjacent. */
 export const configKeys = (config: LlamaConfig): Record<string, Value> => ({
