@@ -67,7 +67,7 @@ interface Part {
   readonly tensors: ReadonlyMap<string, TorchTensor>;
 }
 
-/** Whether a path is such a folder, its `params.json`, or a zip archive, such as torch.save writes. */
+/** Whether a path is such a folder, its `params.json`, or a zip archive, such as torch.save writes, of its parts' names. */
 export async function isMeta(path: string): Promise<boolean> {
   const status = await stat(path).catch((error: unknown) => {
     throw unreadable(path, undefined, error);
@@ -78,7 +78,9 @@ export async function isMeta(path: string): Promise<boolean> {
     return names.includes(paramsName) && (names.some(isPartName) || !names.includes("config.json"));
   }
   if (!status.isFile() || status.size === 0) return false;
-  if (await readFrom(path, undefined, beginsAsZip)) return true;
+  if (await readFrom(path, undefined, beginsAsZip)) {
+    return isPartName(basename(path)) || (await namesIn(dirname(path))).includes(paramsName);
+  }
   return status.size <= mostParamsBytes && (await holdsParams(path));
 }
 

@@ -7,11 +7,13 @@ import { isMeta, readMeta, readMetaVocabulary } from "./meta.js";
 import { isFolder, readFrom } from "./open.js";
 import { magic, readPacked } from "./packed.js";
 import { optionalQuantisedType, quantised } from "./quantized.js";
+import { isSafetensors } from "./safetensors.js";
 import type { Vocabulary } from "./source.js";
 import type { LoadOptions, ModelFile } from "./store.js";
 import { isTokenizerBin, readTokenizerBin } from "./tokenizer-bin.js";
 import { readTokenizerFile, tokenizerFileOf } from "./tokenizer-file.js";
 import { checkSize } from "./vocabulary-size.js";
+import { beginsAsZip } from "./zip.js";
 
 /** A way in which people have models: what it is recognised by, and what reads it. */
 interface Format {
@@ -63,12 +65,24 @@ const llama2c: Format = {
   readVocabulary: readLlama2cVocabulary,
 };
 
-const refuseFolder = async (path: string): Promise<never> => {
-  throw new CriaFileError(path, undefined, "must be a model's file, or a folder with a params.json or a config.json");
+const refuse = (recognises: Format["recognises"], problem: string): Format => {
+  const refused = async (path: string): Promise<never> => {
+    throw new CriaFileError(path, undefined, problem);
+  };
+  return { recognises, read: refused, readVocabulary: refused };
 };
 
 /** A folder that is no model's. */
-const otherFolder: Format = { recognises: isFolder, read: refuseFolder, readVocabulary: refuseFolder };
+const otherFolder = refuse(isFolder, "must be a model's file, or a folder with a params.json or a config.json");
+
+/** Weights of Hugging Face's without the rest of the folder. */
+const loneSafetensors = refuse(isSafetensors, "must have a config.json beside it");
+
+/** What torch.save wrote of others than Meta. */
+const otherTorch = refuse(
+  (path) => readFrom(path, undefined, beginsAsZip),
+  "must be a model, not a zip archive; weights that torch.save wrote, but for Meta's, must be saved as safetensors first",
+);
 
 /** Recognises nothing: what is nothing else is refused as a GGUF file. */
 const gguf: Format = {
@@ -78,7 +92,18 @@ const gguf: Format = {
 };
 
 /** In the order in which they are tried. */
-const formats: readonly Format[] = [meta, huggingFace, otherFolder, packed, llama2c, tokenizerFile, tokenizerBin, gguf];
+const formats: readonly Format[] = [
+  meta,
+  huggingFace,
+  otherFolder,
+  loneSafetensors,
+  otherTorch,
+  packed,
+  llama2c,
+  tokenizerFile,
+  tokenizerBin,
+  gguf,
+];
 
 /**
  * Reads the index of a model, whatever it is stored as.

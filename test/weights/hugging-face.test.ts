@@ -86,7 +86,8 @@ describe("recognition", () => {
   test("a file of weights without a config.json is no model", async () => {
     await using folder = await temporaryFolder();
     const path = await folder.write("model.safetensors", encodeSafetensors({ tensors: smallTensors() }));
-    await expect(readModel(path)).rejects.toMatchObject({ name: "CriaFileError", file: path });
+    const message = `${path}: must have a config.json beside it`;
+    await expect(readModel(path)).rejects.toMatchObject({ name: "CriaFileError", file: path, message });
     await mkdir(join(folder.path, "empty"));
     await expect(readModel(join(folder.path, "empty"))).rejects.toMatchObject({ name: "CriaFileError" });
     await expect(readModel(join(folder.path, "none"))).rejects.toThrow("no such file or directory");

@@ -1,3 +1,4 @@
+import { join } from "node:path";
 import { expect, test } from "vitest";
 
 import { estimateMemory } from "../../lib/memory.js";
@@ -6,6 +7,8 @@ import { tinyModel } from "../../lib/tiny.js";
 import { readModel, readVocabulary } from "../../lib/weights/model-file.js";
 import { cria } from "../cli/run.js";
 import { llamaFile, temporaryFolder } from "../support/gguf-writer.js";
+import { writeModel } from "../support/hugging-face.js";
+import { encodeTorch } from "../support/torch-writer.js";
 
 test("a model gets the vocabulary of another file, where that has as many tokens", async () => {
   await using folder = await temporaryFolder();
@@ -39,6 +42,19 @@ test("a vocabulary of another size, none, and what is no path are refused", asyn
     message: "absent.bin: cannot be read: no such file or directory",
   });
   await expect(loadModel(tinyModel, { tokenizer: 5 as never })).rejects.toThrow("tokenizer: must be a string, not 5");
+});
+
+test("what torch.save wrote of others than Meta must be saved as safetensors", async () => {
+  await using folder = await temporaryFolder();
+  const model = await writeModel(folder);
+  const path = await folder.write("pytorch_model.bin", encodeTorch([]));
+  expect(path).toBe(join(model, "pytorch_model.bin"));
+  await expect(loadModel(path)).rejects.toMatchObject({
+    code: "ERR_CRIA_FILE",
+    message: `${path}: must be a model, not a zip archive; weights that torch.save wrote, but for Meta's, must be saved as safetensors first`,
+  });
+  const part = await folder.write("consolidated.00.pth", encodeTorch([]));
+  await expect(loadModel(part)).rejects.toMatchObject({ file: join(model, "params.json") });
 });
 
 test("a folder that holds no model is told what it lacks", async () => {
