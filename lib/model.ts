@@ -398,7 +398,8 @@ export class Model {
 }
 
 /**
- * Loads a model from a GGUF file, or from one that `cria pack` made of it.
+ * Loads a model: a GGUF file, one that `cria pack` made, a folder of Hugging Face's or Meta's or a file of it, or a file of
+ * llama2.c's.
  *
  * @example
  * ```js
@@ -411,7 +412,7 @@ export class Model {
  *
  * @param file its path, or a URL of the scheme file:
  * @throws TypeError or RangeError for a wrong option
- * @throws CriaFileError where the file is not a model that cria runs: it names the key or tensor at fault
+ * @throws CriaFileError where that is not a model that cria runs: it names the key or tensor at fault
  * @throws CriaError ERR_CRIA_MEMORY where the machine has not the memory ({@link estimateMemory} tells before),
  *   ERR_CRIA_ABORTED when `signal` stops it
  */
