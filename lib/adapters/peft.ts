@@ -82,6 +82,7 @@ function refuseMore(config: JsonKeys): void {
   for (const key of ["fan_in_fan_out", "use_dora", "use_qalora", "lora_bias"]) {
     if (config.boolean(key, false)) throw config.error(key, "must be false, not true", "ERR_CRIA_UNSUPPORTED");
   }
+  refuseOtherBase(config);
   const bias = config.string("bias", "none");
   if (bias !== "none") throw config.error("bias", `must be "none", not ${show(bias)}`, "ERR_CRIA_UNSUPPORTED");
   for (const key of ["modules_to_save", "layer_replication", "alora_invocation_tokens"]) {
@@ -89,6 +90,22 @@ function refuseMore(config: JsonKeys): void {
     if (list.length === 0) continue;
     throw config.error(key, `must be empty, not of ${list.length}, the first ${show(list[0])}`, "ERR_CRIA_UNSUPPORTED");
   }
+}
+
+/** Initialisations by a name that leave the base as it is. */
+const initialisations: readonly string[] = ["gaussian", "eva", "orthogonal"];
+
+/**
+ * What begins with PiSSA, OLoRA, CorDA or LoftQ is beside another base than the model's: W less the product that it began
+ * with, or a quantised one. PEFT says `true` of an adapter that it converted to the model's own.
+ */
+function refuseOtherBase(config: JsonKeys): void {
+  const key = "init_lora_weights";
+  if (typeof config.value(key) === "boolean") return;
+  const name = config.string(key, undefined);
+  if (name === undefined || initialisations.includes(name)) return;
+  const known = initialisations.map((each) => show(each)).join(", ");
+  throw config.error(key, `must be true, false, ${known}, not ${show(name)}`, "ERR_CRIA_UNSUPPORTED");
 }
 
 /**

@@ -214,6 +214,13 @@ describe("a PEFT adapter", () => {
     ]);
   });
 
+  test.each([true, false, null, "gaussian", "eva", "orthogonal"])(
+    "is beside the model's own base where it began as %s",
+    async (init_lora_weights) => {
+      expect(await scales({ init_lora_weights })).toEqual(await scales({}));
+    },
+  );
+
   const badConfigs: [string, Record<string, unknown>, "FILE" | "UNSUPPORTED", RegExp][] = [
     ["another method", { peft_type: "IA3" }, "UNSUPPORTED", /peft_type: must be "LORA", not "IA3"/],
     ["no method", { peft_type: undefined }, "FILE", /peft_type: must be a string, but is missing/],
@@ -228,6 +235,15 @@ describe("a PEFT adapter", () => {
       /modules_to_save: must be empty, not of 1, the first "lm/,
     ],
     ["layers twice", { layer_replication: [[0, 2]] }, "UNSUPPORTED", /layer_replication: must be empty/],
+    ...["pissa", "pissa_niter_16", "olora", "corda", "loftq", "lora_ga"].map(
+      (name): [string, Record<string, unknown>, "UNSUPPORTED", RegExp] => [
+        `beside another base, of ${name}`,
+        { init_lora_weights: name },
+        "UNSUPPORTED",
+        new RegExp(`init_lora_weights: must be true, false, "gaussian", "eva", "orthogonal", not "${name}"`),
+      ],
+    ),
+    ["an initialisation by number", { init_lora_weights: 1 }, "FILE", /init_lora_weights: must be a string, not 1/],
     ["no rank", { r: 0 }, "FILE", /: r: must be an integer from 1 to 65536, not 0/],
     ["a rank that is text", { r: "8" }, "FILE", /: r: must be an integer/],
     ["another rank", { rank_pattern: { q_proj: 3 } }, "FILE", /must be of rank 4, as adapter_config\.json says, not 2/],
