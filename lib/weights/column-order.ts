@@ -1,5 +1,7 @@
 /** In what order a matrix's columns are packed when each group of inputs has a scale: group after group. */
 
+import { createHash } from "node:crypto";
+
 /** Columns that share a scale in the kernels' blocks. */
 const block = 32;
 
@@ -18,16 +20,16 @@ export const groupsOf = (inputs: number, groupSize: number): Int32Array =>
 
 /** Makes orders: those of equal groups are one object, so that products by them may be one. */
 export class ColumnOrders {
-  readonly #known: ColumnOrder[] = [];
+  /** By their digests: to compare each with each takes as long as a hostile file's author likes. */
+  readonly #known = new Map<string, ColumnOrder>();
 
   /** @param of the group of each input, below `groups` */
   of(of: Int32Array, groups: number): ColumnOrder {
     const order = orderOf(of, groups);
-    const known = this.#known.find(
-      ({ columns, columnGroups }) => equal(columns, order.columns) && equal(columnGroups, order.columnGroups),
-    );
+    const digest = digestOf(order);
+    const known = this.#known.get(digest);
     if (known !== undefined) return known;
-    this.#known.push(order);
+    this.#known.set(digest, order);
     return order;
   }
 }
@@ -52,4 +54,6 @@ function orderOf(of: Int32Array, groups: number): ColumnOrder {
   };
 }
 
-const equal = (a: Int32Array, b: Int32Array) => a.length === b.length && a.every((x, i) => x === b[i]);
+/** SHA-256, which no two orders share: there is a group for 32 columns, so that the length of all tells that of each. */
+const digestOf = ({ columns, columnGroups }: ColumnOrder) =>
+  createHash("sha256").update(columns).update(columnGroups).digest("base64");
