@@ -35,6 +35,11 @@ function hear(signal: AbortSignal): Hearing {
   return hearing;
 }
 
+/** @throws CriaError ERR_CRIA_ABORTED where the signal has aborted. `work`: "the loading" */
+export function unaborted(work: string, signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw aborted(work, signal);
+}
+
 /**
  * Waits for something, or until a signal ends the waiting; what was waited for goes on.
  *

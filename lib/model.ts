@@ -1,6 +1,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import { performance } from "node:perf_hooks";
 
+import { unaborted } from "./abort.js";
 import type { Adapter } from "./adapters/adapter.js";
 import { adapterBytes as bytesOf } from "./adapters/adapter-file.js";
 import { AdapterSet } from "./adapters/adapter-set.js";
@@ -448,14 +449,15 @@ export async function loadIndexed(
     const beside = options.mergeAdapters ? [] : wanted;
     const adapterBytes = beside.reduce((sum, { file }) => sum + bytesOf(file), 0);
     const { cacheTokens } = await checkMemory(index.path, { ...index, adapterBytes }, device, options);
-    const merged = options.mergeAdapters ? await readAdapters(wanted, index.config, device) : [];
+    const merged = options.mergeAdapters ? await readAdapters(wanted, index.config, device, options.signal) : [];
     using read = index.source(options);
-    const source = merged.length > 0 ? mergedSource(index.path, read, device, merged) : read;
+    const source = merged.length > 0 ? mergedSource(index.path, read, device, merged, options.signal) : read;
     store = new WeightStore(device, source, options);
     const weights = await loadLlama(index.config, store);
     runtime = new Runtime(device, index.config, weights, { ...options, cacheSize: { tokens: cacheTokens } });
     const adapters = new AdapterSet(runtime, merged);
-    await setFirst(adapters, beside);
+    await setFirst(adapters, beside, options.signal);
+    unaborted("the loading", options.signal);
     return new Model(runtime, tokenizer, store, adapters, performance.now() - started, index);
   } catch (error) {
     runtime?.dispose();

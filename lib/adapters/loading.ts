@@ -1,4 +1,5 @@
 /** The adapters that a model is loaded with. */
+import { unaborted } from "../abort.js";
 import type { Device } from "../device.js";
 import type { LlamaConfig } from "../weights/source.js";
 import type { ModelFile } from "../weights/store.js";
@@ -45,20 +46,42 @@ export async function readAdapterFiles(
   return wanted;
 }
 
-/** Reads what they add, for it to be merged. */
-export async function readAdapters(wanted: readonly WantedAdapter[], config: LlamaConfig, device: Device) {
+/**
+ * Reads what they add, for it to be merged.
+ *
+ * @throws CriaError ERR_CRIA_ABORTED when `signal` stops it, between two adapters
+ */
+export async function readAdapters(
+  wanted: readonly WantedAdapter[],
+  config: LlamaConfig,
+  device: Device,
+  signal: AbortSignal | undefined,
+) {
   const read: (ScaledParts & Change)[] = [];
   for (const { file, scale } of wanted.filter(({ scale }) => scale !== 0)) {
+    unaborted("the loading", signal);
     const { parts, fingerprint } = await readAdapter(file, config, device);
     read.push({ ...parts, fingerprint, scale });
   }
   return read;
 }
 
-/** Sets those that the model is loaded with. */
-export async function setFirst(adapters: AdapterSet, wanted: readonly WantedAdapter[]): Promise<void> {
+/**
+ * Sets those that the model is loaded with.
+ *
+ * @throws CriaError ERR_CRIA_ABORTED when `signal` stops it, between two adapters
+ */
+export async function setFirst(
+  adapters: AdapterSet,
+  wanted: readonly WantedAdapter[],
+  signal: AbortSignal | undefined,
+): Promise<void> {
   if (wanted.length === 0) return;
   const applied: AppliedAdapter[] = [];
-  for (const { file, scale } of wanted) applied.push({ adapter: await adapters.read(file), scale });
+  for (const { file, scale } of wanted) {
+    unaborted("the loading", signal);
+    applied.push({ adapter: await adapters.read(file), scale });
+  }
+  unaborted("the loading", signal);
   await adapters.set(applied);
 }

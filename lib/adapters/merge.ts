@@ -1,4 +1,5 @@
 /// <reference lib="esnext.disposable" preserve="true" />
+import { unaborted } from "../abort.js";
 import type { Device } from "../device.js";
 import { CriaError, CriaFileError } from "../errors.js";
 import { native, type TensorHandle } from "../native.js";
@@ -45,12 +46,14 @@ export function checkMergeable({ path, mappable, tensors }: ModelFile, files: re
  * type of W. Float matrices that become quantised ones while they are loaded do so after it.
  *
  * @param path the model's, for errors
+ * @param signal stops the merging between two parts of a matrix
  */
 export function mergedSource(
   path: string,
   source: WeightSource & Disposable,
   device: Device,
   adapters: readonly ScaledParts[],
+  signal?: AbortSignal,
 ): WeightSource & Disposable {
   return {
     tensors: source.tensors,
@@ -58,7 +61,7 @@ export function mergedSource(
       const parts = partsOf(adapters, [[info.name, info.rows]]);
       if (parts.length === 0) return source.pack(info, into, row);
       try {
-        await merge(device, source, info, parts, into, row);
+        await merge(device, source, info, parts, into, row, signal);
       } catch (error) {
         if (!(error instanceof CriaError) || error.code !== "ERR_CRIA_NUMBERS") throw error;
         throw new CriaError("ERR_CRIA_NUMBERS", `${path}: ${info.name}: ${error.message}`, { cause: error });
@@ -76,6 +79,7 @@ async function merge(
   parts: readonly Part[],
   into: TensorHandle,
   first: number,
+  signal: AbortSignal | undefined,
 ): Promise<void> {
   const { rows, cols } = info;
   const rank = parts.reduce((sum, { update }) => sum + update.rank, 0);
@@ -94,6 +98,7 @@ async function merge(
     else await source.convert!(info, exact, 0);
     const most = Math.max(1, Math.floor(chunkBytes / (4 * cols)));
     for (let row = 0; row < rows; row += most) {
+      unaborted("the loading", signal);
       const count = Math.min(most, rows - row);
       const change = new Float32Array(count * cols);
       native.matmul(device.handle, inputs, b.subarray(row * rank, (row + count) * rank), change);

@@ -1,6 +1,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
+import { unaborted } from "../abort.js";
 import type { Device } from "../device.js";
-import { aborted, CriaError, CriaFileError } from "../errors.js";
+import { CriaError, CriaFileError } from "../errors.js";
 import { type DeviceHandle, native, type TensorHandle } from "../native.js";
 import type { GgufValue } from "./gguf-header.js";
 import type { LoadedType } from "./quantized.js";
@@ -100,7 +101,7 @@ export interface LoadOptions {
   quantize?: LoadedType | undefined;
   /** Called after each tensor with the bytes packed so far, as they stand in a file of their type, and those of all. */
   onProgress?: ((loaded: number, total: number) => void) | undefined;
-  /** Stops the loading between two tensors. */
+  /** Stops the loading between two tensors, two adapters, or two parts of a tensor that one is merged into. */
   signal?: AbortSignal | undefined;
 }
 
@@ -199,7 +200,7 @@ export class WeightStore implements TensorStore<TensorHandle> {
   async #packed(tensor: TensorHandle, parts: readonly TensorInfo[]): Promise<TensorHandle> {
     this.#place(tensor, parts);
     for (const part of parts) {
-      this.#check();
+      unaborted("the loading", this.#options.signal);
       const { row } = this.#placed(part.name);
       await this.#device.queue(() => this.#source.pack(part, tensor, row));
       this.#advance(part);
@@ -208,7 +209,7 @@ export class WeightStore implements TensorStore<TensorHandle> {
   }
 
   async #stored(parts: readonly TensorInfo[]): Promise<TensorHandle> {
-    this.#check();
+    unaborted("the loading", this.#options.signal);
     const tensor = await this.#device.queue(() => this.#source.stored!(this.#device.handle, parts));
     this.#place(tensor, parts);
     for (const part of parts) this.#advance(part);
@@ -224,11 +225,6 @@ export class WeightStore implements TensorStore<TensorHandle> {
       this.#tensors.set(part.name, { tensor, row });
       row += part.rows;
     }
-  }
-
-  #check(): void {
-    const { signal } = this.#options;
-    if (signal?.aborted) throw aborted("the loading", signal);
   }
 
   #advance(part: TensorInfo): void {
