@@ -3,9 +3,8 @@ import { performance } from "node:perf_hooks";
 
 import { unaborted } from "./abort.js";
 import type { Adapter } from "./adapters/adapter.js";
-import { adapterBytes as bytesOf } from "./adapters/adapter-file.js";
 import { AdapterSet } from "./adapters/adapter-set.js";
-import { readAdapterFiles, readAdapters, setFirst } from "./adapters/loading.js";
+import { readAdapterFiles, readAdapters, roomBeside, setFirst } from "./adapters/loading.js";
 import { mergedSource } from "./adapters/merge.js";
 import { type AdapterOption, type AppliedAdapter, prefixOptions } from "./adapters/options.js";
 import type { PrefixOptions } from "./adapters/prefix-file.js";
@@ -342,7 +341,8 @@ export class Model {
    * LLaMA-Adapter.
    *
    * @throws CriaFileError where it is none that cria applies, or is for another model: it names the key or tensor at fault
-   * @throws CriaError ERR_CRIA_MEMORY where the machine has not the memory, ERR_CRIA_DISPOSED after `dispose`
+   * @throws CriaError ERR_CRIA_MEMORY where there is not the memory to have it and set it, ERR_CRIA_DISPOSED after
+   *   `dispose`
    */
   async loadAdapter(path: string, options: PrefixOptions = {}): Promise<Adapter> {
     this.#check();
@@ -367,7 +367,7 @@ export class Model {
    *
    * @throws TypeError or RangeError where they are no such list, or one is another model's
    * @throws CriaError ERR_CRIA_STATE while a text is made or tokens are read, and where there is a sequence that cannot be
-   *   read again: one that was loaded, or of which a range was removed; ERR_CRIA_MEMORY where the device has not the
+   *   read again: one that was loaded, or of which a range was removed; ERR_CRIA_MEMORY where there is not the
    *   memory, ERR_CRIA_DISPOSED after `dispose` of the model or of one of the adapters. Those that were set then stay
    */
   async setAdapters(adapters: readonly AppliedAdapter[]): Promise<void> {
@@ -447,7 +447,7 @@ export async function loadIndexed(
     warnOfCpu(device, options);
     requireTypes(index, device);
     const beside = options.mergeAdapters ? [] : wanted;
-    const adapterBytes = beside.reduce((sum, { file }) => sum + bytesOf(file), 0);
+    const adapterBytes = roomBeside(beside, index.config, device);
     const { cacheTokens } = await checkMemory(index.path, { ...index, adapterBytes }, device, options);
     const merged = options.mergeAdapters ? await readAdapters(wanted, index.config, device, options.signal) : [];
     using read = index.source(options);

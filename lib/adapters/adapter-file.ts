@@ -4,10 +4,11 @@ import { CriaFileError } from "../errors.js";
 import { readAll } from "../files.js";
 import { readFrom, unreadable } from "../weights/open.js";
 import type { FileTensor, LlamaConfig } from "../weights/source.js";
-import { checkFits, type LoraFile } from "./lora-file.js";
+import { checkFits, type LoraFile, rankOf } from "./lora-file.js";
 import { readLoraGguf } from "./lora-gguf.js";
 import { peftConfig, readPeft } from "./peft.js";
-import { checkPrefixFits, type PrefixFile, type PrefixOptions, readPrefix } from "./prefix-file.js";
+import { checkPrefixFits, firstLayer, type PrefixFile, type PrefixOptions, readPrefix } from "./prefix-file.js";
+import type { Outline } from "./room.js";
 import { hasTensors } from "./tensors.js";
 
 /** The index of an adapter. */
@@ -36,7 +37,18 @@ export function checkAdapterFits(file: AdapterFile, config: LlamaConfig): void {
   else checkPrefixFits(file, config);
 }
 
-/** The memory of an adapter in f32: in JavaScript, and about as much on the device where it is set. */
+/** What the adapter's size follows from where it is set, for a model of that shape. */
+export function outlineOf(file: AdapterFile, config: LlamaConfig): Outline {
+  const none = { updates: new Map(), prefix: new Map() };
+  if (file.kind === "lora") {
+    return { ...none, updates: new Map(file.pairs.map((pair) => [pair.target, { rank: rankOf(pair) }])) };
+  }
+  const layers = Array.from({ length: config.layers }, (_, layer) => layer).slice(firstLayer(file, config));
+  const prompt = { length: file.prefixLength * config.dim };
+  return { ...none, prefix: new Map(layers.map((layer) => [layer, { prompt }])) };
+}
+
+/** The memory of an adapter in JavaScript, in f32. */
 export function adapterBytes(file: AdapterFile): number {
   const elements = ({ rows, cols }: FileTensor) => rows * cols;
   if (file.kind === "lora") {

@@ -3,10 +3,11 @@ import { createHash } from "node:crypto";
 import { CriaError } from "../errors.js";
 import type { Runtime } from "../runtime.js";
 import { type Adapter, readAdapter } from "./adapter.js";
-import { type AdapterFile, readAdapterFile } from "./adapter-file.js";
+import { type AdapterFile, adapterBytes, checkAdapterFits, outlineOf, readAdapterFile } from "./adapter-file.js";
 import { packAdapters } from "./beside.js";
 import { type AppliedAdapter, appliedAdapters, checkOnePrefix } from "./options.js";
 import type { PrefixOptions } from "./prefix-file.js";
+import { checkRoom, packedRoom, sumOfRooms } from "./room.js";
 
 /** What tells one adapter that changes a model, and how much of it, from others. */
 export interface Change {
@@ -35,9 +36,17 @@ export class AdapterSet {
     return this.#applied;
   }
 
-  /** @throws CriaFileError as {@link readAdapterFile} and {@link readAdapter} */
+  /**
+   * @throws CriaFileError as {@link readAdapterFile} and {@link readAdapter}
+   * @throws CriaError ERR_CRIA_MEMORY where there is not the memory to have it, or to set it alone
+   */
   async load(path: string, options: Required<PrefixOptions>): Promise<Adapter> {
-    return await this.read(await readAdapterFile(path, options));
+    const file = await readAdapterFile(path, options);
+    const { config, device } = this.#runtime;
+    checkAdapterFits(file, config);
+    const packed = packedRoom(config, device.info.kind, [outlineOf(file, config)]);
+    checkRoom(path, sumOfRooms({ host: adapterBytes(file), device: 0 }, packed), device);
+    return await this.read(file);
   }
 
   /** The same of a file whose index was read. */
@@ -52,7 +61,7 @@ export class AdapterSet {
    * Sets adapters instead of those that are set, after all that were asked for before.
    *
    * @throws TypeError or RangeError for a wrong one
-   * @throws CriaError ERR_CRIA_STATE as {@link Runtime.adapt}, ERR_CRIA_MEMORY where the device has not the memory; those
+   * @throws CriaError ERR_CRIA_STATE as {@link Runtime.adapt}, ERR_CRIA_MEMORY where there is not the memory; those
    *   that were set are then set still
    */
   set(adapters: readonly AppliedAdapter[]): Promise<void> {
@@ -69,6 +78,7 @@ export class AdapterSet {
     const used = applied.filter(({ scale }) => scale !== 0);
     const scaled = used.map(({ adapter, scale }) => ({ ...adapter.parts, scale }));
     checkOnePrefix(scaled.filter(({ prefix }) => prefix.size > 0).length);
+    checkRoom("adapters", packedRoom(config, device.info.kind, scaled), device);
     using packed = scaled.length > 0 ? await packAdapters(device, config, weights, scaled) : undefined;
     if (this.#runtime.disposed) throw new CriaError("ERR_CRIA_DISPOSED", "model: was disposed");
     this.#runtime.adapt(packed);

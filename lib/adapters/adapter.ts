@@ -1,7 +1,6 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import { createHash } from "node:crypto";
 
-import { showBytes } from "../bytes.js";
 import type { Device } from "../device.js";
 import { CriaError } from "../errors.js";
 import { native } from "../native.js";
@@ -10,6 +9,7 @@ import { naming } from "../weights/store.js";
 import { type AdapterFile, adapterBytes, checkAdapterFits } from "./adapter-file.js";
 import { type Factor, type LoraFile, type LoraPair, rankOf } from "./lora-file.js";
 import { firstLayer, type PrefixFile } from "./prefix-file.js";
+import { checkRoom } from "./room.js";
 import { transposed } from "./transposed.js";
 
 /** What a LoRA adds to one matrix W of the model: W + scale · B A, the rows of B in the model's order. */
@@ -46,7 +46,7 @@ export class Adapter {
   readonly format: string;
   /** The matrices of the model that a LoRA changes, under GGUF's names. */
   readonly targets: readonly string[];
-  /** The memory that it takes. Set, it takes about as much on the device. */
+  /** The memory that it takes. Set, it takes more, on the device: as much, or some times as much. */
   readonly bytes: number;
   /** SHA-256 of all that it changes a model by. */
   readonly fingerprint: Uint8Array;
@@ -92,18 +92,10 @@ export class Adapter {
  */
 export async function readAdapter(file: AdapterFile, config: LlamaConfig, device: Device): Promise<Adapter> {
   checkAdapterFits(file, config);
-  checkRoom(file, device);
+  checkRoom(file.path, { host: adapterBytes(file), device: 0 }, device);
   const none = { updates: new Map(), prefix: new Map() };
   if (file.kind === "lora") return new Adapter(file, { ...none, updates: await readUpdates(file, config, device) });
   return new Adapter(file, { ...none, prefix: await readPrompts(file, config, device) });
-}
-
-/** Twice: what is set stands on the device beside what it was made from. */
-function checkRoom(file: AdapterFile, { info }: Device): void {
-  const needed = 2 * adapterBytes(file);
-  if (needed <= info.availableBytes) return;
-  const problem = `must fit the ${showBytes(info.availableBytes)} of memory available, but it takes ${showBytes(needed)}`;
-  throw new CriaError("ERR_CRIA_MEMORY", `${file.path}: ${problem}`);
 }
 
 async function readUpdates(

@@ -5,6 +5,7 @@ import { native, type TensorHandle } from "../native.js";
 import type { LlamaConfig } from "../weights/source.js";
 import type { AdapterParts, LowRankUpdate } from "./adapter.js";
 import { packPrefix } from "./prefix.js";
+import { blockStacks, embeddingStack, outputStack, rowsOf, type Stack } from "./stacks.js";
 import { transposed } from "./transposed.js";
 
 /** What an adapter adds, and how much of it. */
@@ -24,6 +25,7 @@ export interface PackedAdapters extends LlamaAdapters, Disposable {}
  *         …                              columns: the rows of a
  *
  * The zeros of b cost little: an adapter of rank 16 for q, k and v has a b of 48 columns, beside the thousands of W.
+ * What all take together packedRoom tells (room.ts).
  */
 export async function packAdapters(
   device: Device,
@@ -31,7 +33,7 @@ export async function packAdapters(
   weights: LlamaWeights,
   adapters: readonly ScaledParts[],
 ): Promise<PackedAdapters> {
-  const { layers, dim, heads, kvHeads, headDim, ffn, vocab } = config;
+  const { layers, dim, vocab } = config;
   const tensors: TensorHandle[] = [];
   const dispose = () => tensors.forEach(native.free);
   const matrix = (rows: number, cols: number, floats: Float32Array): TensorHandle => {
@@ -51,22 +53,21 @@ export async function packAdapters(
     const adapter = adapters.find(({ prefix }) => prefix.has(layer));
     return adapter && { ...adapter.prefix.get(layer)!, scale: adapter.scale };
   };
-  /** The pair of matrices of so many rows each, which share an input of `inputs`. */
-  const pair = async (inputs: number, ...targets: readonly (readonly [name: string, rows: number])[]) => {
-    const parts = partsOf(adapters, targets);
+  /** What is beside matrices that share an input. */
+  const pair = async (stack: Stack) => {
+    const parts = partsOf(adapters, stack.targets);
     if (parts.length === 0) return undefined;
     await new Promise((resolve) => setImmediate(resolve)); // others have their turn
     const rank = parts.reduce((sum, { update }) => sum + update.rank, 0);
-    const rows = targets.reduce((sum, [, rows]) => sum + rows, 0);
-    return { rank, a: matrix(rank, inputs, stackedA(parts)), b: matrix(rows, rank, stackedB(parts, rows, rank)) };
+    const rows = rowsOf(stack);
+    return { rank, a: matrix(rank, stack.inputs, stackedA(parts)), b: matrix(rows, rank, stackedB(parts, rows, rank)) };
   };
 
   try {
     const blocks: LlamaAdapters["blocks"][number][] = [];
     for (let i = 0; i < layers; i++) {
-      const name = (part: string) => `blk.${i}.${part}.weight`;
-      const [queries, keys] = [heads * headDim, kvHeads * headDim];
-      const qkv = await pair(dim, [name("attn_q"), queries], [name("attn_k"), keys], [name("attn_v"), keys]);
+      const stacks = blockStacks(config, i);
+      const qkv = await pair(stacks.qkv);
       blocks.push({
         qkv,
         prefix: packPrefix(
@@ -76,13 +77,13 @@ export async function packAdapters(
           prompts(i),
           vector,
         ),
-        attentionOut: await pair(queries, [name("attn_output"), dim]),
-        gateUp: await pair(dim, [name("ffn_gate"), ffn], [name("ffn_up"), ffn]),
-        down: await pair(ffn, [name("ffn_down"), dim]),
+        attentionOut: await pair(stacks.attentionOut),
+        gateUp: await pair(stacks.gateUp),
+        down: await pair(stacks.down),
       });
     }
-    const embedding = embeddingPair(partsOf(adapters, [["token_embd.weight", vocab]]), vocab, dim, matrix);
-    const output = await pair(dim, ["output.weight", vocab]);
+    const embedding = embeddingPair(partsOf(adapters, embeddingStack(config).targets), vocab, dim, matrix);
+    const output = await pair(outputStack(config));
     return { embedding, blocks, output, [Symbol.dispose]: dispose };
   } catch (error) {
     dispose();

@@ -4,11 +4,12 @@ import type { Device } from "../device.js";
 import type { LlamaConfig } from "../weights/source.js";
 import type { ModelFile } from "../weights/store.js";
 import { readAdapter } from "./adapter.js";
-import { type AdapterFile, checkAdapterFits, readAdapterFile } from "./adapter-file.js";
+import { type AdapterFile, adapterBytes, checkAdapterFits, outlineOf, readAdapterFile } from "./adapter-file.js";
 import type { AdapterSet, Change } from "./adapter-set.js";
 import type { ScaledParts } from "./beside.js";
 import { checkMergeable } from "./merge.js";
 import { type AdapterOption, type AppliedAdapter, adapterOptions } from "./options.js";
+import { packedRoom } from "./room.js";
 
 /** Of a model's options. */
 export interface LoadedAdapters {
@@ -44,6 +45,14 @@ export async function readAdapterFiles(
       wanted.map(({ file }) => file),
     );
   return wanted;
+}
+
+/** The bytes of the device's memory that adapters will take that are set; a CPU's is that of JavaScript too. */
+export function roomBeside(wanted: readonly WantedAdapter[], config: LlamaConfig, { info }: Device): number {
+  const outlines = wanted.filter(({ scale }) => scale !== 0).map(({ file }) => outlineOf(file, config));
+  const packed = packedRoom(config, info.kind, outlines);
+  if (info.kind !== "cpu") return packed.device;
+  return packed.device + packed.host + wanted.reduce((sum, { file }) => sum + adapterBytes(file), 0);
 }
 
 /**
