@@ -482,13 +482,18 @@ function deviceFor(index: ModelFile, options: ModelOptions): ModelOptions {
 /** What the GPU's kernels multiply by: csrc/cuda/pack.h has their layouts. */
 const gpuTypes: readonly WeightType[] = ["f32", "f16", "bf16", "q4_0", "q8_0", "q4_K", "q5_K", "q6_K"];
 
-/** @throws CriaFileError ERR_CRIA_UNSUPPORTED, before weights are read, for a tensor that the GPU has no kernel for */
+/**
+ * @throws CriaFileError ERR_CRIA_UNSUPPORTED, before weights are read, for a tensor that the GPU has no kernel for, or
+ *   whose input it would have to gather
+ */
 function requireTypes({ path, tensors }: ModelFile, { info }: Device): void {
   if (info.kind === "cpu") return;
-  const wrong = [...tensors.values()].find(({ type }) => !gpuTypes.includes(type));
-  if (wrong === undefined) return;
-  const problem = `must be of a type that runs on a GPU (${gpuTypes.join(", ")}), not ${wrong.type}; device "cpu" runs it`;
-  throw new CriaFileError(path, wrong.name, problem, "ERR_CRIA_UNSUPPORTED");
+  for (const { name, type, columns } of tensors.values()) {
+    const problem = !gpuTypes.includes(type)
+      ? `must be of a type that runs on a GPU (${gpuTypes.join(", ")}), not ${type}`
+      : columns !== undefined && "must have its columns in the order of its inputs to run on a GPU";
+    if (problem) throw new CriaFileError(path, name, `${problem}; device "cpu" runs it`, "ERR_CRIA_UNSUPPORTED");
+  }
 }
 
 /** Where there is a GPU, and it is not what computes. That there is none is no news. */

@@ -1,11 +1,12 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import fc from "fast-check";
-import { describe, expect, test } from "vitest";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
 
 import { convertModel } from "../../lib/convert.js";
 import { CriaError } from "../../lib/errors.js";
 import { loadModel } from "../../lib/model.js";
+import { native } from "../../lib/native.js";
 import { packModel } from "../../lib/pack.js";
 import { Xoshiro128 } from "../../lib/random.js";
 import { huggingFaceName } from "../../lib/weights/hugging-face.js";
@@ -170,6 +171,44 @@ describe("a folder of 4-bit weights computes what they are", () => {
     // What int8 activations cost: up to 1.1e-3 here, where zeros are drawn from all that there are.
     const unrounded = forward64({ config, weights }, tokens).flatMap((row) => [...row]);
     expect(nmse(scalar, unrounded)).toBeLessThan(2e-3);
+  });
+});
+
+describe.runIf(native.deviceDescribe("cuda-emulated").available)("a folder of 4-bit weights on a GPU", () => {
+  const tokens = Int32Array.of(1, 5, 9);
+  test.each<[string, Case, RegExp]>([
+    [
+      "zeros of their own",
+      { layout: "gptq", groupSize: 32, zerosLessOne: true },
+      /weight: must be of a type .*not q4_z/,
+    ],
+    ["AWQ", { layout: "awq", groupSize: 32 }, /weight: must be of a type that runs on a GPU \(.*\), not q4_z/],
+    [
+      "act-order",
+      { layout: "gptq", groupSize: 64, zerosLessOne: true, actOrder: true, symmetric: true },
+      /weight: must have its columns in the order of its inputs to run on a GPU; device "cpu" runs it$/,
+    ],
+  ])("%s: is refused by name before weights are read", async (_, how, message) => {
+    await using folder = await temporaryFolder();
+    const path = await write(folder, smallInt4(how));
+    const before = native.handleCounts();
+    const created = vi.spyOn(native, "matrixCreate");
+    onTestFinished(() => void created.mockRestore());
+    await expect(logitsOf(path, tokens, { device: "cuda-emulated" })).rejects.toMatchObject({
+      code: "ERR_CRIA_UNSUPPORTED",
+      message: expect.stringMatching(message),
+    });
+    expect(created).not.toHaveBeenCalled();
+    expect(native.handleCounts()).toEqual(before);
+  });
+
+  test("computes what they are where their zeros are 8 and their columns in order", async () => {
+    await using folder = await temporaryFolder();
+    const small = smallInt4({ layout: "gptq", groupSize: 64, symmetric: true });
+    const path = await write(folder, small);
+    const { config, tensors } = await readModel(path);
+    const exact = forward64({ config, weights: rowsOf(tensors, small.matrices) }, tokens).flatMap((row) => [...row]);
+    expect(nmse(await logitsOf(path, tokens, { device: "cuda-emulated" }), exact)).toBeLessThan(1e-3);
   });
 });
 
