@@ -1,4 +1,4 @@
-import { CriaFileError, wrongType } from "../errors.js";
+import { CriaError, CriaFileError, wrongType } from "../errors.js";
 import { readAll } from "../files.js";
 import { huggingFaceFolder, readHuggingFace, readHuggingFaceKeys } from "./hugging-face.js";
 import { readLlama, readLlamaVocabulary } from "./llama-gguf.js";
@@ -8,7 +8,7 @@ import { isFolder, readFrom } from "./open.js";
 import { magic, readPacked } from "./packed.js";
 import { optionalQuantisedType, quantised } from "./quantized.js";
 import { isSafetensors } from "./safetensors.js";
-import type { Vocabulary } from "./source.js";
+import { pieceTypes, type Vocabulary } from "./source.js";
 import type { LoadOptions, ModelFile } from "./store.js";
 import { isTokenizerBin, readTokenizerBin } from "./tokenizer-bin.js";
 import { readTokenizerFile, tokenizerFileOf } from "./tokenizer-file.js";
@@ -126,10 +126,38 @@ async function readStored(path: string, tokenizer: string | undefined): Promise<
   const format = await formatOf(path);
   if (tokenizer === undefined) return format.read(path);
   if (typeof tokenizer !== "string") throw wrongType("tokenizer", "a string", tokenizer);
-  const vocabulary = await readVocabulary(tokenizer);
-  const model = await format.read(path, vocabulary);
-  checkSize(tokenizer, vocabulary, model.config.vocab);
+  const given = await formatOf(tokenizer);
+  const read = await given.readVocabulary(tokenizer);
+  const model = await format.read(path, read);
+  const vocab = model.config.vocab;
+  const sized = given === tokenizerFile ? padded(read, vocab) : read;
+  checkSize(tokenizer, sized, vocab);
+  const vocabulary = sized.eos === undefined ? await withEnds(sized, () => format.readVocabulary(path)) : sized;
   return { ...model, vocabulary, files: [...(model.files ?? []), tokenizer] };
+}
+
+/** With a row for each of the model's, of which there may be more than a tokenizer's own file has pieces for. */
+function padded(vocabulary: Vocabulary, vocab: number): Vocabulary {
+  const rest = Math.max(0, vocab - vocabulary.pieces.length);
+  return {
+    ...vocabulary,
+    pieces: [...vocabulary.pieces, ...Array<string>(rest).fill("")],
+    scores: [...vocabulary.scores, ...Array<number>(rest).fill(0)],
+    types: [...vocabulary.types, ...Array<number>(rest).fill(pieceTypes.unused)],
+  };
+}
+
+/** What begins and ends a text, which a `tokenizer.json` does not say, as the model's own vocabulary has it, if it has one. */
+async function withEnds(vocabulary: Vocabulary, readOwn: () => Promise<Vocabulary>): Promise<Vocabulary> {
+  const own = await readOwn().catch((error: unknown) => {
+    if (error instanceof CriaError) return undefined;
+    throw error;
+  });
+  if (own === undefined || own.pieces.length !== vocabulary.pieces.length) return vocabulary;
+  const { eos, ends } = own;
+  return vocabulary.bos === undefined
+    ? { ...vocabulary, eos, ends, bos: own.bos, addBos: own.addBos }
+    : { ...vocabulary, eos, ends };
 }
 
 /**

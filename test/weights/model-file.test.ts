@@ -44,6 +44,16 @@ test("a vocabulary of another size, none, and what is no path are refused", asyn
   await expect(loadModel(tinyModel, { tokenizer: 5 as never })).rejects.toThrow("tokenizer: must be a string, not 5");
 });
 
+test("a folder takes its own tokenizer.json, which has fewer pieces than the model rows, as it does by itself", async () => {
+  await using folder = await temporaryFolder();
+  const model = await writeModel(folder, { config: { bos_token_id: 1, eos_token_id: [2, 5] } });
+  const tokenizer = join(model, "tokenizer.json");
+  expect((await readVocabulary(tokenizer)).pieces).toHaveLength(264);
+  const { vocabulary } = await readModel(model, { tokenizer });
+  expect(vocabulary).toEqual((await readModel(model)).vocabulary);
+  expect(vocabulary).toMatchObject({ bos: 1, eos: 2, ends: [2, 5] });
+});
+
 test("what torch.save wrote of others than Meta must be saved as safetensors", async () => {
   await using folder = await temporaryFolder();
   const model = await writeModel(folder);
