@@ -1,8 +1,6 @@
-import { stat } from "node:fs/promises";
-
 import { CriaFileError } from "../errors.js";
 import { readAll } from "../files.js";
-import { readFrom, unreadable } from "../weights/open.js";
+import { isFolder, readFrom } from "../weights/open.js";
 import type { FileTensor, LlamaConfig } from "../weights/source.js";
 import { checkFits, type LoraFile, rankOf } from "./lora-file.js";
 import { readLoraGguf } from "./lora-gguf.js";
@@ -55,14 +53,6 @@ export function adapterBytes(file: AdapterFile): number {
     return file.pairs.reduce((sum, { a, b }) => sum + 4 * (elements(a.tensor) + elements(b.tensor)), 0);
   }
   return 4 * elements(file.prompts);
-}
-
-async function isFolder(path: string): Promise<boolean> {
-  try {
-    return (await stat(path)).isDirectory();
-  } catch (error) {
-    throw unreadable(path, undefined, error);
-  }
 }
 
 const isGguf = (path: string): Promise<boolean> =>

@@ -1,8 +1,8 @@
-import { access } from "node:fs/promises";
 import { join } from "node:path";
 
 import { CriaFileError, show } from "../errors.js";
-import { type JsonKeys, readJsonFile } from "../weights/json-file.js";
+import { ggufName } from "../weights/hugging-face.js";
+import { exists, type JsonKeys, readJsonFile } from "../weights/json-file.js";
 import type { FileTensor } from "../weights/source.js";
 import { type LoraFile, type LoraPair, mostRank, rankOf, turned, upright } from "./lora-file.js";
 import { matrixOf, type NamedTensor, readTensors } from "./tensors.js";
@@ -12,17 +12,6 @@ export const peftConfig = "adapter_config.json";
 
 /** What its weights stand in, the first that is there: torch.save wrote them before there were safetensors. */
 const weightsNames = ["adapter_model.safetensors", "adapter_model.bin"] as const;
-
-/** GGUF's names of the layers' modules. */
-const layerTargets: Readonly<Record<string, string>> = {
-  "self_attn.q_proj": "attn_q",
-  "self_attn.k_proj": "attn_k",
-  "self_attn.v_proj": "attn_v",
-  "self_attn.o_proj": "attn_output",
-  "mlp.gate_proj": "ffn_gate",
-  "mlp.up_proj": "ffn_up",
-  "mlp.down_proj": "ffn_down",
-};
 
 /**
  * Reads the index of a LoRA adapter that Hugging Face's PEFT saved: a folder of `adapter_config.json` and
@@ -48,12 +37,6 @@ async function weightsOf(folder: string): Promise<string> {
   }
   return wanted!;
 }
-
-const exists = (path: string): Promise<boolean> =>
-  access(path).then(
-    () => true,
-    () => false,
-  );
 
 /** A module's scale, of the rank that its matrices have. */
 type ScaleOf = (module: string, pair: Pick<LoraPair, "a" | "b">) => number;
@@ -164,10 +147,5 @@ function halfOf({ name, file }: NamedTensor): Half {
   return { module: module!, half: (half ?? embedding) as Half["half"], target };
 }
 
-function targetOf(module: string): string | undefined {
-  if (module === "lm_head") return "output.weight";
-  if (module === "model.embed_tokens") return "token_embd.weight";
-  const [, layer, part] = /^model\.layers\.(0|[1-9]\d{0,8})\.(.+)$/s.exec(module) ?? [];
-  if (part === undefined || !Object.hasOwn(layerTargets, part)) return undefined;
-  return `blk.${layer}.${layerTargets[part]}.weight`;
-}
+/** The matrix of a module, which is a module of the model that has weights. */
+const targetOf = (module: string): string | undefined => ggufName(`${module}.weight`);

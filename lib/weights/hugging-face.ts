@@ -215,6 +215,16 @@ export function huggingFaceName(name: string): string {
   return part === undefined ? outerNames[name]! : `model.layers.${layer}.${blockNames[part]!}.weight`;
 }
 
+const partOf: ReadonlyMap<string, string> = new Map(Object.entries(blockNames).map(([gguf, name]) => [name, gguf]));
+const outerOf: ReadonlyMap<string, string> = new Map(Object.entries(outerNames).map(([gguf, name]) => [name, gguf]));
+
+/** GGUF's name of a tensor, from Hugging Face's; undefined where a LLaMA has none of that name. */
+export function ggufName(name: string): string | undefined {
+  const [, layer, module = ""] = /^model\.layers\.(0|[1-9]\d{0,8})\.(.+)\.weight$/s.exec(name) ?? [];
+  const part = partOf.get(module);
+  return part === undefined ? outerOf.get(name) : `blk.${layer}.${part}.weight`;
+}
+
 /** Tensors that are no weights: the frequencies of RoPE, which older files have for each layer. */
 export const isNoWeight = (name: string): boolean => name.endsWith("rotary_emb.inv_freq");
 

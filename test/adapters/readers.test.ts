@@ -7,6 +7,8 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { checkAdapterFits, readAdapterFile } from "../../lib/adapters/adapter-file.js";
 import type { LoraFile } from "../../lib/adapters/lora-file.js";
 import { CriaError } from "../../lib/index.js";
+import { ggufName, huggingFaceName } from "../../lib/weights/hugging-face.js";
+import { llamaTensors } from "../../lib/weights/llama-tensors.js";
 import type { LlamaConfig } from "../../lib/weights/source.js";
 import {
   encodeGguf,
@@ -174,6 +176,14 @@ describe("a GGUF adapter", () => {
 
 const soundPeft = (changes: Record<string, unknown> = {}) =>
   peftFiles(config, knownUpdates(config, /attn_q|ffn_up|^output|token_embd/, { seed: 2, alpha: 6 }), changes);
+
+test("Hugging Face's names of a LLaMA's tensors lead back to GGUF's, and no others", () => {
+  const names = llamaTensors(config, false).map(({ name }) => name);
+  expect(names.map((name) => ggufName(huggingFaceName(name)))).toEqual(names);
+  for (const other of ["model.layers.00.mlp.up_proj.weight", "model.layers.0.mlp.weight", "score.weight", "norm"]) {
+    expect(ggufName(other)).toBeUndefined();
+  }
+});
 
 describe("a PEFT adapter", () => {
   const scales = async (changes: Record<string, unknown>) => {
