@@ -45,7 +45,7 @@ describe("help", () => {
     ["perplexity", "file context tokenizer quantize threads isa device cache cache-size lora lora-merge no-mmap json"],
     ["eval", "task context tokenizer quantize threads isa device cache cache-size lora lora-merge no-mmap json"],
     ["inspect", "context tokenizer quantize cache cache-size json"],
-    ["pack", "threads json"],
+    ["pack", "tokenizer threads json"],
     ["quantize", "type tokenizer threads json"],
     ["convert", "type tokenizer threads json"],
     ["doctor", "json"],
