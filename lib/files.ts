@@ -36,6 +36,21 @@ export function readAll(fd: number, into: Uint8Array, position: number): number 
   }
 }
 
+/**
+ * The bytes of a range of a file, whose length was checked, at the beginning of an array buffer of their own.
+ *
+ * @throws CriaFileError where the file was cut meanwhile
+ */
+export function readRange(
+  fd: number,
+  path: string,
+  { name, offset, bytes }: { readonly name: string; readonly offset: number; readonly bytes: number },
+): Buffer {
+  const into = Buffer.from(new ArrayBuffer(bytes));
+  if (readAll(fd, into, offset) === bytes) return into;
+  throw new CriaFileError(path, name, "was cut while it was read");
+}
+
 /** Writes all of `bytes`, which the system may take in parts. */
 export async function writeAll(file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
   for (let done = 0; done < bytes.length; ) {

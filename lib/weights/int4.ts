@@ -2,7 +2,7 @@
 import { open } from "node:fs/promises";
 
 import { CriaFileError } from "../errors.js";
-import { readAll } from "../files.js";
+import { readRange } from "../files.js";
 import { native } from "../native.js";
 import { type ColumnOrder, ColumnOrders, groupsOf } from "./column-order.js";
 import { halvesOf } from "./exact-halves.js";
@@ -181,13 +181,8 @@ async function checkBias(tensor: SafetensorsTensor): Promise<void> {
 }
 
 /** A tensor's bytes, at the beginning of an array buffer of their own. */
-function readTensor({ file, name, offset, bytes }: SafetensorsTensor): Promise<Uint8Array> {
-  return readFrom(file, name, (fd) => {
-    const into = new Uint8Array(bytes);
-    if (readAll(fd, into, offset) < bytes) throw cut(file, name);
-    return into;
-  });
-}
+const readTensor = (tensor: SafetensorsTensor): Promise<Uint8Array> =>
+  readFrom(tensor.file, tensor.name, (fd) => readRange(fd, tensor.file, tensor));
 
 const cut = (file: string, name: string) => new CriaFileError(file, name, "was cut while it was read");
 

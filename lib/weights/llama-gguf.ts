@@ -1,5 +1,5 @@
 import { CriaFileError, show } from "../errors.js";
-import { readAll } from "../files.js";
+import { readRange } from "../files.js";
 import type { Rope } from "../rope-scaling.js";
 import { type Gguf, type GgufTensor, readGguf } from "./gguf.js";
 import type { GgufMetadata } from "./gguf-metadata.js";
@@ -132,11 +132,7 @@ async function readDivisors(file: Gguf, rope: Rope): Promise<Rope> {
   if (tensor.type !== "f32") {
     throw new CriaFileError(tensor.file, ropeDivisorsName, `must be of type F32, not ${tensor.type.toUpperCase()}`);
   }
-  const bytes = await readFrom(tensor.file, undefined, (fd) => {
-    const bytes = Buffer.alloc(tensor.bytes);
-    readAll(fd, bytes, tensor.offset);
-    return bytes;
-  });
+  const bytes = await readFrom(tensor.file, undefined, (fd) => readRange(fd, tensor.file, tensor));
   const divisors = Array.from({ length: rope.dim / 2 }, (_, i) => bytes.readFloatLE(4 * i));
   return { ...rope, divisors: checkRopeDivisors(tensor.file, ropeDivisorsName, divisors, rope.dim) };
 }

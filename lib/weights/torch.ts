@@ -7,7 +7,7 @@
  *     NAME/version      of the archive's format
  */
 import { CriaFileError, show } from "../errors.js";
-import { readAll } from "../files.js";
+import { readRange } from "../files.js";
 import { readFrom } from "./open.js";
 import { type Fail, readPickle } from "./pickle.js";
 import { beginsAsZip, readZip, type ZipEntry } from "./zip.js";
@@ -61,7 +61,7 @@ export function readTorch(path: string, subject?: string): Promise<Map<string, T
       );
     }
     const entries = readZip(fd, path, size);
-    const read = (entry: ZipEntry) => readEntry(fd, path, entry);
+    const read = (entry: ZipEntry) => readRange(fd, path, entry);
     const root = rootOf(path, entries);
     checkByteOrder(path, root, entries, read);
     const pickle = entries.get(`${root}/data.pkl`)!;
@@ -70,12 +70,6 @@ export function readTorch(path: string, subject?: string): Promise<Map<string, T
     }
     return readTensors(path, root, entries, read(pickle));
   });
-}
-
-function readEntry(fd: number, path: string, { name, offset, bytes }: ZipEntry): Buffer {
-  const buffer = Buffer.alloc(bytes);
-  if (readAll(fd, buffer, offset) === bytes) return buffer;
-  throw new CriaFileError(path, name, "must keep its bytes while it is read");
 }
 
 /** The folder of the archive that all its entries are in. */
