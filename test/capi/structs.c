@@ -128,7 +128,8 @@ int main(void) {
          "options.struct_size: must be a multiple of 4 from 16 to 4096, not 15", "a short struct");
   options.first.struct_size = 0xffffffff;
   expect(cria_device_open(&options.first, &device), CRIA_ERROR_ARGUMENT,
-         "options.struct_size: must be a multiple of 4 from 16 to 4096, not 4294967295", "a struct_size that was never set");
+         "options.struct_size: must be a multiple of 4 from 16 to 4096, not 4294967295",
+         "a struct_size that was never set");
 
   expect(cria_device_get_info(device, &info.first), CRIA_OK, NULL, "longer info");
   if (info.first.threads != 1 || info.first.isa != CRIA_ISA_SCALAR) ++failures, puts("info: not the device's");
