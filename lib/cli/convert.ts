@@ -13,7 +13,7 @@ export const convert = command({
     "Writes any model that cria reads to one GGUF file, which llama.cpp reads too, with its weights as they are. OUT is\n" +
     "replaced where there is one, when the new file is whole.",
   options: {
-    type: { value: "TYPE", help: "what its matrices become, as f16 or bf16; what they are by default" },
+    type: { value: "TYPE", help: "what its matrices become, any that quantize takes; what they are by default" },
     tokenizer,
     threads,
   },

@@ -1,4 +1,5 @@
 import { type Converted, type ConvertOptions, quantizeModel, type TargetType } from "../convert.js";
+import { targetTypes } from "../weights/mixtures.js";
 import type { Arguments } from "./arguments.js";
 import { given } from "./arguments.js";
 import { command } from "./command.js";
@@ -16,7 +17,7 @@ export const quantize = command({
   options: {
     type: {
       value: "TYPE",
-      help: "q8_0, q6_K, q5_K, q4_K, q3_K, q2_K, q5_1, q5_0, q4_1, q4_0 or iq4_nl of all matrices, or a mixture: q4_K_M ...",
+      help: `of all matrices, or a mixture of llama.cpp's: ${targetTypes.join(" ")}`,
     },
     tokenizer,
     threads,

@@ -1,3 +1,5 @@
+import { existsSync } from "node:fs";
+
 import type { AdapterOption } from "../adapters/options.js";
 import type { CacheSize } from "../cache-size.js";
 import type { CacheOption } from "../cache-types.js";
@@ -62,7 +64,7 @@ function optionsOf(args: Arguments<keyof typeof runningOptions>): ModelOptions {
     isa: args.text("isa") as Isa | undefined,
     device: args.text("device") as DeviceKind | "auto" | undefined,
     mmap: args.flag("no-mmap") ? false : undefined,
-    mergeAdapters: args.flag("lora-merge") ? true : undefined,
+    mergeAdapters: mergeOption(args),
     adapters: args.texts("lora")?.map(adapterOption),
     ...cacheOptions(args),
   });
@@ -77,10 +79,23 @@ export function cacheOptions(args: Arguments<"cache" | "cache-size">): Pick<Mode
   });
 }
 
-/** FILE, or FILE:SCALE. */
+/** FILE, or FILE:SCALE. A colon without a number is a file's name, unless it is the one before it that is there. */
 function adapterOption(text: string): AdapterOption {
   const [, path, scale] = /^(.+):([+-]?(?:\d+\.?\d*|\.\d+))$/s.exec(text) ?? [];
-  return path === undefined ? { path: text } : { path, scale: Number(scale) };
+  if (path !== undefined) return { path, scale: Number(scale) };
+  const colon = text.lastIndexOf(":");
+  if (colon > 0 && !existsSync(text) && existsSync(text.slice(0, colon))) {
+    const given = JSON.stringify(text.slice(colon + 1));
+    throw new UsageError(`--lora: must be a file, or a file and a scale such as 0.8, not a scale of ${given}`);
+  }
+  return { path: text };
+}
+
+/** @throws UsageError where there is nothing to merge */
+function mergeOption(args: Arguments<"lora" | "lora-merge">): true | undefined {
+  if (!args.flag("lora-merge")) return undefined;
+  if (args.texts("lora") === undefined) throw new UsageError("--lora-merge: must come with --lora");
+  return true;
 }
 
 /** TYPE of keys and values, or KEYS:VALUES. */

@@ -47,6 +47,10 @@ test("--lora of no adapter fails with its name, and of a colon without a number 
     stderr: expect.stringMatching(/cria-tiny-q8_0\.gguf: general\.type: must be .*ERR_CRIA_/),
   });
   expect((await cria(["generate", tinyModel, "--lora", "absent:x"])).stderr).toMatch(/absent:x: cannot be read/);
+  const scaled = await cria(["generate", tinyModel, "--lora", `${tinyModel}:x`]);
+  expect(scaled).toMatchObject({ code: 2, stderr: expect.stringMatching(/not a scale of "x"/) });
+  const merged = await cria(["generate", tinyModel, "--lora-merge"]);
+  expect(merged).toMatchObject({ code: 2, stderr: expect.stringMatching(/--lora-merge: must come with --lora/) });
 });
 
 test("bench takes --lora for a model's file alone", async () => {
