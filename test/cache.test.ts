@@ -393,11 +393,11 @@ describe("cacheMove", () => {
     await wrong({ rotaryDim: 3 }, "rope.rotaryDim: must be even, from 2 to headDim 8, not 3");
     await wrong({ theta: 0 }, "rope.theta: must be above 0, not 0");
     await wrong({ scale: Number.NaN }, "rope.scale: must be above 0, not nan");
-    await wrong({ magnitude: -1 }, "rope.magnitude: must be finite, and at least 0, not -1");
+    await wrong({ magnitude: -1 }, "rope.magnitude: must be from 0 to 65536, not -1");
     await wrong({ frequencies: new Float64Array(3) }, "rope.frequencies: its length must be 4, not 3");
     await wrong(
       { frequencies: Float64Array.of(1, 1, 1, Number.POSITIVE_INFINITY) },
-      "rope.frequencies[3]: must be finite, and at least 0, not inf",
+      "rope.frequencies[3]: must be from 0 to 2^64, not inf",
     );
     expectSameBits(await cache.read(), before);
     await native.cacheMove(cache.handle, Int32Array.of(1, 2), Int32Array.of(0, 1), 0, undefined); // the order that slides
