@@ -55,6 +55,7 @@ export type { SpeculateOptions } from "./speculation/options.js";
 export type { SpeculationStatistics } from "./speculation/speculative-source.js";
 export type { ChatMessage, ChatRole } from "./text/chat/messages.js";
 export type { DecoderOptions, TokenDecoder } from "./text/decoder.js";
+export type { Markers } from "./text/markers.js";
 export { Tokenizer } from "./text/tokenizer.js";
 export { tinyModel } from "./tiny.js";
 export type { LoadedType } from "./weights/quantized.js";
