@@ -107,6 +107,18 @@ describe("quantize", () => {
     );
   });
 
+  // Rows are quantised in pieces of 4096 columns.
+  test.each(executions)("$isa with $threads threads goes past a piece of a row", (execution) => {
+    for (const dim of [4095, 4096, 4097, 8225]) {
+      const given = { dim, x: Float32Array.from({ length: 2 * dim }, (_, i) => Math.sin(i) * (1 + (i % 7))) };
+      const got = run(execution, given);
+      const want = specified(given);
+      expectSameBits(got.quants, want.quants);
+      expectSameBits(got.scales, want.scales);
+      expectSameBits(got.sums, want.sums);
+    }
+  });
+
   // Products keep their operand block by block, quantize gives it row by row.
   test.each(executions)("$isa with $threads threads does the same where a product asks for it", (execution) => {
     const operand = fc
@@ -130,7 +142,7 @@ describe("quantize", () => {
   });
 
   test.each(executions)("$isa with $threads threads writes nothing past its rows", (execution) => {
-    for (const dim of [1, 32, 65, 512, 544]) {
+    for (const dim of [1, 32, 65, 512, 544, 4096, 4192]) {
       const given = { dim, x: new Float32Array(3 * dim).fill(1) };
       const out = empty(given);
       const longer = {

@@ -32,6 +32,35 @@ KvLayer layer_of(const cria_kv_layer& cache) {
           /*group_bits=*/0};
 }
 
+// Rows that are quantised for a caller, who is given the sums of whole blocks and no seeds.
+struct QuantizeRows {
+  const Kernels* kernels;
+  const float* x;  // [rows][dim]
+  std::size_t dim;
+  std::int8_t* quants;
+  float* scales;
+  std::int32_t* sums;
+};
+
+// A piece of a row at a time: the sums of halves, which the caller does not get, then take 512 bytes of stack.
+void quantize_rows(const QuantizeRows& op, std::size_t begin, std::size_t end) {
+  constexpr std::size_t kColumns = 4096;
+  QuantSums halves[kColumns / kBlock];
+  for (std::size_t row = begin; row < end; ++row) {
+    for (std::size_t first = 0; first < op.dim; first += kColumns) {
+      const std::size_t dim = std::min(kColumns, op.dim - first);
+      const std::size_t at = row * quant_blocks(op.dim) + first / kBlock;
+      const QuantRows out = quant_row_by_row(op.quants + at * kBlock, op.scales + at, op.sums + at, halves, dim);
+      op.kernels->quantize(Quantize{op.x + row * op.dim + first, dim, dim, out}, 0, 1);
+      for (std::size_t i = 0; i < out.blocks; ++i) out.seeds[i] /= kSeed;
+    }
+  }
+}
+
+// What a device keeps between products. To map and unmap a megabyte takes 0.1 ms; a product of so many activations with
+// 1,000 rows, 3 ms.
+constexpr std::size_t kMostSpare = 1 << 20;
+
 }  // namespace
 
 cria_device_info describe() {
@@ -184,10 +213,7 @@ void CpuBackend::rmsnorm(std::size_t rows, std::size_t dim, const float* x, cons
 
 void CpuBackend::quantize(std::size_t rows, std::size_t dim, const float* x, std::int8_t* quants, float* scales,
                           std::int32_t* sums) {
-  const Memory halves(checked_product({rows, quant_blocks(dim), sizeof(QuantSums)}));
-  const QuantRows out = quant_row_by_row(quants, scales, sums, reinterpret_cast<QuantSums*>(halves.data()), dim);
-  run_kernel(kernels_.quantize, Quantize{x, dim, dim, out}, rows, 8 * dim);
-  for (std::size_t i = 0; i < rows * out.blocks; ++i) sums[i] /= kSeed;
+  run_kernel(quantize_rows, QuantizeRows{&kernels_, x, dim, quants, scales, sums}, rows, 8 * dim);
 }
 
 void CpuBackend::embed(const Tensor& table, std::size_t count, const std::int32_t* tokens, float* out) {
@@ -203,16 +229,23 @@ void CpuBackend::matmul(const Tensor& weight, std::size_t tokens, const float* x
     run_kernel(kernels_.matmul_f, MatmulF{panels, x, panels.cols, tokens, stored}, count, cost);
     return;
   }
-  const std::size_t blocks = quant_blocks(panels.cols);
-  const Memory quants(checked_product({tokens, blocks, kBlock}));
-  const Memory scales(checked_product({tokens, blocks, sizeof(float)}));
-  const Memory seeds(checked_product({tokens, blocks, sizeof(std::int32_t)}));
-  const Memory sums(checked_product({tokens, blocks, sizeof(QuantSums)}));
-  const QuantRows rows = quant_block_by_block(
-      reinterpret_cast<std::int8_t*>(quants.data()), reinterpret_cast<float*>(scales.data()),
-      reinterpret_cast<std::int32_t*>(seeds.data()), reinterpret_cast<QuantSums*>(sums.data()), panels.cols, tokens);
+  QuantMemory memory = take_spare();
+  memory.grow(tokens, panels.cols);
+  const QuantRows rows = memory.rows(tokens, panels.cols);
   run_kernel(kernels_.quantize, Quantize{x, panels.cols, panels.cols, rows}, tokens, 8 * panels.cols);
   run_kernel(kernels_.matmul_q(panels.type), MatmulQ{panels, rows, tokens, stored}, count, cost);
+  keep_spare(std::move(memory));
+}
+
+QuantMemory CpuBackend::take_spare() {
+  const std::lock_guard lock(spare_access_);
+  return std::move(spare_);
+}
+
+void CpuBackend::keep_spare(QuantMemory&& memory) {
+  if (memory.bytes() > kMostSpare) return;
+  const std::lock_guard lock(spare_access_);
+  if (memory.bytes() > spare_.bytes()) spare_ = std::move(memory);
 }
 
 void CpuBackend::rope(const Batch& batch, const cria_rope_options& options, const cria_kv_layer& cache, float* qkv) {

@@ -1,9 +1,12 @@
 // The CPU backend: one instruction set's kernels, and a number of the pool's threads.
 #pragma once
 
+#include <mutex>
+
 #include "../core/backend.h"
 #include "cache.h"
 #include "kernels.h"
+#include "quant_memory.h"
 
 namespace cria::cpu {
 
@@ -51,8 +54,13 @@ class CpuBackend final : public Backend {
   template <class Byte, class Copy>
   void each_head(const KvCache& cache, std::span<const std::int32_t> blocks, Byte* bytes, const Copy& copy) const;
 
+  QuantMemory take_spare();
+  void keep_spare(QuantMemory&& memory);
+
   const Kernels& kernels_;
   const unsigned threads_;
+  std::mutex spare_access_;
+  QuantMemory spare_;  // of a call that has ended, for the next
 };
 
 }  // namespace cria::cpu

@@ -11,6 +11,7 @@
 #include "../core/checked.h"
 #include "plan.h"
 #include "pool.h"
+#include "quant_memory.h"
 #include "tensor.h"
 
 namespace cria::cpu {
@@ -87,7 +88,7 @@ struct Workspace {
   }
 
   std::vector<Memory> values;
-  Memory quants, scales, seeds, sums;
+  QuantMemory quants;
   std::vector<Memory> cosines, sines;
   Memory partials;
   std::vector<AnyBound> bound;
@@ -153,12 +154,7 @@ class Run {
 
   void place_quantised() {
     if (program_.quantised_width() == 0) return;
-    const std::size_t blocks = quant_blocks(program_.quantised_width());
-    const std::size_t rows = std::max(batch_.size, batch_.outputs.size());
-    Workspace::sized(workspace_->quants, checked_product({rows, blocks, kBlock}));
-    Workspace::sized(workspace_->scales, checked_product({rows, blocks, sizeof(float)}));
-    Workspace::sized(workspace_->seeds, checked_product({rows, blocks, sizeof(std::int32_t)}));
-    Workspace::sized(workspace_->sums, checked_product({rows, blocks, sizeof(QuantSums)}));
+    workspace_->quants.grow(std::max(batch_.size, batch_.outputs.size()), program_.quantised_width());
   }
 
   void place_partials() {
@@ -172,12 +168,7 @@ class Run {
   }
 
   // A value's rows, quantised: each op uses the one place at its own width.
-  QuantRows quantised(cria_value x) const {
-    return quant_block_by_block(reinterpret_cast<std::int8_t*>(workspace_->quants.data()),
-                                reinterpret_cast<float*>(workspace_->scales.data()),
-                                reinterpret_cast<std::int32_t*>(workspace_->seeds.data()),
-                                reinterpret_cast<QuantSums*>(workspace_->sums.data()), width(x), rows_of(x));
-  }
+  QuantRows quantised(cria_value x) const { return workspace_->quants.rows(rows_of(x), width(x)); }
 
   void fill_angles() {
     workspace_->cosines.resize(program_.angles().size());
