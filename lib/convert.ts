@@ -1,7 +1,7 @@
 import { ChunkWriter } from "./chunk-writer.js";
 import { Device, type DeviceOptions } from "./device.js";
 import { aborted, CriaError, outOfRange, wrongType } from "./errors.js";
-import { Replacement, unwritten } from "./files.js";
+import { Replacement, whileWriting } from "./files.js";
 import { native } from "./native.js";
 import { optionalFunction, optionalSignal, optionsOf } from "./options.js";
 import { checkOut } from "./output.js";
@@ -27,11 +27,11 @@ export type { GgufType, Mixture, TargetType } from "./weights/mixtures.js";
 /** How a model is written as GGUF. */
 export interface ConvertOptions extends Pick<DeviceOptions, "threads">, Pick<LoadOptions, "tokenizer" | "signal"> {
   /** What its matrices become; vectors are f32 always. Default: what they are. */
-  type?: TargetType;
+  type?: TargetType | undefined;
   /** Called with the bytes of the new file that are written, and those of all. */
-  onProgress?: (written: number, total: number) => void;
+  onProgress?: ((written: number, total: number) => void) | undefined;
   /** Called before anything is written, with what may surprise. */
-  onWarning?: (message: string) => void;
+  onWarning?: ((message: string) => void) | undefined;
 }
 
 const convertOptions = ["type", "tokenizer", "threads", "signal", "onProgress", "onWarning"] as const;
@@ -65,8 +65,9 @@ export async function quantizeModel(
   out: string,
   options: ConvertOptions & { type: TargetType },
 ): Promise<Converted> {
-  if (options.type === undefined) throw wrongType("type", "a string", undefined);
-  return convertModel(path, out, options);
+  const known = optionsOf("quantizeModel", options, convertOptions);
+  if (known.type === undefined) throw wrongType("type", "a string", undefined);
+  return convertModel(path, out, known);
 }
 
 /**
@@ -123,7 +124,7 @@ async function writeModel(model: ModelFile, out: string, options: ConvertOptions
     await writer.end();
     await replacement.finish();
   } catch (error) {
-    throw error instanceof CriaError ? error : unwritten(out, error);
+    throw whileWriting(out, error);
   }
   options.onProgress?.(layout.size, layout.size);
   return { bytes: layout.size, tensors: countTypes(infos) };

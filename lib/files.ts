@@ -106,3 +106,7 @@ export class Replacement implements AsyncDisposable {
 /** What the system had against writing a file, with its name. */
 export const unwritten = (path: string, cause: unknown): CriaFileError =>
   new CriaFileError(path, undefined, `cannot be written: ${reason(cause)}`, "ERR_CRIA_FILE", { cause });
+
+/** What was thrown while a file was written: the system's words with its name, and a caller's error as it is. */
+export const whileWriting = (path: string, error: unknown): unknown =>
+  (error as NodeJS.ErrnoException | undefined)?.syscall === undefined ? error : unwritten(path, error);

@@ -1,7 +1,7 @@
 import { ChunkWriter } from "./chunk-writer.js";
 import { Device, type DeviceOptions } from "./device.js";
-import { CriaError, CriaFileError } from "./errors.js";
-import { Replacement, unwritten } from "./files.js";
+import { CriaFileError } from "./errors.js";
+import { Replacement, whileWriting } from "./files.js";
 import { native } from "./native.js";
 import { optionalFunction, optionalSignal, optionsOf } from "./options.js";
 import { checkOut } from "./output.js";
@@ -51,7 +51,7 @@ export async function packModel(path: string, out: string, options: PackOptions 
     await writer.end();
     await replacement.finish();
   } catch (error) {
-    throw error instanceof CriaError ? error : unwritten(out, error);
+    throw whileWriting(out, error);
   }
   return { bytes: header.size };
 }

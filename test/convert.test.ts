@@ -348,6 +348,33 @@ describe("writing", () => {
     expect((await readdir(folder.path)).sort()).toEqual(["model.gguf", "out.gguf"]);
   });
 
+  test("an error that onProgress throws comes through as it is, and leaves what was there", async () => {
+    await using folder = await temporaryFolder();
+    const path = await writeLlama(folder);
+    const out = join(folder.path, "out.gguf");
+    const own = new Error("the caller's own");
+    const onProgress = () => {
+      throw own;
+    };
+    await expect(convertModel(path, out, { onProgress })).rejects.toBe(own);
+    expect(await readdir(folder.path)).toEqual(["model.gguf"]);
+  });
+
+  test.each([
+    [undefined, "options: must be an object, not undefined"],
+    [{}, "type: must be a string, not undefined"],
+    [{ type: undefined }, "type: must be a string, not undefined"],
+  ])("quantizeModel wants a type: %j", async (options, message) => {
+    await using folder = await temporaryFolder();
+    const out = join(folder.path, "out.gguf");
+    await expect(quantizeModel(tinyModel, out, options as never)).rejects.toMatchObject({
+      name: "TypeError",
+      code: "ERR_CRIA_ARGUMENT",
+      message,
+    });
+    expect(await readdir(folder.path)).toEqual([]);
+  });
+
   test.each([
     ["the model itself", (path: string) => path],
     ["a folder", (path: string) => join(path, "..")],
