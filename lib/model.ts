@@ -21,6 +21,7 @@ import { type InfillOptions, infill } from "./infill.js";
 import { loadLlama, weightBytesPerToken } from "./llama.js";
 import { type ScoredToken, type ScoreOptions, scoreText } from "./logprobs.js";
 import { checkMemory, checkRuntimeOptions } from "./memory.js";
+import { native } from "./native.js";
 import { PromptOpening } from "./opening.js";
 import { optionalFlag, optionalFunction, optionalSignal, optionsOf } from "./options.js";
 import { Runtime, type RuntimeOptions, runtimeOptions } from "./runtime.js";
@@ -31,7 +32,7 @@ import type { ModelIdentity } from "./text/chat/choose.js";
 import type { ChatMessage } from "./text/chat/messages.js";
 import { type Tokenizer, tokenizerOf } from "./text/tokenizer.js";
 import { readModel } from "./weights/model-file.js";
-import type { LlamaConfig, ModelIndex, WeightType } from "./weights/source.js";
+import type { LlamaConfig, ModelIndex } from "./weights/source.js";
 import { type LoadOptions, type ModelFile, WeightStore } from "./weights/store.js";
 
 /** Options of {@link loadModel}. */
@@ -479,20 +480,23 @@ function deviceFor(index: ModelFile, options: ModelOptions): ModelOptions {
   );
 }
 
-/** What the GPU's kernels multiply by: csrc/cuda/pack.h has their layouts. */
-const gpuTypes: readonly WeightType[] = ["f32", "f16", "bf16", "q4_0", "q8_0", "q4_K", "q5_K", "q6_K"];
-
 /**
  * @throws CriaFileError ERR_CRIA_UNSUPPORTED, before weights are read, for a tensor that the GPU has no kernel for, or
  *   whose input it would have to gather
  */
 function requireTypes({ path, tensors }: ModelFile, { info }: Device): void {
   if (info.kind === "cpu") return;
-  for (const { name, type, columns } of tensors.values()) {
-    const problem = !gpuTypes.includes(type)
-      ? `must be of a type that runs on a GPU (${gpuTypes.join(", ")}), not ${type}`
-      : columns !== undefined && "must have its columns in the order of its inputs to run on a GPU";
-    if (problem) throw new CriaFileError(path, name, `${problem}; device "cpu" runs it`, "ERR_CRIA_UNSUPPORTED");
+  const refuse = (name: string, problem: string, cause?: CriaError) => {
+    throw new CriaFileError(path, name, `${problem}; device "cpu" runs it`, "ERR_CRIA_UNSUPPORTED", { cause });
+  };
+  for (const { name, type, rows, cols, columns } of tensors.values()) {
+    try {
+      native.matrixBytes(info.kind, type, rows, cols);
+    } catch (error) {
+      if (!(error instanceof CriaError) || error.code !== "ERR_CRIA_UNSUPPORTED") throw error;
+      refuse(name, error.message.replace(/^type: /, ""), error);
+    }
+    if (columns !== undefined) refuse(name, "must have its columns in the order of its inputs to run on a GPU");
   }
 }
 
@@ -502,24 +506,11 @@ function warnOfCpu({ withoutGpu }: Device, { onWarning = warn }: ModelOptions): 
   onWarning(`${withoutGpu.message}; the CPU computes instead`);
 }
 
-function checkOptions(
-  { path, config }: ModelIndex,
-  {
-    adapters: _,
-    mergeAdapters,
-    mmap,
-    tokenizer: __,
-    quantize: ___,
-    onProgress,
-    onWarning = warn,
-    signal,
-    ...options
-  }: ModelOptions,
-): void {
+function checkOptions({ path, config }: ModelIndex, options: ModelOptions): void {
+  const { contextLength, mmap, mergeAdapters, onProgress, onWarning = warn, signal } = options;
   checkRuntimeOptions(options);
   optionalFlag("mmap", mmap);
   optionalFlag("mergeAdapters", mergeAdapters);
-  const { contextLength } = options;
   optionalFunction("onWarning", onWarning);
   optionalFunction("onProgress", onProgress);
   optionalSignal(signal);

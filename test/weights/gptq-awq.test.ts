@@ -180,9 +180,9 @@ describe.runIf(native.deviceDescribe("cuda-emulated").available)("a folder of 4-
     [
       "zeros of their own",
       { layout: "gptq", groupSize: 32, zerosLessOne: true },
-      /weight: must be of a type .*not q4_z/,
+      /weight: must be f32, .* on a GPU, not q4_z; device "cpu" runs it$/,
     ],
-    ["AWQ", { layout: "awq", groupSize: 32 }, /weight: must be of a type that runs on a GPU \(.*\), not q4_z/],
+    ["AWQ", { layout: "awq", groupSize: 32 }, /weight: must be f32, .* on a GPU, not q4_z; device "cpu" runs it$/],
     [
       "act-order",
       { layout: "gptq", groupSize: 64, zerosLessOne: true, actOrder: true, symmetric: true },
