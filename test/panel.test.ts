@@ -64,6 +64,7 @@ describe("packed weights", () => {
   test("take whole panels: rows rounded up to 16, columns to 64 where two blocks of 32 stand together", () => {
     const bytes = (type: WeightType, rows: number, cols: number) => {
       using packed = packWeights(randomWeights(type, rows, cols, () => 0));
+      expect(native.matrixBytes("cpu", type, rows, cols)).toBe(packed.bytes);
       return packed.bytes;
     };
     expect(bytes("f32", 17, 5)).toBe(32 * 5 * 4);

@@ -7,9 +7,9 @@
  */
 import { Device } from "../../lib/device.js";
 import type { WeightType } from "../../lib/kernels.js";
-import type { TensorHandle } from "../../lib/native.js";
+import { native, type TensorHandle } from "../../lib/native.js";
 import type { Program, Value } from "../../lib/program.js";
-import { type LlamaConfig, weightBytes, weightFormats } from "../../lib/weights/source.js";
+import { type LlamaConfig, weightFormats } from "../../lib/weights/source.js";
 import { Cleanup } from "../cleanup.js";
 import { multiplierOf } from "../limits.js";
 import { rotationBytes } from "../machine.js";
@@ -61,7 +61,7 @@ const model =
 
 function problems(shape: string, type: WeightType, matrix: Matrix, tokens: readonly number[]): Problem[] {
   const { rows, cols, as } = matrix;
-  const bytes = packedBytes(type, rows, cols);
+  const bytes = native.matrixBytes("cpu", type, rows, cols);
   const operands = (device: Device) => operandsOf(device, type, matrix, Math.ceil(rotationBytes() / bytes));
   return tokens.map((count) => ({
     shape,
@@ -110,12 +110,4 @@ async function operandsOf(device: Device, type: WeightType, { rows, cols, as }: 
       resultOf(runner, (program) => record(program, 1), uncachedBatch(tokens)),
     [Symbol.dispose]: dispose,
   };
-}
-
-/** As the kernels hold them: rows in panels of 16, columns in superblocks (csrc/cpu/panel.h). */
-export function packedBytes(type: WeightType, rows: number, cols: number): number {
-  const { block } = weightFormats[type];
-  // Where a block's scale stands before its words, two blocks share a line of them.
-  const step = ["q8_0", "q4_0", "q5_0", "iq4_nl"].includes(type) ? 2 * block : block;
-  return weightBytes(type, Math.ceil(rows / 16) * 16, Math.ceil(cols / step) * step);
 }

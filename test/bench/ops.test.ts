@@ -1,13 +1,12 @@
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { pairs } from "../../bench/ops/attention.js";
 import { ops } from "../../bench/ops/index.js";
-import { packedBytes } from "../../bench/ops/matmul.js";
 import { leastSeconds, readBound } from "../../bench/ops/op.js";
 import { largestError, measureOps } from "../../bench/ops.js";
 import type { Limits, Result } from "../../bench/schema.js";
 import { shapes } from "../../bench/shapes.js";
-import { Device } from "../../lib/device.js";
 import { native } from "../../lib/native.js";
+import { weightFormats } from "../../lib/weights/source.js";
 import { available } from "../support/isas.js";
 
 const limits: Limits = {
@@ -32,6 +31,8 @@ describe("the model of an op's work", () => {
     // 12288 x 4096 weights, 18 bytes for each 32; two operations a weight and token
     ["matmul_q4", "7b.qkv", 2, "q4_0", 28_311_552, 201_326_592],
     ["matmul_q8", "7b.out", 1, "q8_0", 17_825_792, 33_554_432],
+    // 864 x 288 weights, 34 bytes for each 32 of the 320 columns that are packed
+    ["matmul_q8", "stories15m.qkv", 1, "q8_0", 293_760, 497_664],
     // 4096 x 11008 weights, 144 bytes for each 256
     ["matmul_q4_k", "7b.down", 1, "q4_K", 25_362_432, 90_177_536],
     // 64 heads of q, 8 of k and of v, of 128 dimensions each: 10240 x 8192
@@ -57,18 +58,11 @@ describe("the model of an op's work", () => {
     expect(pairs(10, 2)).toBe(11 + 12);
   });
 
-  it("counts weights as they are packed", () => {
-    const device = new Device();
-    for (const type of ["f32", "f16", "bf16", "q8_0", "q4_0"] as const) {
-      for (const [rows, cols] of [
-        [64, 128],
-        [17, 96],
-      ] as const) {
-        const matrix = native.matrixCreate(device.handle, type, rows, cols);
-        expect(packedBytes(type, rows, cols)).toBe(native.tensorBytes(matrix));
-        native.free(matrix);
-      }
-    }
+  it("is of a product with each type of weights, in one op", () => {
+    const formats = Object.keys(ops)
+      .filter((name) => name.startsWith("matmul_"))
+      .flatMap((name) => [...new Set(ops[name]!.problems("7b", [1]).map(({ format }) => format))]);
+    expect(formats.sort()).toEqual(Object.keys(weightFormats).sort());
   });
 });
 

@@ -152,7 +152,7 @@ describe("a wrong command line is exit code 2, with a hint and nothing on stdout
     [["bench", "--sequences", "0"], "cria bench: --sequences: must be an integer from 1 to 512, not 0"],
     [
       ["bench", "--ops", "add,mul"],
-      'cria bench: --ops: must be one of matmul_q4, matmul_q8, matmul_q4_1, matmul_q5_0, matmul_q5_1, matmul_iq4_nl, matmul_q4_k, matmul_q5_k, matmul_f, attention, rmsnorm, quantize, rope, swiglu, add, embed, not "mul"',
+      'cria bench: --ops: must be one of matmul_q4, matmul_q8, matmul_q4_1, matmul_q5_0, matmul_q5_1, matmul_iq4_nl, matmul_q2_k, matmul_q3_k, matmul_q4_k, matmul_q5_k, matmul_q6_k, matmul_q4_z, matmul_f, attention, rmsnorm, quantize, rope, swiglu, add, embed, not "mul"',
     ],
     [["bench", "--ops", "add", "--tokens", "1,513"], "cria bench: --tokens: must be an integer from 1 to 512, not 513"],
     [
