@@ -33,7 +33,7 @@
 //     dp4a or mma                   16         32            4             8
 //     over the quad                 24         48            -             -
 //     to floats, scaled              8         14           56           104
-//     all, with addresses          109        201          151           248
+//     all, with addresses          113        207          154           245
 //
 // The narrow tile of 16 is thus above what bandwidth allows by a tenth, and has 16 tokens to show for it.
 #pragma once
