@@ -12,9 +12,8 @@
 //     q3_K      d (s - 32) (q - 4)  per 16     as q2_K; the third bit is bit k / 32 of byte k % 32
 //     q4_K      d s q - e m     per 32         nibble k / 32 % 2 of byte k % 32, 32 bytes for each 64
 //     q5_K      d s q - e m     per 32         as q4_K; the fifth bit is bit k / 32 of byte k % 32
-//     q6_K      d s (q - 32)    per 16         nibble k / 64 % 2 of byte k % 64, 64 bytes for each half of 256; the
-//     upper
-//                                              two bits as q2_K's
+//     q6_K      d s (q - 32)    per 16         nibble k / 64 % 2 of byte k % 64, 64 bytes for each half of 256;
+//                                              the upper two bits as q2_K's
 //
 // d, e, m and z are binary16, z a whole number, s and m within a block of 256 small integers. All but the last product
 // or sum of each is exact in float32 (11 bits of d, 6 or 8 of s, up to 6 of q), so that the order of the operations

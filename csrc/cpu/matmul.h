@@ -8,9 +8,8 @@
 //     q4_1, q5_1, q4_K, q5_K     sum = fma(float(dot), d x, sum)     dot = Σ_k u_k q_k; the d of a K-quant is d s
 //                                sum = fma(-m / 8, float(-8 Σ_k q_k) x, sum)
 //     q4_z                       the same, m being -d z, z the zero: exact in float32
-//     q3_K, q6_K                 sum = fma(float(dot), d x, sum)     dot = Σ_h s_h (Σ_k u_k q_k - z Σ_k q_k), h being
-//     the
-//                                                                    two groups of 16 columns; z is 4, 32
+//     q3_K, q6_K                 sum = fma(float(dot), d x, sum)     dot = Σ_h s_h (Σ_k u_k q_k - z Σ_k q_k) of
+//                                                                    the two groups h of 16 columns; z is 4, 32
 //     q2_K                       sum = fma(float(dot), d x, sum)     dot = Σ_h s_h Σ_k u_k q_k
 //                                sum = fma(float(-least), e x, sum)     least = Σ_h m_h Σ_k q_k
 //

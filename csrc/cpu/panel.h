@@ -28,9 +28,8 @@
 //     q8_0    line g < 8          k = 4g + i, as q + 128
 //     q4_0    line g < 4          k = 4g + i in the low nibble, k + 16 in the high one; so in the others whose block is
 //                                 32
-//     q5_0    the fifth bits      bit g < 8 of byte i is the fifth of k = 4g + i. A file has it at bit 4g + i of the
-//     word;
-//                                 so in q5_1
+//     q5_0    the fifth bits      bit g < 8 of byte i is the fifth of k = 4g + i. A file has it at bit 4g + i of
+//                                 the word; so in q5_1
 //
 // Words of the blocks of 256 columns stand as in a file: decode.cc draws them.
 //
