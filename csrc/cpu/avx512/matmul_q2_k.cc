@@ -11,12 +11,17 @@ __m512i spread(__m512i words, std::size_t at) {
 
 // A quant, at most 3, times its scale, at most 15, is a byte: products are with these, and both groups of a block share
 // one sum.
-template <int Count>
+template <class Format, int Count>
 struct ScaledOperands {
+  using Superblock = typename Format::Superblock;
   __m512i word[Count][kWords], minimum[Count];
   __m512 lead[Count], lead_minimum[Count];
 
-  [[gnu::always_inline]] void load(const Q2KSuperblock* const (&superblock)[Count], std::size_t b) {
+  static const QuantSums* token_sums(const QuantRows& x) { return x.sums; }
+
+  [[gnu::always_inline]] void open(const Superblock* const (&)[Count]) {}
+
+  [[gnu::always_inline]] void load(const Superblock* const (&superblock)[Count], std::size_t b) {
     const __m512i nibble = _mm512_set1_epi8(15);
     const __m512i first = _mm512_set1_epi8(static_cast<char>(1 << b % 4 * 2));
     const __m512i second = _mm512_add_epi8(first, first);
@@ -49,12 +54,7 @@ struct ScaledOperands {
     __m512i dot[Count];
 #pragma GCC unroll 2
     for (int p = 0; p < Count; ++p) dot[p] = _mm512_setzero_si512();
-#pragma GCC unroll 8
-    for (int g = 0; g < kWords; ++g) {
-      const __m512i four = broadcast_word(q + 4 * g);
-#pragma GCC unroll 2
-      for (int p = 0; p < Count; ++p) dot[p] = _mm512_dpbusd_epi32(dot[p], word[p][g], four);
-    }
+    multiply_words<0, kWords>(word, q, dot);
 #pragma GCC unroll 2
     for (int p = 0; p < Count; ++p) {
       const __m512 least = _mm512_cvtepi32_ps(_mm512_madd_epi16(minimum[p], sums));
@@ -66,13 +66,13 @@ struct ScaledOperands {
 
 struct Q2_K {
   using Superblock = Q2KSuperblock;
-  template <int Count>
-  using Operands = ScaledOperands<Count>;
   static constexpr auto kByHalves = avx2::matmul_q2_k;
 };
 
 }  // namespace
 
-void matmul_q2_k(const MatmulQ& op, std::size_t begin, std::size_t end) { matmul_groups<Q2_K>(op, begin, end); }
+void matmul_q2_k(const MatmulQ& op, std::size_t begin, std::size_t end) {
+  matmul<ScaledOperands, Q2_K>(op, begin, end);
+}
 
 }  // namespace cria::cpu::avx512

@@ -5,8 +5,6 @@ namespace {
 
 struct Q3_K {
   using Superblock = Q3KSuperblock;
-  template <int Count>
-  using Operands = GroupOperands<Q3_K, Count>;
   static constexpr std::int32_t kZero = 4;
   static constexpr auto kByHalves = avx2::matmul_q3_k;
 
@@ -35,6 +33,6 @@ struct Q3_K {
 
 }  // namespace
 
-void matmul_q3_k(const MatmulQ& op, std::size_t begin, std::size_t end) { matmul_groups<Q3_K>(op, begin, end); }
+void matmul_q3_k(const MatmulQ& op, std::size_t begin, std::size_t end) { matmul<GroupOperands, Q3_K>(op, begin, end); }
 
 }  // namespace cria::cpu::avx512

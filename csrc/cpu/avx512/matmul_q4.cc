@@ -9,17 +9,12 @@ struct Q4 {
   static constexpr auto kByHalves = avx2::matmul_q4;
 
   [[gnu::always_inline]] static void words(const Superblock& superblock, std::size_t b, __m512i (&word)[kWords]) {
-#pragma GCC unroll 4
-    for (int g = 0; g < kWords / 2; ++g) {
-      const __m512i line = load_line(superblock.quants[b][g]);
-      word[g] = low_nibbles(line);
-      word[g + kWords / 2] = high_nibbles(line);
-    }
+    nibble_words(superblock.quants[b], word);
   }
 };
 
 }  // namespace
 
-void matmul_q4(const MatmulQ& op, std::size_t begin, std::size_t end) { matmul_q<Q4>(op, begin, end); }
+void matmul_q4(const MatmulQ& op, std::size_t begin, std::size_t end) { matmul<BlockOperands, Q4>(op, begin, end); }
 
 }  // namespace cria::cpu::avx512

@@ -19,6 +19,6 @@ struct Q4_K {
 
 }  // namespace
 
-void matmul_q4_k(const MatmulQ& op, std::size_t begin, std::size_t end) { matmul_q<Q4_K>(op, begin, end); }
+void matmul_q4_k(const MatmulQ& op, std::size_t begin, std::size_t end) { matmul<BlockOperands, Q4_K>(op, begin, end); }
 
 }  // namespace cria::cpu::avx512

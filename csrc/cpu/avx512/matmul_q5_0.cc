@@ -15,6 +15,6 @@ struct Q5_0 {
 
 }  // namespace
 
-void matmul_q5_0(const MatmulQ& op, std::size_t begin, std::size_t end) { matmul_q<Q5_0>(op, begin, end); }
+void matmul_q5_0(const MatmulQ& op, std::size_t begin, std::size_t end) { matmul<BlockOperands, Q5_0>(op, begin, end); }
 
 }  // namespace cria::cpu::avx512

@@ -5,8 +5,6 @@ namespace {
 
 struct Q6_K {
   using Superblock = Q6KSuperblock;
-  template <int Count>
-  using Operands = GroupOperands<Q6_K, Count>;
   static constexpr std::int32_t kZero = 32;
   static constexpr auto kByHalves = avx2::matmul_q6_k;
 
@@ -33,6 +31,6 @@ struct Q6_K {
 
 }  // namespace
 
-void matmul_q6_k(const MatmulQ& op, std::size_t begin, std::size_t end) { matmul_groups<Q6_K>(op, begin, end); }
+void matmul_q6_k(const MatmulQ& op, std::size_t begin, std::size_t end) { matmul<GroupOperands, Q6_K>(op, begin, end); }
 
 }  // namespace cria::cpu::avx512

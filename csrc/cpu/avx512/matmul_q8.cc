@@ -16,6 +16,6 @@ struct Q8 {
 
 }  // namespace
 
-void matmul_q8(const MatmulQ& op, std::size_t begin, std::size_t end) { matmul_q<Q8>(op, begin, end); }
+void matmul_q8(const MatmulQ& op, std::size_t begin, std::size_t end) { matmul<BlockOperands, Q8>(op, begin, end); }
 
 }  // namespace cria::cpu::avx512
