@@ -37,7 +37,7 @@ import { ropeDivisors } from "../rope-scaling.js";
 import { weightTypes } from "./gguf.js";
 import { type GgufHeader, readHeaderWith } from "./gguf-header.js";
 import { GgufMetadata } from "./gguf-metadata.js";
-import { string, type Value } from "./gguf-values.js";
+import { array, encode, encodeKey, string, type Value } from "./gguf-values.js";
 import { HeaderReader } from "./header-reader.js";
 import { readLlamaKeys } from "./llama-gguf.js";
 import { llamaTensors } from "./llama-tensors.js";
@@ -148,13 +148,9 @@ export async function planPacked(
 export function packedKeys(keys: Buffer, { rope }: LlamaConfig): Buffer {
   const divisors = ropeDivisors(rope);
   if (divisors === undefined) return keys;
-  const [arrayType, f32Type] = [9, 6];
-  const name = Buffer.from(ropeDivisorsKey);
-  const count = Buffer.from(keys);
-  count.writeBigUInt64LE(keys.readBigUInt64LE(keyCountAt) + 1n, keyCountAt);
-  const data = Buffer.alloc(4 * divisors.length);
-  for (const [i, divisor] of divisors.entries()) data.writeFloatLE(divisor, 4 * i);
-  return Buffer.concat([count, u64(name.length), name, u32(arrayType), u32(f32Type), u64(divisors.length), data]);
+  const counted = Buffer.from(keys);
+  counted.writeBigUInt64LE(keys.readBigUInt64LE(keyCountAt) + 1n, keyCountAt);
+  return Buffer.concat([counted, encodeKey(ropeDivisorsKey, array("f32", [...divisors]))]);
 }
 
 /**
@@ -192,23 +188,14 @@ function encodeIndex(tensors: readonly PlacedTensor[]): Buffer {
       u32(kinds.indexOf(kind)),
       u32(weightFormats[type].id),
       u32(names.length),
-      ...names.flatMap((name) => [u64(Buffer.byteLength(name)), Buffer.from(name)]),
+      ...names.map((name) => encode("string", name)),
       ...[rows, cols, offset, bytes].map(u64),
     ]),
   );
 }
 
-function u32(x: number): Buffer {
-  const bytes = Buffer.alloc(4);
-  bytes.writeUInt32LE(x);
-  return bytes;
-}
-
-function u64(x: number): Buffer {
-  const bytes = Buffer.alloc(8);
-  bytes.writeBigUInt64LE(BigInt(x));
-  return bytes;
-}
+const u32 = (x: number) => encode("u32", x);
+const u64 = (x: number) => encode("u64", x);
 
 const onPage = (offset: number) => Math.ceil(offset / page) * page;
 
