@@ -2,6 +2,7 @@ import { show } from "../errors.js";
 import type { GgufMetadata } from "./gguf-metadata.js";
 import { most } from "./llama-limits.js";
 import { pieceTypes, type Vocabulary, type WordPattern } from "./source.js";
+import { endNames } from "./tiktoken.js";
 
 /** An id that stands for none: -1 as 32 bits. */
 const noToken = 0xffffffff;
@@ -14,9 +15,6 @@ const wordPatterns: ReadonlyMap<string, WordPattern> = new Map([
   ["llama-v3", "llama-bpe"],
   ["smollm", "smollm"],
 ]);
-
-/** Llama 3's tokens that end an answer, which older files do not mark. */
-const endNames: readonly string[] = ["<|end_of_text|>", "<|eot_id|>", "<|eom_id|>"];
 
 /**
  * Reads the vocabulary of a GGUF file: SentencePiece's BPE, which it calls "llama", or byte-level BPE, "gpt2".
@@ -101,6 +99,7 @@ function readByteLevel(metadata: GgufMetadata): Vocabulary {
   const pieces = readPieces(metadata);
   const types = readPieceTypes(metadata, pieces);
   const tokens = readTokens(metadata, pieces.length, llama3);
+  // Those of Llama 3, which older files do not mark.
   const ends = pieces.flatMap((piece, id) =>
     types[id] === pieceTypes.control && endNames.includes(piece) ? [id] : [],
   );

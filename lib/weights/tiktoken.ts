@@ -26,8 +26,8 @@ const named: readonly string[] = [
   "<|python_tag|>",
 ];
 
-/** Those that end a text, or an answer. */
-const endNames: readonly string[] = ["<|end_of_text|>", "<|eom_id|>", "<|eot_id|>"];
+/** Those that end a text, an answer, and a part of an answer. Where a format names one beside EOS, it is the second. */
+export const endNames: readonly string[] = ["<|end_of_text|>", "<|eot_id|>", "<|eom_id|>"];
 
 /** Whether a file that begins so is one of tiktoken's. */
 export const beginsAsTiktoken = (text: string): boolean => /^[A-Za-z0-9+/]+={0,2} 0\r?\n/.test(text);

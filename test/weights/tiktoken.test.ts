@@ -6,7 +6,7 @@ import { describe, expect, test } from "vitest";
 import { convertModel, quantizeModel } from "../../lib/convert.js";
 import { Tokenizer } from "../../lib/index.js";
 import { packModel } from "../../lib/pack.js";
-import { readVocabulary } from "../../lib/weights/model-file.js";
+import { readModel, readVocabulary } from "../../lib/weights/model-file.js";
 import { rankedMerges } from "../../lib/weights/ranked-merges.js";
 import { byteCharacters, byteLevelVocabulary, learnMerges } from "../support/byte-level.js";
 import { llamaFile, temporaryFolder } from "../support/gguf-writer.js";
@@ -54,7 +54,7 @@ test("behind its pieces stand the 256 tokens that the file leaves out", async ()
     "<|reserved_special_token_246|>",
   ]);
   expect(types.slice(-256).every((type) => type === 3)).toBe(true);
-  expect([bos, eos, ...ends!].map((id) => id! - ranked.length)).toEqual([0, 1, 1, 8, 9]);
+  expect([bos, eos, ...ends!].map((id) => id! - ranked.length)).toEqual([0, 1, 1, 9, 8]);
   expect(addBos).toBe(true);
 });
 
@@ -91,6 +91,8 @@ describe("a model of Meta's with it, whose merges no file lists", () => {
     await write(path, out);
     const [before, after] = [await readVocabulary(path), await readVocabulary(out)];
     expect(after).toMatchObject({ bos: before.bos, eos: before.eos, ends: before.ends, wholeWords: true });
+    const { keys } = await readModel(out);
+    expect(keys!.get("tokenizer.ggml.eot_token_id")).toMatchObject({ value: before.pieces.indexOf("<|eot_id|>") });
     for (const text of texts) {
       expect(new Tokenizer(after).encode(text)).toEqual(new Tokenizer(before).encode(text));
     }
