@@ -1,18 +1,13 @@
 import { integer } from "../errors.js";
 import { pieceTypes, type Vocabulary } from "../weights/source.js";
 import { bytesOfPiece } from "./byte-alphabet.js";
+import { byteOf } from "./byte-pieces.js";
 
 /** U+2581, which stands for a space in SentencePiece's pieces. */
 export const spaceMark = "\u2581";
 
 /** What SentencePiece writes for the unknown token (its `unk_surface`), so that a reader sees what was lost. */
 const unknownText = " \u2047 ";
-
-/** The byte that a piece of the form `<0xNN>` stands for; undefined for any other piece. */
-export function byteOf(piece: string): number | undefined {
-  const digits = /^<0x([0-9A-Fa-f]{2})>$/.exec(piece)?.[1];
-  return digits === undefined ? undefined : Number.parseInt(digits, 16);
-}
 
 /** A string with every lone surrogate replaced by U+FFFD, as UTF-8 needs it. */
 export const wellFormed = (text: string): string => text.replace(/\p{Surrogate}/gu, "\ufffd");

@@ -1,6 +1,6 @@
 import { Tokenizer as Pipeline } from "@huggingface/tokenizers";
 import { pieceTypes, type Vocabulary, type WordPattern } from "../weights/source.js";
-import { byteOf, spaceMark } from "./decoder.js";
+import { spaceMark } from "./decoder.js";
 
 /** What is used of the library's tokenizer. */
 export interface BpePipeline {
@@ -60,7 +60,7 @@ function sortPieces({ pieces, scores, types, unknown, wordPattern }: Vocabulary)
   const bytes = new Map<string, number>();
   pieces.forEach((piece, id) => {
     const type = types[id];
-    if (type === pieceTypes.byte) bytes.set(byteName(byteOf(piece)!), id);
+    if (type === pieceTypes.byte) bytes.set(piece, id);
     if (piece === "") return;
     // GGUF's user-defined pieces hold spaces where the others hold U+2581.
     const content = wordPattern === undefined ? piece.replaceAll(" ", spaceMark) : piece;
@@ -69,7 +69,7 @@ function sortPieces({ pieces, scores, types, unknown, wordPattern }: Vocabulary)
     ids[piece] = id;
     mergeable.set(piece, scores[id]!);
   });
-  // A text piece with the name of a byte piece could not be told from it.
+  // The library's byte fallback knows a byte by its piece, from which a text piece of that name could not be told.
   for (const [name, id] of bytes) {
     ids[name] = id;
     mergeable.delete(name);
@@ -77,9 +77,6 @@ function sortPieces({ pieces, scores, types, unknown, wordPattern }: Vocabulary)
   if (unknown !== undefined) ids[unknownName] = unknown;
   return { ids, mergeable, userDefined };
 }
-
-/** The name by which the library's byte fallback knows a byte. */
-const byteName = (byte: number): string => `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`;
 
 /**
  * A pre-tokenizer that cuts a text before each run of spaces, or null if a piece could reach over such a cut. Where

@@ -1,6 +1,7 @@
 import { CriaError, CriaFileError, integer, show, wrongType } from "../errors.js";
 import { pieceTypes, type Vocabulary } from "../weights/source.js";
-import { byteOf, type DecoderOptions, spaceMark, TokenDecoder, wellFormed } from "./decoder.js";
+import { byteOf } from "./byte-pieces.js";
+import { type DecoderOptions, spaceMark, TokenDecoder, wellFormed } from "./decoder.js";
 import { Markers } from "./markers.js";
 import { type BpePipeline, createPipeline, wordSplitters } from "./pipeline.js";
 
@@ -218,7 +219,7 @@ function check(vocabulary: Vocabulary): void {
     must(typeof piece === "string", `piece ${id}`, "a string", piece);
     must(Number.isInteger(type) && type >= 1 && type <= 6, `the type of piece ${id}`, "an integer from 1 to 6", type);
     must(!Number.isNaN(scores[id]), `the score of piece ${id}`, "a number", scores[id]);
-    if (type === pieceTypes.byte) must(byteOf(piece) !== undefined, `byte piece ${id}`, "of the form <0xNN>", piece);
+    if (type === pieceTypes.byte) must(byteOf(piece) !== undefined, `byte piece ${id}`, "of the form <0x0A>", piece);
     if (type === pieceTypes.userDefined) {
       const expected = `a string of at most ${longestUserDefined} UTF-16 units`;
       must(piece.length <= longestUserDefined, `user-defined piece ${id}`, expected, piece);

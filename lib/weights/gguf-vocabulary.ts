@@ -1,4 +1,5 @@
 import { show } from "../errors.js";
+import { byteOf } from "../text/byte-pieces.js";
 import type { GgufMetadata } from "./gguf-metadata.js";
 import { most } from "./llama-limits.js";
 import { pieceTypes, type Vocabulary, type WordPattern } from "./source.js";
@@ -178,7 +179,7 @@ function readPieceTypes(metadata: GgufMetadata, pieces: readonly string[]): numb
   types.forEach((type, id) => {
     if (type < first || type > last)
       throw metadata.error(key, `its element ${id} must be ${first} to ${last}, not ${type}`);
-    if (type === pieceTypes.byte && !/^<0x[0-9A-F]{2}>$/.test(pieces[id]!)) {
+    if (type === pieceTypes.byte && byteOf(pieces[id]!) === undefined) {
       throw metadata.error(
         "tokenizer.ggml.tokens",
         `its element ${id} must be a byte as <0x0A>, not ${show(pieces[id])}`,

@@ -1,5 +1,6 @@
 import { CriaFileError, show } from "../errors.js";
 import { readAll } from "../files.js";
+import { byteOf } from "../text/byte-pieces.js";
 import { decodeUtf8 } from "./json-file.js";
 import { readFrom } from "./open.js";
 import { type ProtobufField, protobufFields } from "./protobuf.js";
@@ -102,7 +103,7 @@ function parsePiece(bytes: Buffer, id: number, fail: Fail): { piece: string; sco
   if (Number.isNaN(score)) throw fail(`the score of its piece ${id} must be a number, not NaN`);
   const { normal: first, byte: last } = pieceTypes;
   if (type < first || type > last) throw fail(`the type of its piece ${id} must be ${first} to ${last}, not ${type}`);
-  if (type === pieceTypes.byte && !/^<0x[0-9A-F]{2}>$/.test(piece)) {
+  if (type === pieceTypes.byte && byteOf(piece) === undefined) {
     throw fail(`its piece ${id} must be a byte as <0x0A>, not ${show(piece)}`);
   }
   return { piece, score, type };

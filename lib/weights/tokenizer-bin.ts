@@ -5,10 +5,11 @@
  *     for each piece, up to the file's end: f32 score, i32 length in bytes, the bytes
  *
  * Pieces are SentencePiece's with spaces for U+2581. Their types are not told: LLaMA's first three are unknown, BOS and
- * EOS, of which the latter two stand between line feeds, and `<0xNN>` is a byte.
+ * EOS, of which the latter two stand between line feeds, and `<0x0A>` is a byte.
  */
 import { CriaFileError } from "../errors.js";
 import { readAll } from "../files.js";
+import { byteOf } from "../text/byte-pieces.js";
 import { spaceMark } from "../text/decoder.js";
 import { most } from "./llama-limits.js";
 import { readFrom } from "./open.js";
@@ -84,7 +85,7 @@ function vocabularyOf(path: string, pieces: string[], scores: number[]): Vocabul
   pieces.splice(0, first.length, ...first);
   const types = pieces.map((piece, id) => {
     if (id < first.length) return id === 0 ? unknown : control;
-    return /^<0x[0-9A-F]{2}>$/.test(piece) ? byte : normal;
+    return byteOf(piece) === undefined ? normal : byte;
   });
   // llama2.c's own models begin their next story, with BOS, where others would end.
   const ends = [1, 2];

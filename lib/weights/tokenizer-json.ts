@@ -1,4 +1,5 @@
 import { show } from "../errors.js";
+import { byteOf } from "../text/byte-pieces.js";
 import { llama3Words } from "../text/pipeline.js";
 import { faultyMerge } from "./gguf-vocabulary.js";
 import { JsonKeys } from "./json-file.js";
@@ -45,7 +46,7 @@ export function parseTokenizerJson(file: JsonKeys, vocab: number): TokenizerJson
   const fallsBack = model.boolean("byte_fallback", false);
   for (const [piece, id] of readPieces(model, vocab)) {
     pieces[id] = piece;
-    types[id] = fallsBack && /^<0x[0-9A-F]{2}>$/.test(piece) ? pieceTypes.byte : pieceTypes.normal;
+    types[id] = fallsBack && byteOf(piece) !== undefined ? pieceTypes.byte : pieceTypes.normal;
   }
   const merges = readMerges(model, pieces);
   for (const { id, content, special } of readAddedTokens(file)) {

@@ -87,6 +87,7 @@ describe("damaged and unsupported files", () => {
     ["a score that is no number", piece("a", Number.NaN, 1), /the score of its piece 0 must be a number/],
     ["a type that does not exist", piece("a", 0, 7), /the type of its piece 0 must be 1 to 6, not 7/],
     ["a byte that is none", piece("a", 0, 6), /its piece 0 must be a byte as <0x0A>, not "a"/],
+    ["a byte in a small letter", piece("<0x0a>", 0, 6), /its piece 0 must be a byte as <0x0A>, not "<0x0a>"/],
     ["Unigram", sentencePiece(pieces, bytesField(2, integerField(3, 1))), /be BPE, not Unigram/, unsupported],
     [
       "a type of model that does not exist",
