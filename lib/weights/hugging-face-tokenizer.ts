@@ -6,6 +6,7 @@ import { readSentencePiece } from "./sentencepiece.js";
 import { pieceTypes, type Vocabulary } from "./source.js";
 import { readTokenizerJson } from "./tokenizer-file.js";
 import { type AddedToken, parseTokenizerJson, tokenNamed } from "./tokenizer-json.js";
+import { padded } from "./vocabulary-size.js";
 
 /** What of a model's other files the vocabulary depends on. */
 interface ModelFiles {
@@ -96,15 +97,15 @@ function withAdded<T extends Pick<Vocabulary, "pieces" | "scores" | "types">>(
   vocab: number,
   added: readonly AddedToken[],
 ): T {
-  const rest = vocab - vocabulary.pieces.length;
-  const pieces = [...vocabulary.pieces, ...Array<string>(rest).fill("")];
-  const types: number[] = [...vocabulary.types, ...Array<number>(rest).fill(pieceTypes.unused)];
+  const all = padded(vocabulary, vocab);
+  const pieces = [...all.pieces];
+  const types = [...all.types];
   for (const { id, content, special } of added) {
     if (id < vocabulary.pieces.length || id >= vocab) continue;
     pieces[id] = content;
     types[id] = special ? pieceTypes.control : pieceTypes.userDefined;
   }
-  return { ...vocabulary, pieces, types, scores: [...vocabulary.scores, ...Array<number>(rest).fill(0)] };
+  return { ...all, pieces, types };
 }
 
 /** The token that `tokenizer_config.json` names: as a string, or an object with its `content`. */

@@ -8,11 +8,11 @@ import { isFolder, readFrom } from "./open.js";
 import { magic, readPacked } from "./packed.js";
 import { optionalQuantisedType, quantised } from "./quantized.js";
 import { isSafetensors } from "./safetensors.js";
-import { pieceTypes, type Vocabulary } from "./source.js";
+import type { Vocabulary } from "./source.js";
 import type { LoadOptions, ModelFile } from "./store.js";
 import { isTokenizerBin, readTokenizerBin } from "./tokenizer-bin.js";
 import { readTokenizerFile, tokenizerFileOf } from "./tokenizer-file.js";
-import { checkSize } from "./vocabulary-size.js";
+import { checkSize, padded } from "./vocabulary-size.js";
 import { beginsAsZip } from "./zip.js";
 
 /** A way in which people have models: what it is recognised by, and what reads it. */
@@ -130,21 +130,11 @@ async function readStored(path: string, tokenizer: string | undefined): Promise<
   const read = await given.readVocabulary(tokenizer);
   const model = await format.read(path, read);
   const vocab = model.config.vocab;
+  // A tokenizer's own file may have fewer pieces than the model has rows.
   const sized = given === tokenizerFile ? padded(read, vocab) : read;
   checkSize(tokenizer, sized, vocab);
   const vocabulary = sized.eos === undefined ? await withEnds(sized, () => format.readVocabulary(path)) : sized;
   return { ...model, vocabulary, files: [...(model.files ?? []), tokenizer] };
-}
-
-/** With a row for each of the model's, of which there may be more than a tokenizer's own file has pieces for. */
-function padded(vocabulary: Vocabulary, vocab: number): Vocabulary {
-  const rest = Math.max(0, vocab - vocabulary.pieces.length);
-  return {
-    ...vocabulary,
-    pieces: [...vocabulary.pieces, ...Array<string>(rest).fill("")],
-    scores: [...vocabulary.scores, ...Array<number>(rest).fill(0)],
-    types: [...vocabulary.types, ...Array<number>(rest).fill(pieceTypes.unused)],
-  };
 }
 
 /** What begins and ends a text, which a `tokenizer.json` does not say, as the model's own vocabulary has it, if it has one. */
