@@ -5,7 +5,7 @@ import { CriaFileError, show } from "../errors.js";
 import { readChatTemplate, readHuggingFaceVocabulary } from "./hugging-face-tokenizer.js";
 import { type Int4Tensor, type Int4Tensors, int4Source, isInt4Weights, placeInt4 } from "./int4.js";
 import { exists, type JsonKeys, readJsonFile } from "./json-file.js";
-import { headDims, most } from "./llama-limits.js";
+import { most, readHeads } from "./llama-limits.js";
 import { type LlamaTensor, llamaTensors } from "./llama-tensors.js";
 import { unreadable } from "./open.js";
 import { readInt4Scheme } from "./quantization-config.js";
@@ -118,6 +118,13 @@ function refuse(keys: JsonKeys, key: string, wrong: boolean, expected: string): 
   if (wrong) throw keys.error(key, `must be ${expected}, not ${show(keys.value(key))}`, "ERR_CRIA_UNSUPPORTED");
 }
 
+const headKeys = {
+  dim: "hidden_size",
+  heads: "num_attention_heads",
+  kvHeads: "num_key_value_heads",
+  headDim: "head_dim",
+};
+
 /**
  * The hyper-parameters of a `config.json`, with transformers' defaults.
  *
@@ -125,26 +132,17 @@ function refuse(keys: JsonKeys, key: string, wrong: boolean, expected: string): 
  */
 export function readHuggingFaceConfig(keys: JsonKeys): LlamaConfig {
   checkArchitecture(keys);
-  const dim = keys.integer("hidden_size", 1, most.dim);
-  const heads = keys.integer("num_attention_heads", 1, most.heads);
-  const kvHeads = keys.integer("num_key_value_heads", 1, heads, heads);
-  if (heads % kvHeads !== 0) {
-    throw keys.error("num_key_value_heads", `must divide the ${heads} heads, not be ${kvHeads}`);
-  }
-  const headDim = readHeadDim(keys, dim, heads);
+  const shape = readHeads(keys, headKeys);
   const contextLength = keys.integer("max_position_embeddings", 1, most.contextLength, 2048);
   refuseWindow(keys, contextLength);
   return {
     layers: keys.integer("num_hidden_layers", 1, most.layers),
-    dim,
-    heads,
-    kvHeads,
-    headDim,
+    ...shape,
     ffn: keys.integer("intermediate_size", 1, most.ffn),
     vocab: keys.integer("vocab_size", 1, most.vocab),
     contextLength,
     eps: keys.float("rms_norm_eps", "a number above 0 and below 1", (x) => x > 0 && x < 1, 1e-6),
-    rope: readHuggingFaceRope(keys, { headDim, contextLength }),
+    rope: readHuggingFaceRope(keys, { headDim: shape.headDim, contextLength }),
   };
 }
 
@@ -173,20 +171,6 @@ function refuseWindow(keys: JsonKeys, contextLength: number): void {
   const window = keys.integer("sliding_window", 1, 2 ** 31, contextLength);
   const wrong = window < contextLength && keys.boolean("use_sliding_window", true);
   refuse(keys, "sliding_window", wrong, `null or at least ${contextLength}, the max_position_embeddings`);
-}
-
-function readHeadDim(keys: JsonKeys, dim: number, heads: number): number {
-  const given = keys.integer("head_dim", 1, most.dim, undefined);
-  if (given === undefined && dim % heads !== 0) {
-    throw keys.error("num_attention_heads", `must divide hidden_size, ${dim}, not be ${heads}`);
-  }
-  const headDim = given ?? dim / heads;
-  if (headDim % headDims.multiple !== 0 || headDim > headDims.most) {
-    const wanted = `a multiple of ${headDims.multiple} dimensions up to ${headDims.most}`;
-    const key = given === undefined ? "num_attention_heads" : "head_dim";
-    throw keys.error(key, `must give heads of ${wanted}, not of ${headDim}`, unsupported);
-  }
-  return headDim;
 }
 
 /** By GGUF's names of the parts of a block, Hugging Face's. */

@@ -4,7 +4,7 @@ import type { Rope } from "../rope-scaling.js";
 import { type Gguf, type GgufTensor, readGguf } from "./gguf.js";
 import type { GgufMetadata } from "./gguf-metadata.js";
 import { readGgufVocabulary } from "./gguf-vocabulary.js";
-import { headDims, most } from "./llama-limits.js";
+import { most, readHeads } from "./llama-limits.js";
 import { type LlamaTensor, llamaTensors } from "./llama-tensors.js";
 import { readFrom } from "./open.js";
 import { checkRopeDivisors, readGgufRope, ropeDivisorsName } from "./rope-keys.js";
@@ -63,6 +63,13 @@ export async function readLlamaVocabulary(path: string): Promise<Vocabulary> {
   return readGgufVocabulary(metadata);
 }
 
+const headKeys = {
+  dim: "llama.embedding_length",
+  heads: "llama.attention.head_count",
+  kvHeads: "llama.attention.head_count_kv",
+  headDim: "llama.attention.key_length",
+};
+
 function readConfig(metadata: GgufMetadata, vocab: number): LlamaConfig {
   refuseExperts(metadata);
   const declaredVocab = metadata.integer("llama.vocab_size", 1, most.vocab, vocab);
@@ -72,20 +79,17 @@ function readConfig(metadata: GgufMetadata, vocab: number): LlamaConfig {
       `must be ${vocab}, the number of tokenizer.ggml.tokens, not ${declaredVocab}`,
     );
   }
-  const dim = metadata.integer("llama.embedding_length", 1, most.dim);
-  const heads = metadata.integer("llama.attention.head_count", 1, most.heads);
-  const kvHeads = metadata.integer("llama.attention.head_count_kv", 1, heads, heads);
-  if (heads % kvHeads !== 0) {
-    throw metadata.error("llama.attention.head_count_kv", `must divide the ${heads} heads, not be ${kvHeads}`);
+  const shape = readHeads(metadata, headKeys);
+  const { headDim } = shape;
+  const valueLength = metadata.integer("llama.attention.value_length", 1, most.dim, headDim);
+  if (valueLength !== headDim) {
+    const problem = `must be ${headDim}, the dimension of the keys, not ${valueLength}`;
+    throw metadata.error("llama.attention.value_length", problem, "ERR_CRIA_UNSUPPORTED");
   }
-  const headDim = readHeadDim(metadata, dim, heads);
   const contextLength = metadata.integer("llama.context_length", 1, most.contextLength);
   return {
     layers: metadata.integer("llama.block_count", 1, most.layers),
-    dim,
-    heads,
-    kvHeads,
-    headDim,
+    ...shape,
     ffn: metadata.integer("llama.feed_forward_length", 1, most.ffn),
     vocab,
     contextLength,
@@ -103,25 +107,6 @@ function refuseExperts(metadata: GgufMetadata): void {
       "ERR_CRIA_UNSUPPORTED",
     );
   }
-}
-
-function readHeadDim(metadata: GgufMetadata, dim: number, heads: number): number {
-  const keyLength = metadata.integer("llama.attention.key_length", 1, most.dim, undefined);
-  if (keyLength === undefined && dim % heads !== 0) {
-    throw metadata.error("llama.attention.head_count", `must divide llama.embedding_length, ${dim}, not be ${heads}`);
-  }
-  const headDim = keyLength ?? dim / heads;
-  const valueLength = metadata.integer("llama.attention.value_length", 1, most.dim, headDim);
-  if (valueLength !== headDim) {
-    const problem = `must be ${headDim}, the dimension of the keys, not ${valueLength}`;
-    throw metadata.error("llama.attention.value_length", problem, "ERR_CRIA_UNSUPPORTED");
-  }
-  if (headDim % headDims.multiple !== 0 || headDim > headDims.most) {
-    const key = keyLength === undefined ? "llama.attention.head_count" : "llama.attention.key_length";
-    const wanted = `a multiple of ${headDims.multiple} dimensions up to ${headDims.most}`;
-    throw metadata.error(key, `must give heads of ${wanted}, not of ${headDim}`, "ERR_CRIA_UNSUPPORTED");
-  }
-  return headDim;
 }
 
 /** The rope of the keys with the divisors that stand among the tensors, where there are some. */

@@ -20,7 +20,7 @@ import { CriaFileError } from "../errors.js";
 import { readAll } from "../files.js";
 import type { TensorHandle } from "../native.js";
 import { converting, OpenFiles, type Placing, packing, placeChunks } from "./chunks.js";
-import { headDims, most } from "./llama-limits.js";
+import { most, readHeads } from "./llama-limits.js";
 import { type LlamaTensor, llamaTensors } from "./llama-tensors.js";
 import { readFrom, unreadable } from "./open.js";
 import type { FileTensor, LlamaConfig, TensorInfo, Vocabulary } from "./source.js";
@@ -42,22 +42,14 @@ type Form = "legacy" | "v1" | "v2";
 
 const forms: Readonly<Record<Form, string>> = { legacy: "legacy fp32", v1: "v1 fp32", v2: "v2 int8" };
 
-/** The seven numbers, each with what it may be. */
-const limits = {
-  dim: most.dim,
-  hidden_dim: most.ffn,
-  n_layers: most.layers,
-  n_heads: most.heads,
-  n_kv_heads: most.heads,
-  vocab_size: most.vocab,
-  seq_len: most.contextLength,
-} as const;
+/** The seven numbers, as export.py names them. */
+const numberNames = ["dim", "hidden_dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "seq_len"] as const;
 
-type Numbers = Record<keyof typeof limits, number>;
+type Numbers = Record<(typeof numberNames)[number], number>;
 
 interface Header {
   readonly form: Form;
-  readonly numbers: Numbers;
+  readonly config: LlamaConfig;
   /** Whether the embedding is the output matrix too. */
   readonly tied: boolean;
   /** Weights that share a scale, in v2. */
@@ -75,7 +67,7 @@ export async function isLlama2c(path: string): Promise<boolean> {
   return await readFrom(path, undefined, (fd) => {
     const first = Buffer.alloc(legacyBytes);
     if (readAll(fd, first, 0) < first.length) return false;
-    return first.readUInt32LE() === magic || problemWith(legacyNumbers(first)) === undefined;
+    return first.readUInt32LE() === magic || areLlamas(legacyNumbers(first));
   });
 }
 
@@ -88,8 +80,8 @@ export async function isLlama2c(path: string): Promise<boolean> {
  */
 export async function readLlama2c(path: string, vocabulary?: Vocabulary): Promise<ModelFile> {
   const { header, size } = await readFrom(path, undefined, (fd, size) => ({ header: readHeader(fd, path), size }));
-  const config = configOf(path, header);
-  const { tensors, int8 } = placeTensors(path, size, header, config);
+  const { config } = header;
+  const { tensors, int8 } = placeTensors(path, size, header);
   return {
     path,
     format: `llama2.c ${forms[header.form]}${header.form === "v2" ? ` in groups of ${header.group}` : ""}`,
@@ -135,21 +127,18 @@ function legacyNumbers(bytes: Buffer): Numbers {
 }
 
 function numbersAt(bytes: Buffer, offset: number): Numbers {
-  const names = Object.keys(limits) as (keyof Numbers)[];
-  return Object.fromEntries(names.map((name, i) => [name, bytes.readInt32LE(offset + 4 * i)])) as Numbers;
+  return Object.fromEntries(numberNames.map((name, i) => [name, bytes.readInt32LE(offset + 4 * i)])) as Numbers;
 }
 
-/** What keeps seven numbers from being a LLaMA's. */
-function problemWith(numbers: Numbers): { name: string; problem: string } | undefined {
-  for (const name of Object.keys(limits) as (keyof Numbers)[]) {
-    const [value, limit] = [numbers[name], limits[name]];
-    if (value < 1 || value > limit) return { name, problem: `must be an integer from 1 to ${limit}, not ${value}` };
+/** Whether seven numbers are a LLaMA's, be it one that cria computes. */
+function areLlamas(numbers: Numbers): boolean {
+  try {
+    configOf("", numbers);
+    return true;
+  } catch (error) {
+    if (error instanceof CriaFileError) return error.code === "ERR_CRIA_UNSUPPORTED";
+    throw error;
   }
-  const { dim, n_heads: heads, n_kv_heads: kvHeads } = numbers;
-  if (dim % heads !== 0) return { name: "n_heads", problem: `must divide the dimension, ${dim}, not be ${heads}` };
-  if (heads % kvHeads !== 0)
-    return { name: "n_kv_heads", problem: `must divide the ${heads} heads, not be ${kvHeads}` };
-  return undefined;
 }
 
 function readHeader(fd: number, path: string): Header {
@@ -162,9 +151,8 @@ function readHeader(fd: number, path: string): Header {
     throw fail(undefined, `must have a header of ${isLegacy ? legacyBytes : headerBytes} bytes, not ${got}`);
   }
   const numbers = isLegacy ? legacyNumbers(bytes) : numbersAt(bytes, at.numbers);
-  const wrong = problemWith(numbers);
-  if (wrong !== undefined) throw fail(wrong.name, wrong.problem);
-  if (isLegacy) return { form: "legacy", numbers, tied: numbersAt(bytes, 0).vocab_size > 0, group: 1 };
+  const config = configOf(path, numbers);
+  if (isLegacy) return { form: "legacy", config, tied: numbersAt(bytes, 0).vocab_size > 0, group: 1 };
 
   const version = bytes.readInt32LE(at.version);
   if (version !== 1 && version !== 2) {
@@ -173,31 +161,31 @@ function readHeader(fd: number, path: string): Header {
   const shared = bytes[at.shared]!;
   if (shared > 1) throw fail("shared_classifier", `must be 0 or 1, not ${shared}`);
   const group = version === 1 ? 1 : bytes.readInt32LE(at.group);
-  if (group < 1 || group > numbers.dim || numbers.dim % group !== 0) {
-    throw fail("group_size", `must divide the dimension, ${numbers.dim}, not be ${group}`);
+  if (group < 1 || group > config.dim || config.dim % group !== 0) {
+    throw fail("group_size", `must divide the dimension, ${config.dim}, not be ${group}`);
   }
-  return { form: version === 1 ? "v1" : "v2", numbers, tied: shared === 1, group };
+  return { form: version === 1 ? "v1" : "v2", config, tied: shared === 1, group };
 }
 
-function configOf(path: string, { numbers }: Header): LlamaConfig {
-  const { dim, n_heads: heads } = numbers;
-  const headDim = dim / heads;
-  if (headDim % headDims.multiple !== 0 || headDim > headDims.most) {
-    const wanted = `a multiple of ${headDims.multiple} dimensions up to ${headDims.most}`;
-    throw new CriaFileError(path, "n_heads", `must give heads of ${wanted}, not of ${headDim}`, "ERR_CRIA_UNSUPPORTED");
-  }
-  return {
-    layers: numbers.n_layers,
-    dim,
-    heads,
-    kvHeads: numbers.n_kv_heads,
-    headDim,
-    ffn: numbers.hidden_dim,
-    vocab: numbers.vocab_size,
-    contextLength: numbers.seq_len,
-    eps: fixed.eps,
-    rope: { theta: fixed.theta, scale: 1, dim: headDim, pairing: "adjacent" },
+/** @throws CriaFileError ERR_CRIA_FILE for numbers that are no LLaMA's, ERR_CRIA_UNSUPPORTED for another's heads */
+function configOf(path: string, numbers: Numbers): LlamaConfig {
+  const error = (name: string, problem: string, code?: "ERR_CRIA_UNSUPPORTED") =>
+    new CriaFileError(path, name, problem, code);
+  const integer = (name: string, min: number, max: number) => {
+    const value = numbers[name as keyof Numbers];
+    if (value >= min && value <= max) return value;
+    throw error(name, `must be an integer from ${min} to ${max}, not ${value}`);
   };
+  const sizes = {
+    layers: integer("n_layers", 1, most.layers),
+    ffn: integer("hidden_dim", 1, most.ffn),
+    vocab: integer("vocab_size", 1, most.vocab),
+    contextLength: integer("seq_len", 1, most.contextLength),
+  };
+  // After all that no LLaMA is without.
+  const shape = readHeads({ integer, error }, { dim: "dim", heads: "n_heads", kvHeads: "n_kv_heads" });
+  const rope = { theta: fixed.theta, scale: 1, dim: shape.headDim, pairing: "adjacent" } as const;
+  return { ...sizes, ...shape, eps: fixed.eps, rope };
 }
 
 /** What stands in a file from its header on: tensors by GGUF's names, or a number of bytes that are skipped. */
@@ -221,7 +209,7 @@ interface Placed {
 }
 
 /** Puts the tensors to their places, and checks that the file ends where the last one does. */
-function placeTensors(path: string, size: number, { form, tied, group }: Header, config: LlamaConfig): Placed {
+function placeTensors(path: string, size: number, { form, config, tied, group }: Header): Placed {
   const shapes = new Map(llamaTensors(config, tied).map((tensor) => [tensor.name, tensor]));
   const tensors = new Map<string, FileTensor>();
   const int8 = new Map<string, Int8Tensor>();

@@ -1,6 +1,6 @@
 import type { Rope } from "../rope-scaling.js";
 import type { JsonKeys } from "./json-file.js";
-import { headDims, most } from "./llama-limits.js";
+import { most, readHeads } from "./llama-limits.js";
 import { readMetaRope } from "./rope-keys.js";
 import type { LlamaConfig } from "./source.js";
 
@@ -18,27 +18,15 @@ export interface Sizes {
  * @throws CriaFileError naming the key at fault
  */
 export function readParams(params: JsonKeys, { ffn, pieces }: Sizes): LlamaConfig {
-  const dim = params.integer("dim", 1, most.dim);
-  const heads = params.integer("n_heads", 1, most.heads);
-  if (dim % heads !== 0) throw params.error("n_heads", `must divide dim, ${dim}, not be ${heads}`);
-  const kvHeads = params.integer("n_kv_heads", 1, heads, heads);
-  if (heads % kvHeads !== 0) throw params.error("n_kv_heads", `must divide the ${heads} heads, not be ${kvHeads}`);
-  const headDim = dim / heads;
-  if (headDim % headDims.multiple !== 0 || headDim > headDims.most) {
-    const wanted = `a multiple of ${headDims.multiple} dimensions up to ${headDims.most}`;
-    throw params.error("n_heads", `must give heads of ${wanted}, not of ${headDim}`, "ERR_CRIA_UNSUPPORTED");
-  }
-  checkFfn(params, dim, ffn);
-  const rope = readMetaRope(params, { headDim });
+  const shape = readHeads(params, { dim: "dim", heads: "n_heads", kvHeads: "n_kv_heads" });
+  checkFfn(params, shape.dim, ffn);
+  const rope = readMetaRope(params, shape);
   const vocab = params.integer("vocab_size", -1, most.vocab, -1);
   if (vocab === 0)
     throw params.error("vocab_size", "must be -1, which is the tokenizer's, or a positive integer, not 0");
   return {
     layers: params.integer("n_layers", 1, most.layers),
-    dim,
-    heads,
-    kvHeads,
-    headDim,
+    ...shape,
     ffn,
     vocab: vocab === -1 ? pieces : vocab,
     contextLength: contextOf(params, rope),

@@ -220,11 +220,17 @@ describe("a damaged model of llama2.c is refused:", () => {
       changed(v1, number(5, -300)),
       "vocab_size: must be an integer from 1 to 1048576, not -300",
     ],
-    ["heads that do not divide", changed(v1, number(3, 5)), "n_heads: must divide the dimension, 64, not be 5"],
+    ["heads that do not divide", changed(v1, number(3, 5)), "n_heads: must divide dim, 64, not be 5"],
     ["KV heads that do not divide", changed(v1, number(4, 3)), "n_kv_heads: must divide the 4 heads, not be 3"],
     [
       "heads of 4 dimensions",
       changed(v1, number(3, 16)),
+      "n_heads: must give heads of a multiple of 8 dimensions up to 256, not of 4",
+      "ERR_CRIA_UNSUPPORTED",
+    ],
+    [
+      "a legacy file of such heads",
+      changed(legacy, (bytes) => bytes.writeInt32LE(16, 12)),
       "n_heads: must give heads of a multiple of 8 dimensions up to 256, not of 4",
       "ERR_CRIA_UNSUPPORTED",
     ],
