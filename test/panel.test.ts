@@ -72,10 +72,24 @@ describe("packed weights", () => {
     expect(bytes("q4_0", 1, 32)).toBe(16 * 2 * 18);
     expect(bytes("q8_0", 33, 96)).toBe(48 * 4 * 34);
     expect(bytes("q5_0", 16, 96)).toBe(16 * 4 * 22);
+    expect(bytes("iq4_nl", 16, 96)).toBe(16 * 4 * 18);
     expect(bytes("q4_1", 1, 32)).toBe(16 * 20);
+    expect(bytes("q5_1", 17, 96)).toBe(32 * 3 * 24);
+    expect(bytes("q4_z", 16, 96)).toBe(16 * 3 * 20);
     for (const type of ["q2_K", "q3_K", "q4_K", "q5_K", "q6_K"] as const) {
       expect(bytes(type, 32, 768)).toBe(weightBytes(type, 32, 768));
     }
+  });
+
+  test("take on a GPU whole tiles, but for f32, and K-quants a little more than in a file", () => {
+    const bytes = (type: WeightType, rows: number, cols: number) => native.matrixBytes("cuda", type, rows, cols);
+    expect(bytes("f32", 17, 5)).toBe(17 * 5 * 4);
+    expect(bytes("f16", 17, 5)).toBe(32 * 16 * 2);
+    expect(bytes("bf16", 16, 17)).toBe(16 * 32 * 2);
+    expect(bytes("q4_0", 17, 96)).toBe(32 * 4 * 18);
+    expect(bytes("q8_0", 1, 32)).toBe(16 * 2 * 34);
+    const bits = (["q4_K", "q5_K", "q6_K"] as const).map((type) => bytes(type, 32, 768) / (32 * 96));
+    expect(bits).toEqual([4.625, 5.625, 6.625]);
   });
 
   test("name the argument that is wrong", () => {
