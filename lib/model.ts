@@ -3,6 +3,7 @@ import { performance } from "node:perf_hooks";
 
 import { unaborted } from "./abort.js";
 import type { Adapter } from "./adapters/adapter.js";
+import { checkAdapterRuns } from "./adapters/adapter-file.js";
 import { AdapterSet } from "./adapters/adapter-set.js";
 import { readAdapterFiles, readAdapters, roomBeside, setFirst } from "./adapters/loading.js";
 import { mergedSource } from "./adapters/merge.js";
@@ -12,7 +13,7 @@ import { type BeamCandidate, type BeamSearchOptions, beamSearch } from "./beam.j
 import { type ChatOptions, chat } from "./chat.js";
 import { Conversation } from "./conversation.js";
 import { Device, type DeviceOptions, deviceOptions } from "./device.js";
-import { CriaError, CriaFileError, wrongArgument, wrongType } from "./errors.js";
+import { CriaError, wrongArgument, wrongType } from "./errors.js";
 import { pathOf } from "./files.js";
 import { modelFingerprint } from "./fingerprint.js";
 import { Generation } from "./generate.js";
@@ -21,7 +22,6 @@ import { type InfillOptions, infill } from "./infill.js";
 import { loadLlama, weightBytesPerToken } from "./llama.js";
 import { type ScoredToken, type ScoreOptions, scoreText } from "./logprobs.js";
 import { checkMemory, checkRuntimeOptions } from "./memory.js";
-import { native } from "./native.js";
 import { PromptOpening } from "./opening.js";
 import { optionalFlag, optionalFunction, optionalSignal, optionsOf } from "./options.js";
 import { Runtime, type RuntimeOptions, runtimeOptions } from "./runtime.js";
@@ -31,6 +31,7 @@ import { Sequence } from "./sequence.js";
 import type { ModelIdentity } from "./text/chat/choose.js";
 import type { ChatMessage } from "./text/chat/messages.js";
 import { type Tokenizer, tokenizerOf } from "./text/tokenizer.js";
+import { requireTypes } from "./weights/gpu-types.js";
 import { readModel } from "./weights/model-file.js";
 import type { LlamaConfig, ModelIndex } from "./weights/source.js";
 import { type LoadOptions, type ModelFile, WeightStore } from "./weights/store.js";
@@ -341,7 +342,8 @@ export class Model {
    * Reads an adapter, which {@link setAdapters} then sets: a LoRA, in a GGUF file or in a folder that PEFT wrote, or a
    * LLaMA-Adapter.
    *
-   * @throws CriaFileError where it is none that cria applies, or is for another model: it names the key or tensor at fault
+   * @throws CriaFileError where it is none that cria applies, is for another model, or of a type that the device has not:
+   *   it names the key or tensor at fault
    * @throws CriaError ERR_CRIA_MEMORY where there is not the memory to have it and set it, ERR_CRIA_DISPOSED after
    *   `dispose`
    */
@@ -446,7 +448,8 @@ export async function loadIndexed(
   let runtime: Runtime | undefined;
   try {
     warnOfCpu(device, options);
-    requireTypes(index, device);
+    requireTypes(index.path, index.tensors.values(), device);
+    for (const { file } of wanted) checkAdapterRuns(file, device);
     const beside = options.mergeAdapters ? [] : wanted;
     const adapterBytes = roomBeside(beside, index.config, device);
     const { cacheTokens } = await checkMemory(index.path, { ...index, adapterBytes }, device, options);
@@ -478,26 +481,6 @@ function deviceFor(index: ModelFile, options: ModelOptions): ModelOptions {
     "ERR_CRIA_UNSUPPORTED",
     `device: must be cpu for ${index.path}, which is packed in a CPU's layout, not ${device}; the GGUF that it was made from runs there`,
   );
-}
-
-/**
- * @throws CriaFileError ERR_CRIA_UNSUPPORTED, before weights are read, for a tensor that the GPU has no kernel for, or
- *   whose input it would have to gather
- */
-function requireTypes({ path, tensors }: ModelFile, { info }: Device): void {
-  if (info.kind === "cpu") return;
-  const refuse = (name: string, problem: string, cause?: CriaError) => {
-    throw new CriaFileError(path, name, `${problem}; device "cpu" runs it`, "ERR_CRIA_UNSUPPORTED", { cause });
-  };
-  for (const { name, type, rows, cols, columns } of tensors.values()) {
-    try {
-      native.matrixBytes(info.kind, type, rows, cols);
-    } catch (error) {
-      if (!(error instanceof CriaError) || error.code !== "ERR_CRIA_UNSUPPORTED") throw error;
-      refuse(name, error.message.replace(/^type: /, ""), error);
-    }
-    if (columns !== undefined) refuse(name, "must have its columns in the order of its inputs to run on a GPU");
-  }
 }
 
 /** Where there is a GPU, and it is not what computes. That there is none is no news. */

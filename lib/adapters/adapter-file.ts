@@ -1,5 +1,7 @@
+import type { Device } from "../device.js";
 import { CriaFileError } from "../errors.js";
 import { readAll } from "../files.js";
+import { requireTypes } from "../weights/gpu-types.js";
 import { isFolder, readFrom } from "../weights/open.js";
 import type { FileTensor, LlamaConfig } from "../weights/source.js";
 import { checkFits, type LoraFile, rankOf } from "./lora-file.js";
@@ -33,6 +35,14 @@ export async function readAdapterFile(path: string, options: Required<PrefixOpti
 export function checkAdapterFits(file: AdapterFile, config: LlamaConfig): void {
   if (file.kind === "lora") checkFits(file, config);
   else checkPrefixFits(file, config);
+}
+
+/** Checks that a device reads an adapter's types. @throws CriaFileError ERR_CRIA_UNSUPPORTED, naming the first it does not */
+export function checkAdapterRuns(file: AdapterFile, device: Device): void {
+  // A prefix is always of floats.
+  if (file.kind !== "lora") return;
+  const tensors = file.pairs.flatMap(({ a, b }) => [a.tensor, b.tensor]);
+  requireTypes(file.path, tensors, device);
 }
 
 /** What the adapter's size follows from where it is set, for a model of that shape. */

@@ -3,7 +3,14 @@ import { createHash } from "node:crypto";
 import { CriaError } from "../errors.js";
 import type { Runtime } from "../runtime.js";
 import { type Adapter, readAdapter } from "./adapter.js";
-import { type AdapterFile, adapterBytes, checkAdapterFits, outlineOf, readAdapterFile } from "./adapter-file.js";
+import {
+  type AdapterFile,
+  adapterBytes,
+  checkAdapterFits,
+  checkAdapterRuns,
+  outlineOf,
+  readAdapterFile,
+} from "./adapter-file.js";
 import { packAdapters } from "./beside.js";
 import { type AppliedAdapter, appliedAdapters, checkOnePrefix } from "./options.js";
 import type { PrefixOptions } from "./prefix-file.js";
@@ -37,13 +44,14 @@ export class AdapterSet {
   }
 
   /**
-   * @throws CriaFileError as {@link readAdapterFile} and {@link readAdapter}
+   * @throws CriaFileError as {@link readAdapterFile}, {@link readAdapter} and {@link checkAdapterRuns}
    * @throws CriaError ERR_CRIA_MEMORY where there is not the memory to have it, or to set it alone
    */
   async load(path: string, options: Required<PrefixOptions>): Promise<Adapter> {
     const file = await readAdapterFile(path, options);
     const { config, device } = this.#runtime;
     checkAdapterFits(file, config);
+    checkAdapterRuns(file, device);
     const packed = packedRoom(config, device.info.kind, [outlineOf(file, config)]);
     checkRoom(path, sumOfRooms({ host: adapterBytes(file), device: 0 }, packed), device);
     return await this.read(file);

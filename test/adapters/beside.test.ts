@@ -209,6 +209,37 @@ test.runIf(native.deviceDescribe("cuda-emulated").available)(
   },
 );
 
+test.runIf(native.deviceDescribe("cuda-emulated").available)(
+  "one in a type that a GPU lacks is refused there by its tensor's name, before weights are read",
+  async () => {
+    const { path, config } = await smallModel("q8_0");
+    const sound = await writeLora("float.gguf", knownUpdates(config, /attn_v/, { seed: 17 }));
+    const file = loraGguf(knownUpdates(config, /attn_v/, { seed: 17 }));
+    const name = "blk.1.attn_v.weight.lora_a";
+    const tensor = file.tensors.find((each) => each.name === name)!;
+    tensor.type = "q4_1";
+    delete tensor.data;
+    const adapter = await folder.write("q4_1.gguf", file);
+    const refusal = {
+      name: "CriaFileError",
+      code: "ERR_CRIA_UNSUPPORTED",
+      file: adapter,
+      subject: name,
+      message: expect.stringContaining(', not q4_1; device "cpu" runs it'),
+    };
+    const onProgress = () => expect.fail("weights were read");
+    const adapters = [{ path: sound }, { path: adapter, scale: 0 }];
+    for (const mergeAdapters of [false, true]) {
+      const loading = loadModel(path, { device: "cuda-emulated", adapters, mergeAdapters, onProgress });
+      await expect(loading).rejects.toMatchObject(refusal);
+    }
+    const onGpu = await load(path, { device: "cuda-emulated" });
+    await expect(onGpu.loadAdapter(adapter)).rejects.toMatchObject(refusal);
+    const onCpu = await load(path);
+    expect((await onCpu.loadAdapter(adapter)).targets).toContain("blk.1.attn_v.weight");
+  },
+);
+
 describe("adapters that are set", () => {
   const adapted = async () => {
     const { path, config } = await smallModel("f16");
