@@ -6,7 +6,13 @@ import { readFrom } from "./open.js";
 import { pieceTypes, type Vocabulary } from "./source.js";
 
 /** Llama 3's has 2.2 MB. */
-const mostBytes = 64 * 2 ** 20;
+const mostBytes = 16 * 2 ** 20;
+
+/**
+ * Eight times the 128 of Llama 3's longest, which are spaces. What a piece is merged from is found in the square of its
+ * length (ranked-merges.ts).
+ */
+const mostPieceBytes = 1024;
 
 /** How many tokens follow the pieces that the file has, by Meta's own code. */
 const specials = 256;
@@ -87,5 +93,8 @@ function parseLine(path: string, line: string, rank: number): string {
   if (Number(number) !== rank) throw fail(`its rank must be ${rank}, not ${number}`);
   const bytes = Buffer.from(base64, "base64");
   if (bytes.length === 0 || bytes.toString("base64") !== base64) throw fail("its piece must be whole bytes in base64");
+  if (bytes.length > mostPieceBytes) {
+    throw fail(`its piece must be of at most ${mostPieceBytes} bytes, not ${bytes.length}`);
+  }
   return pieceOfBytes(bytes);
 }

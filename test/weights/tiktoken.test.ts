@@ -62,6 +62,7 @@ test.for([
   ["a rank that is skipped", "IQ== 0\nIg== 2\n", "line 2: its rank must be 1, not 2"],
   ["a line of one word", "IQ== 0\nIg==\n", "line 2: must be a piece in base64 and its rank"],
   ["base64 that is cut", "IQ== 0\nIgA 1\n", "line 2: its piece must be whole bytes in base64"],
+  ["a long piece", `IQ== 0\n${Buffer.alloc(1025).toString("base64")} 1\n`, "line 2: its piece must be of at most 1024"],
   ["a piece twice", "IQ== 0\nIQ== 1\n", "line 2: must have a piece that is new"],
 ] as const)("%s is refused", async ([, content, message]) => {
   const refused = expect(read(content)).rejects;
@@ -98,6 +99,12 @@ describe("a model of Meta's with it, whose merges no file lists", () => {
     }
     expect(new Tokenizer(after).encode("the tables")).toHaveLength(3);
   });
+});
+
+test("the merges of the longest pieces", () => {
+  const pieces = Array.from({ length: 11 }, (_, i) => "a".repeat(2 ** i));
+  const merges = rankedMerges({ pieces, scores: pieces.map((_, rank) => -rank), types: pieces.map(() => 1) });
+  expect(merges).toEqual(pieces.slice(0, -1).map((half) => `${half} ${half}`));
 });
 
 test("merges of ranks are those of any text, also where a piece is made by way of a later one, or never", async () => {
