@@ -3,9 +3,9 @@ import { randomUUID } from "node:crypto";
 import { readSync } from "node:fs";
 import { type FileHandle, open, realpath, rename, stat, unlink } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
+import { getSystemErrorMap } from "node:util";
 
 import { CriaFileError, outOfRange, wrongArgument, wrongType } from "./errors.js";
-import { reason } from "./weights/open.js";
 
 /**
  * A file's or a folder's path, as a caller gives it.
@@ -110,3 +110,9 @@ export const unwritten = (path: string, cause: unknown): CriaFileError =>
 /** What was thrown while a file was written: the system's words with its name, and a caller's error as it is. */
 export const whileWriting = (path: string, error: unknown): unknown =>
   (error as NodeJS.ErrnoException | undefined)?.syscall === undefined ? error : unwritten(path, error);
+
+/** What the system, or Node, has to say of a failed call, without the path. */
+export function reason(error: unknown): string {
+  const { errno, message } = error as NodeJS.ErrnoException;
+  return getSystemErrorMap().get(errno ?? 0)?.[1] ?? message;
+}

@@ -1,8 +1,7 @@
 import type { Device } from "../device.js";
 import { CriaFileError } from "../errors.js";
-import { readAll } from "../files.js";
 import { requireTypes } from "../weights/gpu-types.js";
-import { isFolder, readFrom } from "../weights/open.js";
+import { isFolder, readStart } from "../weights/open.js";
 import type { FileTensor, LlamaConfig } from "../weights/source.js";
 import { checkFits, type LoraFile, rankOf } from "./lora-file.js";
 import { readLoraGguf } from "./lora-gguf.js";
@@ -65,9 +64,5 @@ export function adapterBytes(file: AdapterFile): number {
   return 4 * elements(file.prompts);
 }
 
-const isGguf = (path: string): Promise<boolean> =>
-  readFrom(path, undefined, (fd) => {
-    const first = Buffer.alloc(ggufMagic.length);
-    readAll(fd, first, 0);
-    return first.toString("latin1") === ggufMagic;
-  });
+const isGguf = async (path: string): Promise<boolean> =>
+  (await readStart(path, ggufMagic.length)).toString("latin1") === ggufMagic;

@@ -1,9 +1,8 @@
 import { CriaFileError } from "../errors.js";
-import { readFrom } from "../weights/open.js";
 import { isSafetensors, readSafetensors } from "../weights/safetensors.js";
 import type { FileTensor, WeightType } from "../weights/source.js";
 import { readTorch } from "../weights/torch.js";
-import { beginsAsZip } from "../weights/zip.js";
+import { isZip } from "../weights/zip.js";
 
 /** A tensor of an adapter's file, in a format that names them and no more. */
 export interface NamedTensor {
@@ -19,7 +18,7 @@ export interface NamedTensor {
 
 /** Whether a file has named tensors: safetensors, or what torch.save wrote. @throws CriaFileError where it cannot be read */
 export async function hasTensors(path: string): Promise<boolean> {
-  return (await isSafetensors(path)) || (await readFrom(path, undefined, (fd) => beginsAsZip(fd)));
+  return (await isSafetensors(path)) || (await isZip(path));
 }
 
 /**

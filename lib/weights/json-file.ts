@@ -1,8 +1,7 @@
 import { stat } from "node:fs/promises";
 
 import { CriaFileError, show } from "../errors.js";
-import { readAll } from "../files.js";
-import { readFrom } from "./open.js";
+import { readWhole } from "./open.js";
 
 /** The longest JSON file that is read, unless its reader knows of longer ones. Those of a model have some hundred KB. */
 const usualMostBytes = 8 * 2 ** 20;
@@ -29,13 +28,9 @@ export async function readJsonFile(
  *
  * @throws CriaFileError where it cannot be read, is longer than `mostBytes`, or no UTF-8
  */
-export function readTextFile(path: string, mostBytes: number, subject?: string): Promise<string> {
-  return readFrom(path, subject, (fd, size) => {
-    if (size > mostBytes) throw new CriaFileError(path, subject, `must be of at most ${mostBytes} bytes, not ${size}`);
-    const bytes = Buffer.alloc(size);
-    const read = bytes.subarray(0, readAll(fd, bytes, 0));
-    return decodeUtf8(read, () => new CriaFileError(path, subject, "must be UTF-8 throughout"));
-  });
+export async function readTextFile(path: string, mostBytes: number, subject?: string): Promise<string> {
+  const bytes = await readWhole(path, mostBytes, subject);
+  return decodeUtf8(bytes, () => new CriaFileError(path, subject, "must be UTF-8 throughout"));
 }
 
 /** As {@link readJsonFile}; undefined where there is no such file. */

@@ -22,7 +22,7 @@ import type { TensorHandle } from "../native.js";
 import { converting, OpenFiles, type Placing, packing, placeChunks } from "./chunks.js";
 import { most, readHeads } from "./llama-limits.js";
 import { type LlamaTensor, llamaTensors } from "./llama-tensors.js";
-import { readFrom, unreadable } from "./open.js";
+import { readFrom, readStart, unreadable } from "./open.js";
 import type { FileTensor, LlamaConfig, TensorInfo, Vocabulary } from "./source.js";
 import { fileSource, type ModelFile, naming, type WeightSource } from "./store.js";
 import { readTokenizerBin } from "./tokenizer-bin.js";
@@ -64,11 +64,9 @@ interface Int8Tensor {
 
 /** Whether a file is one of these: by v1's and v2's first bytes, or by seven numbers that are a LLaMA's. */
 export async function isLlama2c(path: string): Promise<boolean> {
-  return await readFrom(path, undefined, (fd) => {
-    const first = Buffer.alloc(legacyBytes);
-    if (readAll(fd, first, 0) < first.length) return false;
-    return first.readUInt32LE() === magic || areLlamas(legacyNumbers(first));
-  });
+  const first = await readStart(path, legacyBytes);
+  if (first.length < legacyBytes) return false;
+  return first.readUInt32LE() === magic || areLlamas(legacyNumbers(first));
 }
 
 /**

@@ -18,7 +18,7 @@ import { type JoinedTensor, joinedSource } from "./joined.js";
 import { type JsonKeys, readJsonFile } from "./json-file.js";
 import { llamaTensors } from "./llama-tensors.js";
 import { readParams } from "./meta-params.js";
-import { isFolder, readFrom, unreadable } from "./open.js";
+import { isFolder, unreadable } from "./open.js";
 import { readSentencePiece } from "./sentencepiece.js";
 import type { LlamaConfig, Vocabulary } from "./source.js";
 import type { ModelFile } from "./store.js";
@@ -26,7 +26,7 @@ import { readTiktoken } from "./tiktoken.js";
 import { tokenizerFileOf } from "./tokenizer-file.js";
 import { readTorch, type TorchTensor } from "./torch.js";
 import { checkSize } from "./vocabulary-size.js";
-import { beginsAsZip } from "./zip.js";
+import { isZip } from "./zip.js";
 
 const paramsName = "params.json";
 const tokenizerName = "tokenizer.model";
@@ -78,7 +78,7 @@ export async function isMeta(path: string): Promise<boolean> {
     return names.includes(paramsName) && (names.some(isPartName) || !names.includes("config.json"));
   }
   if (!status.isFile() || status.size === 0) return false;
-  if (await readFrom(path, undefined, beginsAsZip)) {
+  if (await isZip(path)) {
     return isPartName(basename(path)) || (await namesIn(dirname(path))).includes(paramsName);
   }
   return status.size <= mostParamsBytes && (await holdsParams(path));

@@ -1,10 +1,9 @@
 import { CriaError, CriaFileError, wrongType } from "../errors.js";
-import { readAll } from "../files.js";
 import { huggingFaceFolder, readHuggingFace, readHuggingFaceKeys } from "./hugging-face.js";
 import { readLlama, readLlamaVocabulary } from "./llama-gguf.js";
 import { isLlama2c, readLlama2c, readLlama2cVocabulary } from "./llama2c.js";
 import { isMeta, readMeta, readMetaVocabulary } from "./meta.js";
-import { isFolder, readFrom } from "./open.js";
+import { isFolder, readStart } from "./open.js";
 import { magic, readPacked } from "./packed.js";
 import { optionalQuantisedType, quantised } from "./quantized.js";
 import { isSafetensors } from "./safetensors.js";
@@ -13,7 +12,7 @@ import type { LoadOptions, ModelFile } from "./store.js";
 import { isTokenizerBin, readTokenizerBin } from "./tokenizer-bin.js";
 import { readTokenizerFile, tokenizerFileOf } from "./tokenizer-file.js";
 import { checkSize, padded } from "./vocabulary-size.js";
-import { beginsAsZip } from "./zip.js";
+import { isZip } from "./zip.js";
 
 /** A way in which people have models: what it is recognised by, and what reads it. */
 interface Format {
@@ -80,7 +79,7 @@ const loneSafetensors = refuse(isSafetensors, "must have a config.json beside it
 
 /** What torch.save wrote of others than Meta. */
 const otherTorch = refuse(
-  (path) => readFrom(path, undefined, beginsAsZip),
+  isZip,
   "must be a model, not a zip archive; weights that torch.save wrote, but for Meta's, must be saved as safetensors first",
 );
 
@@ -170,9 +169,5 @@ async function formatOf(path: string): Promise<Format> {
 /** Whether a file is one that `cria pack` made. @throws CriaFileError where it cannot be read */
 export async function isPacked(path: string): Promise<boolean> {
   if (typeof path !== "string") throw wrongType("path", "a string", path);
-  return await readFrom(path, undefined, (fd) => {
-    const first = Buffer.alloc(magic.length);
-    readAll(fd, first, 0);
-    return first.toString("latin1") === magic;
-  });
+  return (await readStart(path, magic.length)).toString("latin1") === magic;
 }

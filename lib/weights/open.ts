@@ -1,7 +1,7 @@
 import { open, stat } from "node:fs/promises";
-import { getSystemErrorMap } from "node:util";
 
 import { CriaError, CriaFileError } from "../errors.js";
+import { readAll, reason } from "../files.js";
 
 /**
  * Opens a regular file, reads something of it and closes it.
@@ -27,6 +27,25 @@ export async function readFrom<T>(
   }
 }
 
+/**
+ * The whole of a file.
+ *
+ * @throws CriaFileError as {@link readFrom}, and for a file of more than `most` bytes
+ */
+export const readWhole = (path: string, most: number, subject?: string): Promise<Buffer> =>
+  readFrom(path, subject, (fd, size) => {
+    if (size > most) throw new CriaFileError(path, subject, `must be of at most ${most} bytes, not ${size}`);
+    const bytes = Buffer.alloc(size);
+    return bytes.subarray(0, readAll(fd, bytes, 0));
+  });
+
+/** The first bytes of a file, of which there may be fewer than asked for. @throws CriaFileError as {@link readFrom} */
+export const readStart = (path: string, length: number): Promise<Buffer> =>
+  readFrom(path, undefined, (fd) => {
+    const bytes = Buffer.alloc(length);
+    return bytes.subarray(0, readAll(fd, bytes, 0));
+  });
+
 /** Whether a path is a folder's. @throws CriaFileError where there is nothing of that name */
 export async function isFolder(path: string): Promise<boolean> {
   try {
@@ -39,9 +58,3 @@ export async function isFolder(path: string): Promise<boolean> {
 /** What the system had against reading a file, with its name. */
 export const unreadable = (path: string, subject: string | undefined, cause: unknown): CriaFileError =>
   new CriaFileError(path, subject, `cannot be read: ${reason(cause)}`, "ERR_CRIA_FILE", { cause });
-
-/** What the system, or Node, has to say of a failed call, without the path. */
-export function reason(error: unknown): string {
-  const { errno, message } = error as NodeJS.ErrnoException;
-  return getSystemErrorMap().get(errno ?? 0)?.[1] ?? message;
-}

@@ -1,8 +1,7 @@
 import { CriaFileError, show } from "../errors.js";
-import { readAll } from "../files.js";
 import { byteOf } from "../text/byte-pieces.js";
 import { decodeUtf8 } from "./json-file.js";
-import { readFrom } from "./open.js";
+import { readWhole } from "./open.js";
 import { type ProtobufField, protobufFields } from "./protobuf.js";
 import { pieceTypes, type Vocabulary } from "./source.js";
 
@@ -38,13 +37,9 @@ interface Settings {
  * @throws CriaFileError ERR_CRIA_FILE for a file that is damaged, ERR_CRIA_UNSUPPORTED for a sound one that is no BPE, or
  *   normalises texts
  */
-export function readSentencePiece(path: string): Promise<Vocabulary> {
-  return readFrom(path, undefined, (fd, size) => {
-    const fail = (problem: string, code?: "ERR_CRIA_UNSUPPORTED") => new CriaFileError(path, undefined, problem, code);
-    if (size > mostBytes) throw fail(`must be of at most ${mostBytes} bytes, not ${size}`);
-    const bytes = Buffer.alloc(size);
-    return parseModel(bytes.subarray(0, readAll(fd, bytes, 0)), fail);
-  });
+export async function readSentencePiece(path: string): Promise<Vocabulary> {
+  const fail: Fail = (problem, code) => new CriaFileError(path, undefined, problem, code);
+  return parseModel(await readWhole(path, mostBytes), fail);
 }
 
 type Fail = (problem: string, code?: "ERR_CRIA_UNSUPPORTED") => CriaFileError;

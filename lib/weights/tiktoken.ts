@@ -1,8 +1,7 @@
 import { CriaFileError } from "../errors.js";
-import { readAll } from "../files.js";
 import { pieceOfBytes } from "../text/byte-alphabet.js";
 import { most } from "./llama-limits.js";
-import { readFrom } from "./open.js";
+import { readWhole } from "./open.js";
 import { pieceTypes, type Vocabulary } from "./source.js";
 
 /** Llama 3's has 2.2 MB. */
@@ -46,12 +45,7 @@ export const beginsAsTiktoken = (text: string): boolean => /^[A-Za-z0-9+/]+={0,2
  * @throws CriaFileError where it cannot be read or is damaged
  */
 export async function readTiktoken(path: string): Promise<Vocabulary> {
-  return await readFrom(path, undefined, (fd, size) => {
-    if (size > mostBytes)
-      throw new CriaFileError(path, undefined, `must be of at most ${mostBytes} bytes, not ${size}`);
-    const bytes = Buffer.alloc(size);
-    return parse(path, bytes.toString("latin1", 0, readAll(fd, bytes, 0)));
-  });
+  return parse(path, (await readWhole(path, mostBytes)).toString("latin1"));
 }
 
 function parse(path: string, text: string): Vocabulary {

@@ -8,11 +8,10 @@
  * EOS, of which the latter two stand between line feeds, and `<0x0A>` is a byte.
  */
 import { CriaFileError } from "../errors.js";
-import { readAll } from "../files.js";
 import { byteOf } from "../text/byte-pieces.js";
 import { spaceMark } from "../text/decoder.js";
 import { most } from "./llama-limits.js";
-import { readFrom } from "./open.js";
+import { readStart, readWhole } from "./open.js";
 import { pieceTypes, type Vocabulary } from "./source.js";
 
 /** Some ten times what 262,144 pieces take. */
@@ -29,22 +28,15 @@ const minPieceBytes = 8;
 
 /** Whether a file begins as one of these does: with the length of the longest piece, and the piece `<unk>`. */
 export async function isTokenizerBin(path: string): Promise<boolean> {
-  return await readFrom(path, undefined, (fd) => {
-    const header = Buffer.alloc(4 + minPieceBytes + first[0].length);
-    if (readAll(fd, header, 0) < header.length) return false;
-    return header.readInt32LE(8) === first[0].length && header.toString("latin1", 4 + minPieceBytes) === first[0];
-  });
+  const length = 4 + minPieceBytes + first[0].length;
+  const header = await readStart(path, length);
+  if (header.length < length) return false;
+  return header.readInt32LE(8) === first[0].length && header.toString("latin1", 4 + minPieceBytes) === first[0];
 }
 
 /** @throws CriaFileError where it cannot be read or is damaged */
-export async function readTokenizerBin(path: string): Promise<Vocabulary> {
-  return await readFrom(path, undefined, (fd, size) => {
-    if (size > mostBytes)
-      throw new CriaFileError(path, undefined, `must be of at most ${mostBytes} bytes, not ${size}`);
-    const bytes = Buffer.alloc(size);
-    return parse(path, bytes.subarray(0, readAll(fd, bytes, 0)));
-  });
-}
+export const readTokenizerBin = async (path: string): Promise<Vocabulary> =>
+  parse(path, await readWhole(path, mostBytes));
 
 function parse(path: string, bytes: Buffer): Vocabulary {
   if (bytes.length < 4) throw new CriaFileError(path, undefined, "must begin with the length of the longest piece");

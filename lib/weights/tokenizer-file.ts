@@ -1,7 +1,6 @@
-import { readAll } from "../files.js";
 import { type JsonKeys, readJsonFile } from "./json-file.js";
 import { most } from "./llama-limits.js";
-import { readFrom } from "./open.js";
+import { readStart } from "./open.js";
 import { readSentencePiece } from "./sentencepiece.js";
 import type { Vocabulary } from "./source.js";
 import { beginsAsTiktoken, readTiktoken } from "./tiktoken.js";
@@ -23,13 +22,10 @@ type TokenizerFile = "json" | "sentencepiece" | "tiktoken";
  * @throws CriaFileError where it cannot be read
  */
 export async function tokenizerFileOf(path: string): Promise<TokenizerFile | undefined> {
-  return await readFrom(path, undefined, (fd) => {
-    const first = Buffer.alloc(64);
-    const text = first.subarray(0, readAll(fd, first, 0)).toString("latin1");
-    if (/^\s*\{\s*"/.test(text)) return "json";
-    if (beginsAsTiktoken(text)) return "tiktoken";
-    return /^\n.\n/s.test(text) ? "sentencepiece" : undefined;
-  });
+  const text = (await readStart(path, 64)).toString("latin1");
+  if (/^\s*\{\s*"/.test(text)) return "json";
+  if (beginsAsTiktoken(text)) return "tiktoken";
+  return /^\n.\n/s.test(text) ? "sentencepiece" : undefined;
 }
 
 /**

@@ -12,6 +12,7 @@
  */
 import { CriaFileError, show } from "../errors.js";
 import { readAll } from "../files.js";
+import { readFrom } from "./open.js";
 
 /** An entry whose bytes lie in the archive, apart from all others'. */
 export interface ZipEntry {
@@ -55,6 +56,9 @@ export function beginsAsZip(fd: number): boolean {
   const first = Buffer.alloc(4);
   return readAll(fd, first, 0) === 4 && first.readUInt32LE() === signatures.local;
 }
+
+/** The same of a file by its path. @throws CriaFileError where it cannot be read */
+export const isZip = (path: string): Promise<boolean> => readFrom(path, undefined, beginsAsZip);
 
 /**
  * Reads and checks the directory of a zip archive, and the header of each entry.
