@@ -36,6 +36,16 @@ export function readAll(fd: number, into: Uint8Array, position: number): number 
   }
 }
 
+/** As {@link readAll}, while others have their turn. */
+export async function readAllOf(file: FileHandle, into: Uint8Array, position: number): Promise<number> {
+  for (let done = 0; ; ) {
+    if (done === into.length) return done;
+    const { bytesRead } = await file.read(into, done, into.length - done, position + done);
+    if (bytesRead === 0) return done;
+    done += bytesRead;
+  }
+}
+
 /**
  * The bytes of a range of a file, whose length was checked, at the beginning of an array buffer of their own.
  *

@@ -29,7 +29,7 @@ import { createHash } from "node:crypto";
 import { type FileHandle, open } from "node:fs/promises";
 
 import { CriaFileError, integer, outOfRange, show, wrongType } from "./errors.js";
-import { Replacement, readAll, unwritten, writeAll } from "./files.js";
+import { Replacement, readAll, readAllOf, unwritten, writeAll } from "./files.js";
 import { fingerprintBytes } from "./fingerprint.js";
 import { blockBytes, blockTokens, elementBytes, scaleCount } from "./kv-block.js";
 import type { CacheShape } from "./native.js";
@@ -325,14 +325,11 @@ class SequentialReader implements AsyncDisposable {
 
   /** Fills `into` with the next bytes. */
   async read(into: Uint8Array): Promise<void> {
-    for (let done = 0; done < into.length; ) {
-      const { bytesRead } = await this.#file
-        .read(into, done, into.length - done, this.#position)
-        .catch((cause) => Promise.reject(unreadable(this.#path, undefined, cause)));
-      if (bytesRead === 0) throw changed(this.#path);
-      done += bytesRead;
-      this.#position += bytesRead;
-    }
+    const got = await readAllOf(this.#file, into, this.#position).catch((cause) => {
+      throw unreadable(this.#path, undefined, cause);
+    });
+    if (got < into.length) throw changed(this.#path);
+    this.#position += got;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,6 +1,7 @@
 import { type FileHandle, open } from "node:fs/promises";
 
 import { CriaFileError } from "../errors.js";
+import { readAllOf } from "../files.js";
 import { native, type TensorHandle } from "../native.js";
 import { unreadable } from "./open.js";
 import { type TensorInfo, type WeightType, weightBytes } from "./source.js";
@@ -71,13 +72,10 @@ export class OpenFiles implements AsyncDisposable {
    */
   async read(index: number, into: Uint8Array, offset: number): Promise<void> {
     const { path, handle } = this.#files[index]!;
-    for (let done = 0; done < into.length; ) {
-      const { bytesRead } = await handle.read(into, done, into.length - done, offset + done).catch((error: unknown) => {
-        throw unreadable(path, undefined, error);
-      });
-      if (bytesRead === 0) throw new CriaFileError(path, undefined, `ends at byte ${offset + done}, inside a tensor`);
-      done += bytesRead;
-    }
+    const got = await readAllOf(handle, into, offset).catch((error: unknown) => {
+      throw unreadable(path, undefined, error);
+    });
+    if (got < into.length) throw new CriaFileError(path, undefined, `ends at byte ${offset + got}, inside a tensor`);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,13 +1,12 @@
 /** Matrices of 4-bit weights in safetensors, as GPTQ and AWQ store them: w = scale (q - zero), for groups of inputs. */
-import { open } from "node:fs/promises";
-
 import { CriaFileError } from "../errors.js";
 import { readRange } from "../files.js";
 import { native } from "../native.js";
+import { OpenFiles } from "./chunks.js";
 import { type ColumnOrder, ColumnOrders, groupsOf } from "./column-order.js";
 import { halvesOf } from "./exact-halves.js";
 import type { LlamaTensor } from "./llama-tensors.js";
-import { readFrom, unreadable } from "./open.js";
+import { readFrom } from "./open.js";
 import type { SafetensorsTensor, SafetensorsType } from "./safetensors.js";
 import type { FileTensor, TensorInfo } from "./source.js";
 import { fileSource, naming, type WeightSource } from "./store.js";
@@ -184,8 +183,6 @@ async function checkBias(tensor: SafetensorsTensor): Promise<void> {
 const readTensor = (tensor: SafetensorsTensor): Promise<Uint8Array> =>
   readFrom(tensor.file, tensor.name, (fd) => readRange(fd, tensor.file, tensor));
 
-const cut = (file: string, name: string) => new CriaFileError(file, name, "was cut while it was read");
-
 const int32s = ({ buffer, byteOffset, byteLength }: Uint8Array) => new Int32Array(buffer, byteOffset, byteLength / 4);
 
 const isInt4 = (info: FileTensor | Int4Tensor): info is Int4Tensor => "order" in info;
@@ -248,14 +245,10 @@ class Room {
     const into = this.#bytes.subarray(this.#used, this.#used + bytes);
     this.#used += bytes;
     try {
-      await using handle = await open(file);
-      for (let done = 0; done < bytes; ) {
-        const { bytesRead } = await handle.read(into, done, bytes - done, offset + done);
-        if (bytesRead === 0) throw cut(file, name);
-        done += bytesRead;
-      }
+      await using files = await OpenFiles.open([file]);
+      await files.read(0, into, offset);
     } catch (error) {
-      throw error instanceof CriaFileError ? error : unreadable(file, name, error);
+      throw naming(error, file, name);
     }
     return into;
   }
