@@ -1,6 +1,7 @@
 import { CriaFileError } from "../errors.js";
 import { isSafetensors, readSafetensors } from "../weights/safetensors.js";
-import type { FileTensor, WeightType } from "../weights/source.js";
+import type { FileTensor } from "../weights/source.js";
+import { floatTypeOf, showShape } from "../weights/tensor-checks.js";
 import { readTorch } from "../weights/torch.js";
 import { isZip } from "../weights/zip.js";
 
@@ -34,26 +35,20 @@ export async function readTensors(path: string): Promise<NamedTensor[]> {
   throw new CriaFileError(path, undefined, "must have tensors, but has none");
 }
 
-const types: Readonly<Record<string, WeightType>> = { f32: "f32", f16: "f16", bf16: "bf16" };
-
 /** A tensor as a matrix of so many columns. @throws CriaFileError where it is none, or not of floats */
-export function matrixOf({ name, type, shape, file, offset, bytes }: NamedTensor): FileTensor {
+export function matrixOf(tensor: NamedTensor): FileTensor {
+  const { name, shape, file, offset, bytes } = tensor;
   const [rows, cols] = shape;
   if (shape.length !== 2 || rows === 0 || cols === 0) {
-    throw new CriaFileError(file, name, `must be a matrix, not of shape [${shape.join(", ")}]`);
+    throw new CriaFileError(file, name, `must be a matrix, not of shape ${showShape(shape)}`);
   }
-  return { name, type: floatType(file, name, type), rows: rows!, cols: cols!, file, offset, bytes };
+  return { name, type: floatTypeOf(tensor, tensor.type), rows: rows!, cols: cols!, file, offset, bytes };
 }
 
 /** A tensor as one row, whatever its dimensions. @throws CriaFileError where it is empty, or not of floats */
-export function rowOf({ name, type, shape, file, offset, bytes }: NamedTensor): FileTensor {
+export function rowOf(tensor: NamedTensor): FileTensor {
+  const { name, shape, file, offset, bytes } = tensor;
   const cols = shape.reduce((product, n) => product * n, 1);
-  if (cols === 0) throw new CriaFileError(file, name, `must not be empty, of shape [${shape.join(", ")}]`);
-  return { name, type: floatType(file, name, type), rows: 1, cols, file, offset, bytes };
-}
-
-function floatType(file: string, name: string, type: string): WeightType {
-  const found = types[type.toLowerCase()];
-  if (found !== undefined) return found;
-  throw new CriaFileError(file, name, `must be of type F32, F16 or BF16, not ${type}`, "ERR_CRIA_UNSUPPORTED");
+  if (cols === 0) throw new CriaFileError(file, name, `must not be empty, of shape ${showShape(shape)}`);
+  return { name, type: floatTypeOf(tensor, tensor.type), rows: 1, cols, file, offset, bytes };
 }

@@ -4,6 +4,7 @@ import { type GgufHeader, type GgufTensorHeader, readHeader } from "./gguf-heade
 import { GgufMetadata } from "./gguf-metadata.js";
 import { readFrom } from "./open.js";
 import { type FileTensor, type WeightType, weightBytes, weightFormats } from "./source.js";
+import { showShape } from "./tensor-checks.js";
 
 export interface GgufTensor extends FileTensor {
   /** Fastest first: a matrix is [cols, rows]. `rows` is the product of all but the first. */
@@ -179,7 +180,7 @@ function checkShape({ shape }: GgufTensorHeader, fail: (problem: string) => Cria
   // as larger than the file.
   const weights = shape.reduce((product, n) => product * n, 1n);
   if (shape.includes(0n) || weights > Number.MAX_SAFE_INTEGER) {
-    throw fail(`its dimensions must be positive and their product below 2^53, not [${shape.join(", ")}]`);
+    throw fail(`its dimensions must be positive and their product below 2^53, not ${showShape(shape)}`);
   }
   return shape.map(Number);
 }

@@ -12,8 +12,9 @@ import { readInt4Scheme } from "./quantization-config.js";
 import { readHuggingFaceRope } from "./rope-keys.js";
 import { isSafetensors, type Safetensors, type SafetensorsTensor } from "./safetensors.js";
 import { readSafetensorsModel } from "./safetensors-shards.js";
-import type { FileTensor, LlamaConfig, ModelIndex, Vocabulary, WeightType } from "./source.js";
+import type { FileTensor, LlamaConfig, ModelIndex, Vocabulary } from "./source.js";
 import type { ModelFile } from "./store.js";
+import { floatTypeOf, required } from "./tensor-checks.js";
 
 /** A model as transformers saves it: a folder with its `config.json`, and the file of weights that was named, if one was. */
 export interface HuggingFaceFolder {
@@ -212,9 +213,6 @@ export function ggufName(name: string): string | undefined {
 /** Tensors that are no weights: the frequencies of RoPE, which older files have for each layer. */
 export const isNoWeight = (name: string): boolean => name.endsWith("rotary_emb.inv_freq");
 
-/** The types that weights have, under GGML's names. */
-const weightTypes: Readonly<Record<string, WeightType>> = { F32: "f32", F16: "f16", BF16: "bf16" };
-
 /** The tensors under GGUF's names, each there in its shape, and no other. */
 function placeTensors(
   folder: string,
@@ -252,21 +250,12 @@ function storedName(name: string, stored: ReadonlyMap<string, SafetensorsTensor>
 
 function placeTensor(
   folder: string,
-  tensor: SafetensorsTensor | undefined,
+  stored: SafetensorsTensor | undefined,
   name: string,
   { name: ours, kind, rows, cols }: LlamaTensor,
 ): FileTensor {
   const shape = kind === "vector" ? [cols] : [rows, cols];
-  const wanted = `[${shape.join(", ")}]`;
-  if (tensor === undefined) {
-    throw new CriaFileError(folder, name, `must be a tensor of shape ${wanted}, but is missing`);
-  }
+  const tensor = required(stored, folder, name, shape);
   const { file, offset, bytes, dtype } = tensor;
-  if (tensor.shape.length !== shape.length || tensor.shape.some((n, i) => n !== shape[i])) {
-    throw new CriaFileError(file, name, `must be of shape ${wanted}, not [${tensor.shape.join(", ")}]`);
-  }
-  const type = weightTypes[dtype];
-  if (type === undefined)
-    throw new CriaFileError(file, name, `must be of type F32, F16 or BF16, not ${dtype}`, unsupported);
-  return { name: ours, type, rows, cols, file, offset, bytes };
+  return { name: ours, type: floatTypeOf(tensor, dtype), rows, cols, file, offset, bytes };
 }

@@ -10,6 +10,7 @@ import { readFrom } from "./open.js";
 import type { SafetensorsTensor, SafetensorsType } from "./safetensors.js";
 import type { FileTensor, TensorInfo } from "./source.js";
 import { fileSource, naming, type WeightSource } from "./store.js";
+import { required } from "./tensor-checks.js";
 
 /** What a model's `quantization_config` says of its matrices. */
 export interface Int4Scheme {
@@ -94,15 +95,8 @@ class Parts {
   /** The one of that shape, which is of one of those types. */
   get(part: string, shape: readonly number[], types: readonly SafetensorsType[] = ["I32"]): SafetensorsTensor {
     const name = `${this.#base}.${part}`;
-    const wanted = `[${shape.join(", ")}]`;
-    const tensor = this.#stored.get(name);
-    if (tensor === undefined) {
-      const { file } = this.#stored.get(`${this.#base}.qweight`)!;
-      throw new CriaFileError(file, name, `must be a tensor of shape ${wanted}, but is missing`);
-    }
-    if (tensor.shape.length !== shape.length || tensor.shape.some((n, i) => n !== shape[i])) {
-      throw new CriaFileError(tensor.file, name, `must be of shape ${wanted}, not [${tensor.shape.join(", ")}]`);
-    }
+    const { file } = this.#stored.get(`${this.#base}.qweight`)!;
+    const tensor = required(this.#stored.get(name), file, name, shape);
     if (!types.includes(tensor.dtype)) {
       throw new CriaFileError(tensor.file, name, `must be of type ${types.join(" or ")}, not ${tensor.dtype}`);
     }

@@ -10,6 +10,7 @@ import { readFrom } from "./open.js";
 import { checkRopeDivisors, readGgufRope, ropeDivisorsName } from "./rope-keys.js";
 import type { FileTensor, LlamaConfig, ModelIndex, Vocabulary } from "./source.js";
 import { fileSource, type ModelFile } from "./store.js";
+import { required } from "./tensor-checks.js";
 
 /**
  * Reads the index of a LLaMA from a GGUF file, or from any part of a split one: hyper-parameters, vocabulary, and where
@@ -135,13 +136,7 @@ function checkTensors(file: Gguf, config: LlamaConfig): void {
 
 function checkTensor(file: Gguf, { name, kind, rows, cols }: LlamaTensor): void {
   const shape = kind === "vector" ? [cols] : [cols, rows]; // GGUF's are fastest first
-  const tensor = file.tensors.get(name);
-  const wanted = `[${shape.join(", ")}]`;
-  if (tensor === undefined)
-    throw new CriaFileError(file.path, name, `must be a tensor of shape ${wanted}, but is missing`);
-  if (tensor.shape.length !== shape.length || tensor.shape.some((n, i) => n !== shape[i])) {
-    throw new CriaFileError(tensor.file, name, `must be of shape ${wanted}, not [${tensor.shape.join(", ")}]`);
-  }
+  const tensor = required(file.tensors.get(name), file.path, name, shape);
   if (kind === "vector") checkVector(tensor);
 }
 

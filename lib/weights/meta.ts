@@ -22,6 +22,7 @@ import { isFolder, unreadable } from "./open.js";
 import { readSentencePiece } from "./sentencepiece.js";
 import type { LlamaConfig, Vocabulary } from "./source.js";
 import type { ModelFile } from "./store.js";
+import { sameShape, showShape } from "./tensor-checks.js";
 import { readTiktoken } from "./tiktoken.js";
 import { tokenizerFileOf } from "./tokenizer-file.js";
 import { readTorch, type TorchTensor } from "./torch.js";
@@ -239,14 +240,10 @@ function sideOf(parts: readonly TorchTensor[], shape: readonly number[], cut: Cu
   const [first] = parts as [TorchTensor];
   const side = allowed.find((side) => sameShape(first.shape, cuts[side])) ?? allowed[0];
   for (const part of parts) {
-    const wanted = `[${cuts[side].join(", ")}]`;
-    const whole = count === 1 || cut === "whole" ? "" : `, one of ${count} parts of [${shape.join(", ")}]`;
+    const wanted = showShape(cuts[side]);
+    const whole = count === 1 || cut === "whole" ? "" : `, one of ${count} parts of ${showShape(shape)}`;
     if (!sameShape(part.shape, cuts[side])) {
-      throw new CriaFileError(
-        part.file,
-        part.name,
-        `must be of shape ${wanted}${whole}, not [${part.shape.join(", ")}]`,
-      );
+      throw new CriaFileError(part.file, part.name, `must be of shape ${wanted}${whole}, not ${showShape(part.shape)}`);
     }
     if (part.type !== first.type) {
       throw new CriaFileError(
@@ -258,9 +255,6 @@ function sideOf(parts: readonly TorchTensor[], shape: readonly number[], cut: Cu
   }
   return side;
 }
-
-const sameShape = (a: readonly number[], b: readonly number[]) =>
-  a.length === b.length && a.every((n, i) => n === b[i]);
 
 function refuseOthers(parts: readonly Part[], known: ReadonlySet<string>): void {
   for (const { path, tensors } of parts) {

@@ -3,6 +3,7 @@ import { readAll } from "../files.js";
 import { JsonCursor } from "./json-cursor.js";
 import { decodeUtf8 } from "./json-file.js";
 import { readFrom } from "./open.js";
+import { showShape } from "./tensor-checks.js";
 
 /** The bytes of an element of each type, under safetensors' names. */
 export const safetensorsTypes = {
@@ -165,7 +166,7 @@ function place(path: string, dataStart: number, { name, dtype, shape, offsets }:
   if (begin > end) throw fail(`its data_offsets must not end at ${end}, before they begin at ${begin}`);
   const bytes = shape.reduce((product, n) => product * BigInt(n), BigInt(safetensorsTypes[dtype]));
   if (bytes !== BigInt(end - begin)) {
-    const taken = `its shape [${shape.join(", ")}] of ${dtype} takes ${bytes} bytes`;
+    const taken = `its shape ${showShape(shape)} of ${dtype} takes ${bytes} bytes`;
     throw fail(`${taken}, and its data_offsets must have as many, not ${end - begin}`);
   }
   return { name, dtype, shape, file: path, offset: dataStart + begin, bytes: end - begin };

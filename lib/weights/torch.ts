@@ -10,6 +10,7 @@ import { CriaFileError, show } from "../errors.js";
 import { readRange } from "../files.js";
 import { readFrom } from "./open.js";
 import { type Fail, readPickle } from "./pickle.js";
+import { showShape } from "./tensor-checks.js";
 import { beginsAsZip, readZip, type ZipEntry } from "./zip.js";
 
 /** A tensor whose elements stand in a file: little-endian, row-major. The range was checked against its storage. */
@@ -193,13 +194,13 @@ function storageOf(id: unknown, entryOf: (key: string) => ZipEntry | undefined, 
 function placed(path: string, name: string, { storage, begin, shape, strides }: View): TorchTensor {
   const fail: Fail = (problem, code) => new CriaFileError(path, name, problem, code);
   const elements = shape.reduce((product, n) => product * BigInt(n), 1n);
-  const shown = `[${shape.join(", ")}]`;
+  const shown = showShape(shape);
   if (elements === 0n) throw fail(`its dimensions must be positive, not ${shown}`);
   if (BigInt(begin) + elements > storage.length) {
     throw fail(`its ${shown} elements from ${begin} on must lie within the ${storage.length} of its storage`);
   }
   if (!isRowMajor(shape, strides)) {
-    throw fail(`must stand row after row, not ${shown} with strides [${strides.join(", ")}]`, "ERR_CRIA_UNSUPPORTED");
+    throw fail(`must stand row after row, not ${shown} with strides ${showShape(strides)}`, "ERR_CRIA_UNSUPPORTED");
   }
   const width = elementBytes[storage.type];
   const bytes = Number(elements) * width;
