@@ -1,4 +1,5 @@
 import { show } from "../errors.js";
+import { valueTypes } from "./gguf-values.js";
 import { HeaderReader, type NumberArray, type NumberType, numberArrays } from "./header-reader.js";
 
 /**
@@ -42,12 +43,8 @@ export type GgufValue =
   | { readonly type: "array"; readonly element: NumberType | "bool"; readonly value: NumberArray }
   | { readonly type: "array"; readonly element: "string"; readonly value: readonly string[] };
 
-/** GGUF's value types in the order of their ids. */
-// biome-ignore format: a table
-const valueTypes = [
-  "u8", "i8", "u16", "i16", "u32", "i32", "f32", "bool",
-  "string", "array", "u64", "i64", "f64",
-] as const;
+/** GGUF's value types by their ids, which count them. */
+const typesById = Object.keys(valueTypes) as readonly (keyof typeof valueTypes)[];
 
 /** Keys and tensors that a file may have. Real ones have below a hundred keys and a few thousand tensors. */
 const maxEntries = 65_536;
@@ -137,10 +134,10 @@ function readArray(reader: HeaderReader): GgufValue {
   return { type: "array", element, value: reader.numbers(stored, count) };
 }
 
-function readValueType(reader: HeaderReader): (typeof valueTypes)[number] {
+function readValueType(reader: HeaderReader): keyof typeof valueTypes {
   const id = reader.u32();
-  const type = valueTypes[id];
-  if (type === undefined) throw reader.error(`must be of a value type from 0 to ${valueTypes.length - 1}, not ${id}`);
+  const type = typesById[id];
+  if (type === undefined) throw reader.error(`must be of a value type from 0 to ${typesById.length - 1}, not ${id}`);
   return type;
 }
 

@@ -4,7 +4,7 @@
  */
 import { type WeightType, weightFormats } from "./source.js";
 
-/** Ids of GGUF's value types. */
+/** Ids of GGUF's value types, in their order. */
 export const valueTypes = {
   u8: 0,
   i8: 1,
