@@ -1,10 +1,10 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import { unaborted } from "../abort.js";
 import type { Device } from "../device.js";
-import { CriaError, CriaFileError } from "../errors.js";
+import { CriaFileError } from "../errors.js";
 import { native, type TensorHandle } from "../native.js";
 import type { TensorInfo } from "../weights/source.js";
-import type { ModelFile, WeightSource } from "../weights/store.js";
+import { type ModelFile, namingNumbers, type WeightSource } from "../weights/store.js";
 import type { AdapterFile } from "./adapter-file.js";
 import { bytesOf, type Part, partsOf, type ScaledParts, stackedA, stackedB } from "./beside.js";
 import { transposed } from "./transposed.js";
@@ -63,8 +63,7 @@ export function mergedSource(
       try {
         await merge(device, source, info, parts, into, row, signal);
       } catch (error) {
-        if (!(error instanceof CriaError) || error.code !== "ERR_CRIA_NUMBERS") throw error;
-        throw new CriaError("ERR_CRIA_NUMBERS", `${path}: ${info.name}: ${error.message}`, { cause: error });
+        throw namingNumbers(error, path, info.name);
       }
     },
     [Symbol.dispose]: () => source[Symbol.dispose](),

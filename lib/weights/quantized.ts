@@ -1,6 +1,6 @@
-import { CriaError, CriaFileError, outOfRange, wrongType } from "../errors.js";
+import { CriaFileError, outOfRange, wrongType } from "../errors.js";
 import { isFloatType, type QuantisedType, type TensorInfo, type WeightType, weightFormats } from "./source.js";
-import type { ModelFile, WeightSource } from "./store.js";
+import { type ModelFile, namingNumbers, type WeightSource } from "./store.js";
 
 /** What float matrices can become. q4_z is for zero points that others chose: without any it is a larger q4_0. */
 export type LoadedType = Exclude<QuantisedType, "q4_z">;
@@ -79,8 +79,7 @@ function quantising(
       try {
         await source.convert!(stored, into, row);
       } catch (error) {
-        if (!(error instanceof CriaError) || error.code !== "ERR_CRIA_NUMBERS") throw error;
-        throw new CriaError("ERR_CRIA_NUMBERS", `${path}: ${info.name}: ${error.message}`, { cause: error });
+        throw namingNumbers(error, path, info.name);
       }
     },
     convert: ({ name }, into, row) => source.convert!(source.tensors.get(name)!, into, row),

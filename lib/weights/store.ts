@@ -78,6 +78,12 @@ export function naming(error: unknown, file: string, tensor: string): unknown {
   return new CriaFileError(file, tensor, problem, "ERR_CRIA_FILE", { cause: error });
 }
 
+/** The error of weights that cannot be encoded, with the name of their tensor; any other error as it is. */
+export function namingNumbers(error: unknown, file: string, tensor: string): unknown {
+  if (!(error instanceof CriaError) || error.code !== "ERR_CRIA_NUMBERS") return error;
+  return new CriaError("ERR_CRIA_NUMBERS", `${file}: ${tensor}: ${error.message}`, { cause: error });
+}
+
 /** How a model's file is read. */
 export interface LoadOptions {
   /**
