@@ -43,7 +43,7 @@ import { readLlamaKeys } from "./llama-gguf.js";
 import { llamaTensors } from "./llama-tensors.js";
 import { readFrom } from "./open.js";
 import { ropeDivisorsKey } from "./rope-keys.js";
-import { type LlamaConfig, type TensorInfo, type WeightType, weightFormats } from "./source.js";
+import { isFloatType, type LlamaConfig, type TensorInfo, type WeightType, weightFormats } from "./source.js";
 import { type ModelFile, naming, stacksOf, type TensorStore, type WeightSource } from "./store.js";
 
 export const magic = "CRIAPACK";
@@ -351,8 +351,7 @@ function unstack(path: string, config: LlamaConfig, packed: readonly PlacedTenso
     const type = types.get(name);
     if (type === undefined) throw new CriaFileError(path, name, "must be among the tensors, but is missing");
     // Columns that are no whole number of blocks have no size.
-    const quantised = type === "q8_0" || type === "q4_0";
-    if (quantised && (kind === "vector" || cols % weightFormats[type].block !== 0)) {
+    if (!isFloatType(type) && (kind === "vector" || cols % weightFormats[type].block !== 0)) {
       throw new CriaFileError(
         path,
         name,

@@ -355,6 +355,14 @@ describe("a packed file is refused", () => {
   );
   test("with other rows", wrong(set("rows", 95), says(`must be the matrix ${down} of 96 x 256`)));
   test("with other columns", wrong(set("cols", 2 ** 40), says(`must be the matrix ${down} of 96 x 256`)));
+  test.each([
+    ["blk.0.attn_output.weight", 12, "rows of 96, not q4_K"],
+    ["blk.0.attn_norm.weight", 10, "vectors, not q2_K"],
+  ])("with %s of a type whose blocks do not make it up", async (name, id, rest) => {
+    const typeAt = (bytes: Buffer) => entryOf(bytes, name).rows - name.length - 16;
+    const change = (bytes: Buffer) => void bytes.writeUInt32LE(id, typeAt(bytes));
+    await wrong(change, says(`${name}: must be of a type for ${rest}`))();
+  });
   test(
     "with keys that end elsewhere",
     wrong((bytes) => bytes.writeUInt8(bytes[at.keysEnd]! ^ 1, at.keysEnd), says("its keys must end at byte")),
