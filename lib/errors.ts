@@ -45,13 +45,13 @@ export class CriaFileError extends CriaError {
     options?: ErrorOptions,
   ) {
     const where = subject === undefined ? file : `${file}: ${subject}`;
-    super(code, `${escaped(where)}: ${problem}`, options);
+    super(code, escaped(`${where}: ${problem}`), options);
   }
 }
 
-/** Names come from files, and messages go to terminals and to logs: control characters are written as JSON writes them. */
-const escaped = (name: string): string =>
-  name.replace(/\p{Cc}/gu, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`);
+/** Files are quoted, and messages go to terminals and to logs: control characters are written as JSON writes them. */
+const escaped = (message: string): string =>
+  message.replace(/\p{Cc}/gu, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`);
 
 /** The error of logits of which none is above -Infinity, as when all are NaN. */
 export const noNumbers = (): CriaError =>
