@@ -29,8 +29,14 @@ const byModel: readonly (readonly [RegExp, ImmediateTemplate])[] = [
   [/alpaca/, alpaca],
 ];
 
+/** What is looked at of a name, which a file may have of any length: the patterns take its square. Names have some 60. */
+const longestName = 256;
+
 /** The template of a model of this name, as far as names tell. */
 export function templateOfModel(name: string): ImmediateTemplate | undefined {
-  const plain = name.toLowerCase().replace(/[^a-z0-9]/g, "");
+  const plain = name
+    .slice(0, longestName)
+    .toLowerCase()
+    .replace(/[^a-z0-9]/g, "");
   return byModel.find(([pattern]) => pattern.test(plain))?.[1];
 }
