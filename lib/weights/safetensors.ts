@@ -51,6 +51,12 @@ export interface Safetensors {
 /** The most bytes that the format gives a header (MAX_HEADER_SIZE of its reference implementation). */
 const mostHeaderBytes = 100_000_000;
 
+/**
+ * Tensors, and keys of the metadata, that a header may have; a LLaMA of 126 layers in 4 bits has some 3,500 tensors. A
+ * hundred megabytes of the shortest would take more memory than Node.js has by default.
+ */
+const mostEntries = 65_536;
+
 /** What stands before the header: its length, a u64. */
 const lengthBytes = 8;
 
@@ -122,9 +128,21 @@ function parseHeader(
   const cursor = new JsonCursor(text, (problem) => new CriaFileError(path, subject, `its header ${problem}`));
   const metadata = new Map<string, string>();
   const tensors: Entry[] = [];
+  const checkCount = (count: number, what: string) => {
+    if (count < mostEntries) return;
+    throw new CriaFileError(path, subject, `its header must have at most ${mostEntries} ${what}`);
+  };
+  const addTensor = (name: string) => {
+    checkCount(tensors.length, "tensors");
+    tensors.push(parseEntry(path, cursor, name));
+  };
+  const addMetadata = (key: string) => {
+    checkCount(metadata.size, "keys of metadata");
+    metadata.set(key, cursor.string(`the value of ${show(key)}`));
+  };
   cursor.object("the header", (name) => {
-    if (name !== metadataKey) tensors.push(parseEntry(path, cursor, name));
-    else cursor.object(metadataKey, (key) => metadata.set(key, cursor.string(`the value of ${show(key)}`)));
+    if (name !== metadataKey) addTensor(name);
+    else cursor.object(metadataKey, addMetadata);
   });
   cursor.end();
   return { metadata, tensors };

@@ -98,6 +98,16 @@ describe("damaged files", () => {
     ["a field that stands twice", small({ header: entry(',"dtype":"I8"') }), /must have the key "dtype" of "a" once/],
     ["an unknown field", small({ header: entry(',"color":1') }), /not "color"/, "a"],
     ["metadata that is no string", small({ header: '{"__metadata__":{"a":1}}' }), /the value of "a"/],
+    [
+      "metadata without end",
+      small({ metadata: Object.fromEntries(Array.from({ length: 65_537 }, (_, i) => [`${i}`, ""])) }),
+      /its header must have at most 65536 keys of metadata/,
+    ],
+    [
+      "tensors without end",
+      small({ header: `{${Array.from({ length: 65_537 }, (_, i) => `"${i}":{}`).join()}}` }),
+      /its header must have at most 65536 tensors/,
+    ],
     ["no shape", small({ header: '{"a":{"dtype":"U8","data_offsets":[0,1]}}' }), /must have a shape/, "a"],
     ["no type", small({ header: '{"a":{"shape":[1],"data_offsets":[0,1]}}' }), /must have a dtype/, "a"],
     ["no offsets", small({ header: '{"a":{"dtype":"U8","shape":[1]}}' }), /must have data_offsets/, "a"],
