@@ -1,3 +1,5 @@
+import { show } from "../errors.js";
+
 /**
  * Reads a JSON text front to back, by what its format says must come next. Nothing is built but what is asked for, so
  * that no text makes it hold more than it is long, or go deeper than the reader that calls it does. Integers are read as
@@ -23,7 +25,7 @@ export class JsonCursor {
     if (this.#takes("}")) return;
     do {
       const key = this.string("a key");
-      if (keys.has(key)) throw this.fail(`must have the key ${JSON.stringify(key)} of ${what} once`);
+      if (keys.has(key)) throw this.fail(`must have the key ${show(key)} of ${what} once`);
       keys.add(key);
       this.#open(":", "a colon");
       member(key);

@@ -6,7 +6,7 @@
  * the caller knows. Opcodes that torch.save has no use for are refused, and so is every other name: nothing that a
  * pickle holds is ever called, looked up or imported.
  */
-import type { CriaFileError } from "../errors.js";
+import { type CriaFileError, show } from "../errors.js";
 
 /** What a pickle may have beside plain values. */
 export interface PickleWorld {
@@ -216,7 +216,7 @@ class Machine {
     for (let i = 0; i < items.length; i += 2) {
       const key = items[i];
       if (typeof key !== "string") throw this.error("must have strings as keys");
-      if (dictionary.has(key)) throw this.error(`must have the key ${JSON.stringify(key)} once`);
+      if (dictionary.has(key)) throw this.error(`must have the key ${show(key)} once`);
       dictionary.set(key, items[i + 1]);
     }
   }
@@ -236,10 +236,7 @@ class Machine {
   #global(): unknown {
     const name = `${this.#line()}.${this.#line()}`;
     if (this.#world.globals.has(name)) return this.#world.globals.get(name);
-    throw this.error(
-      `must name nothing but tensors of floats, not the global ${JSON.stringify(name)}`,
-      "ERR_CRIA_UNSUPPORTED",
-    );
+    throw this.error(`must name nothing but tensors of floats, not the global ${show(name)}`, "ERR_CRIA_UNSUPPORTED");
   }
 
   #line(): string {

@@ -183,7 +183,7 @@ function storageOf(id: unknown, entryOf: (key: string) => ZipEntry | undefined, 
     throw fail("must have persistent ids that are of storages of floats");
   }
   const entry = entryOf(key);
-  if (entry === undefined) throw fail(`must name a storage that the archive has, not data/${key}`);
+  if (entry === undefined) throw fail(`must name a storage that the archive has, not ${show(`data/${key}`)}`);
   const bytes = BigInt(length) * BigInt(elementBytes[type.type]);
   if (bytes !== BigInt(entry.bytes)) {
     throw fail(`its storage data/${key} must have ${bytes} bytes, for ${length} ${type.type}, not ${entry.bytes}`);

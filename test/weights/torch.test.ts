@@ -230,7 +230,7 @@ describe("a tensor is refused", () => {
 
   test("of a storage that the archive lacks, or in no dictionary", async () => {
     const without = torchEntries(small).filter(({ name }) => name !== "archive/data/1");
-    await refused(encodeZip(without), "archive/data.pkl: must name a storage that the archive has, not data/1");
+    await refused(encodeZip(without), 'archive/data.pkl: must name a storage that the archive has, not "data/1"');
     await refused(encodeZip(torchEntries(small).slice(1)), "with one data.pkl, not 0");
     const two = [...torchEntries(small), ...torchEntries(small, "other")];
     await refused(encodeZip(two), "with one data.pkl, not 2");
