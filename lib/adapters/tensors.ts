@@ -1,20 +1,14 @@
 import { CriaFileError } from "../errors.js";
 import { isSafetensors, readSafetensors } from "../weights/safetensors.js";
 import type { FileTensor } from "../weights/source.js";
-import { floatTypeOf, showShape } from "../weights/tensor-checks.js";
+import { floatTypeOf, type StoredTensor, showShape } from "../weights/stored-tensor.js";
 import { readTorch } from "../weights/torch.js";
 import { isZip } from "../weights/zip.js";
 
-/** A tensor of an adapter's file, in a format that names them and no more. */
-export interface NamedTensor {
-  readonly name: string;
+/** A tensor of an adapter's file. */
+export interface NamedTensor extends StoredTensor {
   /** As the format calls it. */
   readonly type: string;
-  /** Slowest first: a matrix is [rows, cols]. */
-  readonly shape: readonly number[];
-  readonly file: string;
-  readonly offset: number;
-  readonly bytes: number;
 }
 
 /** Whether a file has named tensors: safetensors, or what torch.save wrote. @throws CriaFileError where it cannot be read */

@@ -4,7 +4,7 @@ import { type GgufHeader, type GgufTensorHeader, readHeader } from "./gguf-heade
 import { GgufMetadata } from "./gguf-metadata.js";
 import { readFrom } from "./open.js";
 import { type FileTensor, type WeightType, weightBytes, weightFormats } from "./source.js";
-import { showShape } from "./tensor-checks.js";
+import { showShape } from "./stored-tensor.js";
 
 export interface GgufTensor extends FileTensor {
   /** Fastest first: a matrix is [cols, rows]. `rows` is the product of all but the first. */

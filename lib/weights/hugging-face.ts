@@ -14,7 +14,7 @@ import { isSafetensors, type Safetensors, type SafetensorsTensor } from "./safet
 import { readSafetensorsModel } from "./safetensors-shards.js";
 import type { FileTensor, LlamaConfig, ModelIndex, Vocabulary } from "./source.js";
 import type { ModelFile } from "./store.js";
-import { floatTypeOf, required } from "./tensor-checks.js";
+import { floatTypeOf, required } from "./stored-tensor.js";
 
 /** A model as transformers saves it: a folder with its `config.json`, and the file of weights that was named, if one was. */
 export interface HuggingFaceFolder {

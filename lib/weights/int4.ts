@@ -10,7 +10,7 @@ import { readFrom } from "./open.js";
 import type { SafetensorsTensor, SafetensorsType } from "./safetensors.js";
 import type { FileTensor, TensorInfo } from "./source.js";
 import { fileSource, naming, type WeightSource } from "./store.js";
-import { required } from "./tensor-checks.js";
+import { required } from "./stored-tensor.js";
 
 /** What a model's `quantization_config` says of its matrices. */
 export interface Int4Scheme {

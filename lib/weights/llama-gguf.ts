@@ -10,7 +10,7 @@ import { readFrom } from "./open.js";
 import { checkRopeDivisors, readGgufRope, ropeDivisorsName } from "./rope-keys.js";
 import type { FileTensor, LlamaConfig, ModelIndex, Vocabulary } from "./source.js";
 import { fileSource, type ModelFile } from "./store.js";
-import { required } from "./tensor-checks.js";
+import { required } from "./stored-tensor.js";
 
 /**
  * Reads the index of a LLaMA from a GGUF file, or from any part of a split one: hyper-parameters, vocabulary, and where

@@ -22,7 +22,7 @@ import { isFolder, unreadable } from "./open.js";
 import { readSentencePiece } from "./sentencepiece.js";
 import type { LlamaConfig, Vocabulary } from "./source.js";
 import type { ModelFile } from "./store.js";
-import { sameShape, showShape } from "./tensor-checks.js";
+import { sameShape, showShape } from "./stored-tensor.js";
 import { readTiktoken } from "./tiktoken.js";
 import { tokenizerFileOf } from "./tokenizer-file.js";
 import { readTorch, type TorchTensor } from "./torch.js";

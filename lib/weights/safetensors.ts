@@ -3,7 +3,7 @@ import { readAll } from "../files.js";
 import { JsonCursor } from "./json-cursor.js";
 import { decodeUtf8 } from "./json-file.js";
 import { readFrom } from "./open.js";
-import { showShape } from "./tensor-checks.js";
+import { type StoredTensor, showShape } from "./stored-tensor.js";
 
 /** The bytes of an element of each type, under safetensors' names. */
 export const safetensorsTypes = {
@@ -26,17 +26,12 @@ export const safetensorsTypes = {
 
 export type SafetensorsType = keyof typeof safetensorsTypes;
 
-/** A tensor whose elements stand in a file: little-endian, row-major. The range was checked against its length. */
-export interface SafetensorsTensor {
-  readonly name: string;
+/**
+ * A tensor whose elements are little-endian, row-major. Its bytes are the product of the shape and the type's; the range
+ * was checked against the file's length.
+ */
+export interface SafetensorsTensor extends StoredTensor {
   readonly dtype: SafetensorsType;
-  /** Slowest first: a matrix is [rows, cols]. A scalar's is empty. */
-  readonly shape: readonly number[];
-  readonly file: string;
-  /** From the file's beginning. */
-  readonly offset: number;
-  /** The product of the shape and the type's bytes. */
-  readonly bytes: number;
 }
 
 /** What a safetensors file holds, or the shards of a model together. */

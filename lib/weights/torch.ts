@@ -10,18 +10,12 @@ import { CriaFileError, show } from "../errors.js";
 import { readRange } from "../files.js";
 import { readFrom } from "./open.js";
 import { type Fail, readPickle } from "./pickle.js";
-import { showShape } from "./tensor-checks.js";
+import { type StoredTensor, showShape } from "./stored-tensor.js";
 import { beginsAsZip, readZip, type ZipEntry } from "./zip.js";
 
-/** A tensor whose elements stand in a file: little-endian, row-major. The range was checked against its storage. */
-export interface TorchTensor {
-  readonly name: string;
+/** A tensor whose elements are little-endian, row-major. The range was checked against its storage. */
+export interface TorchTensor extends StoredTensor {
   readonly type: TorchType;
-  /** Slowest first: a matrix is [rows, cols]. */
-  readonly shape: readonly number[];
-  readonly file: string;
-  readonly offset: number;
-  readonly bytes: number;
 }
 
 export type TorchType = "f32" | "f16" | "bf16";

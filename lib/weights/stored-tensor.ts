@@ -1,12 +1,15 @@
-/** What the tensors of a file must be, whatever its format. */
 import { CriaFileError } from "../errors.js";
 import type { FloatType } from "./source.js";
 
-/** A tensor as a file declares it, its dimensions in the format's order. */
-interface StoredTensor {
+/** A tensor of a format that names tensors and no more. Its elements stand in a file. */
+export interface StoredTensor {
   readonly name: string;
+  /** Slowest first: a matrix is [rows, cols]. A scalar's is empty. */
   readonly shape: readonly number[];
   readonly file: string;
+  /** From the file's beginning. */
+  readonly offset: number;
+  readonly bytes: number;
 }
 
 /** A shape as an error shows it. */
@@ -21,7 +24,7 @@ export const sameShape = (a: readonly number[], b: readonly number[]): boolean =
  * @param file where one that is missing would be
  * @throws CriaFileError where it is not
  */
-export function required<T extends StoredTensor>(
+export function required<T extends Pick<StoredTensor, "file" | "shape">>(
   tensor: T | undefined,
   file: string,
   name: string,
