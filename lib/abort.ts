@@ -9,8 +9,8 @@ interface Hearing {
 const hearings = new WeakMap<AbortSignal, Hearing>();
 
 /**
- * Calls `callback` when a signal aborts. All that hear one signal share a listener: of more than ten on a target Node.js
- * warns, for they may be a leak, and a hundred texts may well have one signal.
+ * Calls `callback` when a signal aborts. All that hear one signal share a listener: of more than ten on a target
+ * Node.js warns, for they may be a leak, and a hundred texts may well have one signal.
  *
  * @returns ends the hearing
  */

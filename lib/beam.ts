@@ -6,7 +6,9 @@ import { optionsOf } from "./options.js";
 import { fittingPrompt, type Speaker } from "./prompt.js";
 import type { ForwardOptions, Sequence } from "./sequence.js";
 
-/** Past some thirty, texts get worse and not better (Koehn and Knowles 2017, §3.6); each beam has a sequence of its own. */
+/**
+ * Past some thirty, texts get worse and not better (Koehn and Knowles 2017, §3.6); each beam has a sequence of its own.
+ */
 const mostBeams = 256;
 
 /** Options of {@link Model.beamSearch}. */
@@ -33,7 +35,9 @@ export interface BeamCandidate {
   tokens: number[];
   /** ln of the text's probability by the model's own distribution, that of the token that ended it among it. */
   logprob: number;
-  /** What the candidates are ranked by: `logprob` / tokens ^ `lengthPenalty`, the one that ended the text counted in. */
+  /**
+   * What the candidates are ranked by: `logprob` / tokens ^ `lengthPenalty`, the one that ended the text counted in.
+   */
   score: number;
   finishReason: FinishReason;
 }
@@ -59,10 +63,10 @@ interface Step {
  * transduction with recurrent neural networks", §2.5; scores and ending as in Hugging Face's `BeamSearchScorer` with
  * `early_stopping=False`).
  *
- * Each step ranks what may follow all beams. A text that ends is a candidate where it ranks among the first `beams`; the
- * best that go on are the next beams, in forks of the sequences that they follow. The search ends when there are `beams`
- * candidates and no beam, by its score so far, is better than the worst of them; with a `lengthPenalty` of at most 0, no
- * beam can then become so. One beam finds what greedy generation does.
+ * Each step ranks what may follow all beams. A text that ends is a candidate where it ranks among the first `beams`;
+ * the best that go on are the next beams, in forks of the sequences that they follow. The search ends when there are
+ * `beams` candidates and no beam, by its score so far, is better than the worst of them; with a `lengthPenalty` of at
+ * most 0, no beam can then become so. One beam finds what greedy generation does.
  *
  * @param prompt a text, or tokens as they are
  * @returns at most `beams` candidates, the best first

@@ -28,7 +28,9 @@ export const abiVersion = 1;
 
 let provided: (() => Native) | undefined;
 
-/** Has `load` give the addon, as `cria/linux-x64` does for bundles, rather than what is found in the package's folder. */
+/**
+ * Has `load` give the addon, as `cria/linux-x64` does for bundles, rather than what is found in the package's folder.
+ */
 export function provideBinding(load: () => Native): void {
   provided = load;
 }
@@ -38,7 +40,11 @@ export function loadBinding(): Native {
   return provided === undefined ? openBinding(bindingFile()) : ofThisVersion(provided(), "the bundled addon");
 }
 
-/** The addon that a local build made, or else the prebuilt one for this system. @throws BindingError where there is none */
+/**
+ * The addon that a local build made, or else the prebuilt one for this system.
+ *
+ * @throws BindingError where there is none
+ */
 export function bindingFile(): string {
   try {
     return require("node-gyp-build").path(packageRoot);

@@ -7,8 +7,8 @@ import type { SourceLimits, TokenSource } from "./token-source.js";
 /**
  * Has the device draw the tokens, many in a run, of a text whose every token is the likeliest ({@link Chooser.greedy}).
  *
- * The sequence may be ahead of the text, and may have read on past its end: when the source is disposed it holds what it
- * would hold of tokens read one by one.
+ * The sequence may be ahead of the text, and may have read on past its end: when the source is disposed it holds what
+ * it would hold of tokens read one by one.
  */
 export class BurstSource implements TokenSource {
   readonly #sequence: Sequence;

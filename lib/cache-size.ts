@@ -4,8 +4,8 @@ import type { CacheShape } from "./native.js";
 import { requireObject } from "./options.js";
 
 /**
- * What the KV cache holds over all sequences: that many tokens, what fits that many bytes, or what fits a share, above 0
- * and up to 1, of the memory that is free beside the weights and activations.
+ * What the KV cache holds over all sequences: that many tokens, what fits that many bytes, or what fits a share, above
+ * 0 and up to 1, of the memory that is free beside the weights and activations.
  */
 export type CacheSize = { tokens: number } | { bytes: number } | { share: number };
 

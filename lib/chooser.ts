@@ -37,7 +37,9 @@ export class Chooser {
     this.#ends = ends;
   }
 
-  /** Whether each choice is the likeliest token, whatever came before, and nothing more is told of it than which it is. */
+  /**
+   * Whether each choice is the likeliest token, whatever came before, and nothing more is told of it than which it is.
+   */
   get greedy(): boolean {
     const { logprobs, ignoreEos, minTokens } = this.#plan;
     return this.#sampler.greedy && logprobs === undefined && !ignoreEos && minTokens === 0;

@@ -20,8 +20,8 @@ export type SayOptions = Omit<GenerateOptions, "echo">;
  *
  * - The token that ended a reply, EOS or a stop token, is not held. What the next text should begin with, such as a new
  *   line, or EOS's id in an Int32Array, is the caller's to say.
- * - Of a reply that a stop string ended, that string and what came after it are not held. Where it began within a token,
- *   what was given of that token is held as tokens of its own.
+ * - Of a reply that a stop string ended, that string and what came after it are not held. Where it began within a
+ *   token, what was given of that token is held as tokens of its own.
  * - A reply that was aborted, that failed, or that its caller left, is held as far as it was given out. Where that
  *   happens before its text is read, the turn has not been: nothing of the text is held.
  *

@@ -112,8 +112,8 @@ export class Device {
   }
 
   /**
-   * Runs `work` after all work queued before it. The device computes one thing at a time, and work that waits for it on a
-   * thread of libuv's pool would keep that thread from everyone else's files and sockets.
+   * Runs `work` after all work queued before it. The device computes one thing at a time, and work that waits for it on
+   * a thread of libuv's pool would keep that thread from everyone else's files and sockets.
    */
   queue<T>(work: () => Promise<T>): Promise<T> {
     const result = this.#last.then(work);

@@ -1,4 +1,7 @@
-/** Libraries as files (ELF-64, the System V ABI, chapter 4): the dynamic linker reads past the end of one that was cut short. */
+/**
+ * Libraries as files (ELF-64, the System V ABI, chapter 4): the dynamic linker reads past the end of one that was cut
+ * short.
+ */
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { arch } from "node:os";
 

@@ -122,7 +122,11 @@ export async function evaluateChoices(
   };
 }
 
-/** The texts' perplexity, over all their tokens. @throws CriaError as {@link measurePerplexity}, with the line at fault */
+/**
+ * The texts' perplexity, over all their tokens.
+ *
+ * @throws CriaError as {@link measurePerplexity}, with the line at fault
+ */
 export async function evaluateTexts(
   model: Model,
   items: readonly TextItem[],

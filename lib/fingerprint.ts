@@ -11,9 +11,9 @@ const version = 1;
 
 /**
  * Tensors of no more bytes are hashed whole: those of small models, and every vector of large ones. Of the others it is
- * the first and the last row: training moves nearly every row of a matrix that it moves at all, and another quantisation
- * changes every block. In a 7B those are two million weights. A row stands in its panel between fifteen others, so each
- * costs as much reading as sixteen; these take some 10 ms, in f16 some 25.
+ * the first and the last row: training moves nearly every row of a matrix that it moves at all, and another
+ * quantisation changes every block. In a 7B those are two million weights. A row stands in its panel between fifteen
+ * others, so each costs as much reading as sixteen; these take some 10 ms, in f16 some 25.
  */
 const wholeBytes = 64 * 2 ** 10;
 

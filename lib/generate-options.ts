@@ -18,11 +18,13 @@ export interface GenerateOptions extends SamplerOptions {
   stop?: string | readonly string[] | undefined;
   /** Tokens that end the text, before them. */
   stopTokens?: readonly number[] | undefined;
-  /** Never choose the token that ends the text, nor one by which a chat's template ends an answer, or an infilling ends. */
+  /**
+   * Never choose the token that ends the text, nor one by which a chat's template ends an answer, or an infilling ends.
+   */
   ignoreEos?: boolean | undefined;
   /**
-   * The result tells the log-probability of each token, and this many most probable tokens in its place, 0 to 20: by the
-   * model's own distribution, before any bias, ban, penalty, filter or temperature. Default: it tells of none.
+   * The result tells the log-probability of each token, and this many most probable tokens in its place, 0 to 20: by
+   * the model's own distribution, before any bias, ban, penalty, filter or temperature. Default: it tells of none.
    */
   logprobs?: number | undefined;
   /** The result tells the same of the prompt's tokens, with as many alternatives as `logprobs` says, or none. */
@@ -34,14 +36,16 @@ export interface GenerateOptions extends SamplerOptions {
    */
   speculate?: "prompt" | SpeculateOptions | undefined;
   /**
-   * Lets the text go on past the context: its first tokens stay, and the older ones after them are forgotten. Without it
-   * the text ends where the context does. Not together with `speculate`. Once it has forgotten some it keeps the blocks that
-   * it has, and cannot give way to others (`preempt`).
+   * Lets the text go on past the context: its first tokens stay, and the older ones after them are forgotten. Without
+   * it the text ends where the context does. Not together with `speculate`. Once it has forgotten some it keeps the
+   * blocks that it has, and cannot give way to others (`preempt`).
    */
   window?: WindowOptions | undefined;
   /** Among texts that wait for their turn the higher goes first. Default: 0. */
   priority?: Priority | undefined;
-  /** Called as the prompt is read, with the tokens read so far, those before the prompt among them, and all there are. */
+  /**
+   * Called as the prompt is read, with the tokens read so far, those before the prompt among them, and all there are.
+   */
   onProgress?: ((read: number, total: number) => void) | undefined;
   /** Stops the generation within an op; the iteration then throws ERR_CRIA_ABORTED. */
   signal?: AbortSignal | undefined;

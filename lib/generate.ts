@@ -39,7 +39,9 @@ export interface Timings {
 /** What there is to tell of a text when its iteration has ended. */
 export interface GenerationResult {
   text: string;
-  /** The tokens chosen, without the EOS or the stop token that ended the text; those of a stop string are among them. */
+  /**
+   * The tokens chosen, without the EOS or the stop token that ended the text; those of a stop string are among them.
+   */
   tokens: number[];
   promptTokens: number;
   finishReason: FinishReason;

@@ -21,8 +21,8 @@ export const infillOptions = [...generateOptions, "first"] as const satisfies re
  *   prefix first, PSM   <s> <PRE> prefix <SUF> suffix <MID> …
  *   suffix first, SPM   <s> <PRE> <SUF> suffix <MID> prefix …
  *
- * The markers are tokens, and each text is read by itself. The prefix begins with the vocabulary's space, as a text does;
- * the suffix does not.
+ * The markers are tokens, and each text is read by itself. The prefix begins with the vocabulary's space, as a text
+ * does; the suffix does not.
  *
  * @throws as {@link Model.infill}
  */

@@ -20,8 +20,9 @@ import { type WeightType, weightBytes, weightFormats } from "./weights/source.js
 export type { CacheType, DeviceKind, Isa, WeightType };
 
 /**
- * How a kernel runs. No bit of its results depends on the instruction set or the threads; a GPU's differ from a CPU's in
- * products with f16 and bf16 weights, sums over slices of columns, RMSNorm and attention, as its headers in `cuda/` say.
+ * How a kernel runs. No bit of its results depends on the instruction set or the threads; a GPU's differ from a CPU's
+ * in products with f16 and bf16 weights, sums over slices of columns, RMSNorm and attention, as its headers in `cuda/`
+ * say.
  */
 export interface Execution {
   /** Arrays travel to a GPU and back with each call, which is for trying its kernels, not for speed. Default: "cpu". */
@@ -239,8 +240,9 @@ export type KvData = Float32Array | Uint16Array | Uint8Array;
 /**
  * One layer of a KV cache, in arrays of the caller's, cut into blocks of 16 tokens.
  *
- * In q8_0 each block and head has its elements as int8, and behind them its scales, [ceil(headDim / 32), 16] of binary16:
- * one for each 32 dimensions, or what is left of them, of each of the 16 tokens. An element is its int8 times its scale.
+ * In q8_0 each block and head has its elements as int8, and behind them its scales, [ceil(headDim / 32), 16] of
+ * binary16: one for each 32 dimensions, or what is left of them, of each of the 16 tokens. An element is its int8 times
+ * its scale.
  */
 export interface KvLayer {
   /** Of `k`: "f32" is a Float32Array, "f16" the bits in a Uint16Array, "q8_0" a Uint8Array. */
@@ -300,7 +302,8 @@ export interface RopeOptions extends Execution {
 
 /**
  * Rotary position embedding (Su et al. 2021, §3.2.2), fused with the write of k and v to the cache: pair i turns by
- * position / scale · theta^(−2i / rotaryDim) radians, or by position · frequencies[i]. {@link attention} has an example.
+ * position / scale · theta^(−2i / rotaryDim) radians, or by position · frequencies[i]. {@link attention} has an
+ * example.
  */
 export function rope(options: RopeOptions): void {
   const device = deviceFor(options);
@@ -346,8 +349,8 @@ export interface AttentionOptions extends Execution {
 }
 
 /**
- * Causal attention (Vaswani et al. 2017, eq. 1), in the flash style (Dao 2023): out = softmax(q · k / √headDim) · v over
- * a token's own key and those before it in its sequence. Query head h reads kv head floor(h · kvHeads / heads).
+ * Causal attention (Vaswani et al. 2017, eq. 1), in the flash style (Dao 2023): out = softmax(q · k / √headDim) · v
+ * over a token's own key and those before it in its sequence. Query head h reads kv head floor(h · kvHeads / heads).
  *
  * @example
  * ```js

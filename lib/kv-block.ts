@@ -17,7 +17,9 @@ function rowBytes(type: CacheType, headDim: number): number {
 /** Bytes of one number of a key or a value, beside its scale. */
 export const elementBytes: Readonly<Record<CacheType, number>> = { f32: 4, f16: 2, q8_0: 1 };
 
-/** Scales of one token's key, or value, of one head: in q8_0 each 32 dimensions, and those left over, have one, an f16. */
+/**
+ * Scales of one token's key, or value, of one head: in q8_0 each 32 dimensions, and those left over, have one, an f16.
+ */
 export function scaleCount(type: CacheType, headDim: number): number {
   return type === "q8_0" ? Math.ceil(headDim / 32) : 0;
 }

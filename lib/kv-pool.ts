@@ -22,8 +22,8 @@ export interface KvPoolStatistics {
 }
 
 /**
- * The KV cache: a fixed arena, cut into blocks of 16 tokens that sequences hold by reference count. Its address space is
- * reserved at once, its pages are taken as blocks are first written.
+ * The KV cache: a fixed arena, cut into blocks of 16 tokens that sequences hold by reference count. Its address space
+ * is reserved at once, its pages are taken as blocks are first written.
  *
  *     free ──allocate──► held, references ≥ 1 ──release──► free, or
  *      ▲                    ▲                              cached, where full blocks are found again by their tokens
@@ -117,8 +117,8 @@ export class KvPool {
   }
 
   /**
-   * Drops a reference to each block, as many as it is named; those without another are free or cached. Where one has not
-   * as many, none changes.
+   * Drops a reference to each block, as many as it is named; those without another are free or cached. Where one has
+   * not as many, none changes.
    */
   release(blocks: readonly number[]): void {
     for (const [i, block] of blocks.entries()) {

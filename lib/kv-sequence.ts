@@ -90,8 +90,8 @@ export class KvSequence {
   }
 
   /**
-   * Makes room for `count` tokens after those that are there, in blocks of its own. Where it fails it holds what it held;
-   * a block that it wrote to last may then no longer be found by its tokens.
+   * Makes room for `count` tokens after those that are there, in blocks of its own. Where it fails it holds what it
+   * held; a block that it wrote to last may then no longer be found by its tokens.
    *
    * @returns what must be copied before the room is written to
    * @throws CriaError ERR_CRIA_CACHE_FULL

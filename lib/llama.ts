@@ -109,8 +109,8 @@ export function llamaRope({ heads, rope }: LlamaConfig): RopeOptions {
 
 /**
  * The forward pass's values: the floats of each, for every token of a batch or for every output asked for. Gate and up
- * have one only where there is a layer in which their types differ, so that they are two matrices, or in which an adapter
- * has something to add to them.
+ * have one only where there is a layer in which their types differ, so that they are two matrices, or in which an
+ * adapter has something to add to them.
  */
 export function llamaValues({ dim, heads, kvHeads, headDim, ffn, vocab }: LlamaConfig, splitGates: boolean) {
   const rest = {

@@ -33,7 +33,9 @@ export interface ScoreOptions {
   signal?: AbortSignal | undefined;
 }
 
-/** @returns `count` if it is a number of alternatives that can be asked for; throws a TypeError or RangeError otherwise */
+/**
+ * @returns `count` if it is a number of alternatives that can be asked for; throws a TypeError or RangeError otherwise
+ */
 export const alternatives = (name: string, count: number): number => integer(name, count, 0, mostAlternatives);
 
 /** ln softmax(logits)[token], in float64: the sum over a corpus keeps more digits than float32 has. */

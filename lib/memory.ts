@@ -16,12 +16,13 @@ import { type LlamaConfig, type ModelIndex, type Vocabulary, weightFormats } fro
 import type { LoadOptions } from "./weights/store.js";
 
 /**
- * What a model takes of a device's memory, in bytes, with one text at a time: a step then gives the logits of one token.
+ * What a model takes of a device's memory, in bytes, with one text at a time: a step then gives the logits of one
+ * token.
  *
- * Not in it are the logits of more: each text that is made at the same time has a row of them, and a text that is scored
- * (`logprobs`, `echo`, `score`) 256. A row is 4 · vocabulary bytes, in the device's workspace and in copies of JavaScript's
- * until they are collected: with a vocabulary of 32,000 some 1 MB a text (64 at once: 68 MB), and 110 MB where one is
- * scored.
+ * Not in it are the logits of more: each text that is made at the same time has a row of them, and a text that is
+ * scored (`logprobs`, `echo`, `score`) 256. A row is 4 · vocabulary bytes, in the device's workspace and in copies of
+ * JavaScript's until they are collected: with a vocabulary of 32,000 some 1 MB a text (64 at once: 68 MB), and 110 MB
+ * where one is scored.
  */
 export interface MemoryEstimate {
   /** The weights, in the kernels' layout; those of adapters that a model is loaded with among them. */
@@ -123,9 +124,9 @@ const bytesOf = (plan: readonly PackedTensor[]) => plan.reduce((sum, { bytes }) 
 
 /**
  * The workspace of csrc/cpu/executor.cc after a batch of `tokens` tokens of which the last one's logits are wanted: its
- * values, the rows that it quantises, and RoPE's angles. What it keeps of an attention that is split over the threads is
- * left out: it is less than a thousandth of the cache. So are the values between an adapter's two products, of a width of
- * its rank.
+ * values, the rows that it quantises, and RoPE's angles. What it keeps of an attention that is split over the threads
+ * is left out: it is less than a thousandth of the cache. So are the values between an adapter's two products, of a
+ * width of its rank.
  *
  * @param split whether gate and up have a value of their own
  */
@@ -146,7 +147,9 @@ function gatheredBytes(tensors: ModelIndex["tensors"], tokens: number): number {
   return 4 * (tokens + 1) * [...widths].reduce((sum, width) => sum + stride(width), 0);
 }
 
-/** Floats from one row of a value to the next: rows that were a multiple of 4 KiB long have a cache line between them. */
+/**
+ * Floats from one row of a value to the next: rows that were a multiple of 4 KiB long have a cache line between them.
+ */
 const stride = (width: number) => width + ((width * 4) % 4096 === 0 ? 16 : 0);
 
 /** Whether a layer's gate and up, of different types, are two matrices. */

@@ -143,8 +143,8 @@ export class Model {
   }
 
   /**
-   * Answers the last of some messages. What comes is an async iterable of pieces of the answer. What a chat has in common
-   * with an earlier one, answers too, is found in the cache in whole blocks of 16 tokens, and not read again.
+   * Answers the last of some messages. What comes is an async iterable of pieces of the answer. What a chat has in
+   * common with an earlier one, answers too, is found in the cache in whole blocks of 16 tokens, and not read again.
    *
    * @example
    * ```js
@@ -155,7 +155,8 @@ export class Model {
    * for await (const piece of model.chat(messages, { template: "vicuna", maxTokens: 32 })) process.stdout.write(piece);
    * ```
    *
-   * @throws TypeError or RangeError for a wrong option, and for a message that is wrong or out of turn: it names its index
+   * @throws TypeError or RangeError for a wrong option, and for a message that is wrong or out of turn: it names its
+   *   index
    * @throws CriaError ERR_CRIA_TEMPLATE where there is no template for the model, or it cannot be run; ERR_CRIA_CONTEXT
    *   where the prompt is longer than the context; ERR_CRIA_DISPOSED after `dispose`. Of a Jinja template the iteration
    *   throws them
@@ -166,16 +167,17 @@ export class Model {
   }
 
   /**
-   * Fills the gap between two texts, by a model that was taught it, as Code Llama 7B, 13B and 70B were. What comes is an
-   * async iterable of pieces of what stands between them.
+   * Fills the gap between two texts, by a model that was taught it, as Code Llama 7B, 13B and 70B were. What comes is
+   * an async iterable of pieces of what stands between them.
    *
    * ```js
-   * for await (const piece of model.infill("def square(x):\n    return ", "\n\nprint(square(3))\n")) process.stdout.write(piece);
+   * const between = model.infill("def square(x):\n    return ", "\n\nprint(square(3))\n");
+   * for await (const piece of between) process.stdout.write(piece);
    * ```
    *
    * @throws TypeError or RangeError for a wrong option
-   * @throws CriaError ERR_CRIA_UNSUPPORTED where the vocabulary has not the tokens `<PRE>`, `<SUF>`, `<MID>` and `<EOT>`,
-   *   ERR_CRIA_CONTEXT where the texts are longer than the context, ERR_CRIA_DISPOSED after `dispose`
+   * @throws CriaError ERR_CRIA_UNSUPPORTED where the vocabulary has not the tokens `<PRE>`, `<SUF>`, `<MID>` and
+   *   `<EOT>`, ERR_CRIA_CONTEXT where the texts are longer than the context, ERR_CRIA_DISPOSED after `dispose`
    */
   infill(prefix: string, suffix: string, options: InfillOptions = {}): Generation {
     this.#check();
@@ -239,7 +241,9 @@ export class Model {
    * @example
    * ```js
    * const scores = await model.logprobs("The cat sat on the moon.", { top: 1 });
-   * for (const { token, logprob, top } of scores) console.log(model.tokenizer.decode([token]), logprob, top[0].logprob);
+   * for (const { token, logprob, top } of scores) {
+   *   console.log(model.tokenizer.decode([token]), logprob, top[0].logprob);
+   * }
    * ```
    *
    * @param text a text, or tokens as they are
@@ -251,7 +255,8 @@ export class Model {
   }
 
   /**
-   * Scores the choices that may follow a context. A choice is appended as it is: one that is a word begins with a space.
+   * Scores the choices that may follow a context. A choice is appended as it is: one that is a word begins with a
+   * space.
    *
    * The tokens of a choice are those of context and choice, read as one text, after the last that they share from the
    * beginning with the tokens of the context alone. Where the border merges into one piece, that piece is thus the
@@ -265,8 +270,8 @@ export class Model {
    * ```
    *
    * @throws TypeError or RangeError where there is no choice, or one has nothing but white space
-   * @throws CriaError ERR_CRIA_CONTEXT where context and choice are longer than the model's context, ERR_CRIA_UNSUPPORTED
-   *   for a vocabulary without BOS, ERR_CRIA_ABORTED when `signal` stops it
+   * @throws CriaError ERR_CRIA_CONTEXT where context and choice are longer than the model's context,
+   *   ERR_CRIA_UNSUPPORTED for a vocabulary without BOS, ERR_CRIA_ABORTED when `signal` stops it
    */
   async score(context: string, choices: readonly string[], options: ChoiceOptions = {}): Promise<Scores> {
     this.#check();
@@ -322,8 +327,8 @@ export class Model {
   /**
    * A sequence that has read what a saved one had.
    *
-   * @throws CriaFileError where the file is not a saved sequence, is damaged, has more tokens than the context, or is of
-   *   another model or kind of cache
+   * @throws CriaFileError where the file is not a saved sequence, is damaged, has more tokens than the context, or is
+   *   of another model or kind of cache
    * @throws CriaError ERR_CRIA_CACHE_FULL where the cache has no room for it, ERR_CRIA_DISPOSED after `dispose`
    */
   async loadSequence(path: string): Promise<Sequence> {
@@ -342,8 +347,8 @@ export class Model {
    * Reads an adapter, which {@link setAdapters} then sets: a LoRA, in a GGUF file or in a folder that PEFT wrote, or a
    * LLaMA-Adapter.
    *
-   * @throws CriaFileError where it is none that cria applies, is for another model, or of a type that the device has not:
-   *   it names the key or tensor at fault
+   * @throws CriaFileError where it is none that cria applies, is for another model, or of a type that the device has
+   *   not: it names the key or tensor at fault
    * @throws CriaError ERR_CRIA_MEMORY where there is not the memory to have it and set it, ERR_CRIA_DISPOSED after
    *   `dispose`
    */
@@ -369,8 +374,8 @@ export class Model {
    * ```
    *
    * @throws TypeError or RangeError where they are no such list, or one is another model's
-   * @throws CriaError ERR_CRIA_STATE while a text is made or tokens are read, and where there is a sequence that cannot be
-   *   read again: one that was loaded, or of which a range was removed; ERR_CRIA_MEMORY where there is not the
+   * @throws CriaError ERR_CRIA_STATE while a text is made or tokens are read, and where there is a sequence that cannot
+   *   be read again: one that was loaded, or of which a range was removed; ERR_CRIA_MEMORY where there is not the
    *   memory, ERR_CRIA_DISPOSED after `dispose` of the model or of one of the adapters. Those that were set then stay
    */
   async setAdapters(adapters: readonly AppliedAdapter[]): Promise<void> {
@@ -402,8 +407,8 @@ export class Model {
 }
 
 /**
- * Loads a model: a GGUF file, one that `cria pack` made, a folder of Hugging Face's or Meta's or a file of it, or a file of
- * llama2.c's.
+ * Loads a model: a GGUF file, one that `cria pack` made, a folder of Hugging Face's or Meta's or a file of it, or a
+ * file of llama2.c's.
  *
  * @example
  * ```js

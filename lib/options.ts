@@ -1,4 +1,6 @@
-/** Options objects, which callers write by hand: read once, so that nothing that they do later changes what was checked. */
+/**
+ * Options objects, which callers write by hand: read once, so that nothing that they do later changes what was checked.
+ */
 import { wrongArgument, wrongType } from "./errors.js";
 
 /**

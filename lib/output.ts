@@ -21,7 +21,10 @@ export async function checkOut(out: string, model: ModelFile): Promise<void> {
   }
 }
 
-/** What a model may stand in: its file, those that its tensors are in, others that it names, and all that is in its folder. */
+/**
+ * What a model may stand in: its file, those that its tensors are in, others that it names, and all that is in its
+ * folder.
+ */
 async function filesOf({ path, tensors, files = [] }: ModelFile): Promise<Set<string>> {
   const inFolder = (await stat(path)).isDirectory() ? (await readdir(path)).map((name) => join(path, name)) : [];
   const fileOf = (info: TensorInfo) => (info as Partial<FileTensor>).file ?? path;

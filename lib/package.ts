@@ -21,7 +21,7 @@ function packageIn(folder: string): string | undefined {
 const here = typeof __dirname === "string" ? __dirname : process.cwd();
 
 /**
- * The package's folder: the sources' parent, or two above the compiled files. In a bundle, which has left the package, the
- * bundle's own folder: what it should find must be copied beside it.
+ * The package's folder: the sources' parent, or two above the compiled files. In a bundle, which has left the package,
+ * the bundle's own folder: what it should find must be copied beside it.
  */
 export const packageRoot: string = packageRootOf(here, "cria") ?? here;

@@ -9,8 +9,8 @@ export interface CachedBlock {
 
 /**
  * The index of full blocks by what they hold: keys and values of a block follow from its tokens and all before them. A
- * block is looked up by a hash chained from its parent's (vLLM, Kwon et al. 2023, §4.3), and taken for the same only where
- * its parent is the same entry and its tokens are equal: a collision costs time, never a wrong text.
+ * block is looked up by a hash chained from its parent's (vLLM, Kwon et al. 2023, §4.3), and taken for the same only
+ * where its parent is the same entry and its tokens are equal: a collision costs time, never a wrong text.
  */
 export class PrefixCache {
   readonly #byHash = new Map<number, CachedBlock[]>();

@@ -62,7 +62,10 @@ export class Program {
     native.programRmsnorm(this.#handle, x.id, weight, eps, out.id);
   }
 
-  /** Columns of out, from `column` on, = x · weightᵀ. With quantised weights x is quantised first, once for all that use it. */
+  /**
+   * Columns of out, from `column` on, = x · weightᵀ. With quantised weights x is quantised first, once for all that use
+   * it.
+   */
   matmul(x: Value, weight: TensorHandle, out: Value, column = 0): void {
     native.programMatmul(this.#handle, x.id, weight, out.id, column);
   }
@@ -88,8 +91,8 @@ export class Program {
   }
 
   /**
-   * out = out + gate · the attention of the q in qkv over the keys and values of a prefix, for each head: gates are [heads],
-   * keys and values [length, kvHeads, headDim], vectors all (LLaMA-Adapter, Zhang et al. 2023)
+   * out = out + gate · the attention of the q in qkv over the keys and values of a prefix, for each head: gates are
+   * [heads], keys and values [length, kvHeads, headDim], vectors all (LLaMA-Adapter, Zhang et al. 2023)
    */
   prefixAttention(qkv: Value, keys: TensorHandle, values: TensorHandle, gates: TensorHandle, out: Value): void {
     native.programPrefixAttention(this.#handle, qkv.id, keys, values, gates, out.id);
@@ -126,8 +129,8 @@ export class Program {
    *
    * @returns the result, [outputs, width]
    * @throws CriaError ERR_CRIA_STATE before {@link finish}
-   * @throws CriaError ERR_CRIA_ABORTED when `signal` stops it, between two slices of an op, on a GPU before it begins; what the run had written to
-   *   the cache is then undefined
+   * @throws CriaError ERR_CRIA_ABORTED when `signal` stops it, between two slices of an op, on a GPU before it begins;
+   *   what the run had written to the cache is then undefined
    */
   run(cache: CacheHandle, batch: NativeBatch, signal?: AbortSignal): Promise<Float32Array> {
     return this.#queue("the run", signal, (width, cancel) =>
@@ -136,8 +139,9 @@ export class Program {
   }
 
   /**
-   * Runs a batch of one new token a sequence, draws the next of each from its logits, runs those, and so on: `steps` runs
-   * whose tokens, on a GPU, never leave it. The block tables have room for `steps` tokens; positions go up by one a step.
+   * Runs a batch of one new token a sequence, draws the next of each from its logits, runs those, and so on: `steps`
+   * runs whose tokens, on a GPU, never leave it. The block tables have room for `steps` tokens; positions go up by one
+   * a step.
    *
    * @returns the tokens drawn, [sequences, steps]; the last of each has not been run
    * @throws as {@link run}

@@ -1,7 +1,7 @@
 /**
  * How far each position turns queries and keys, in models that were stretched to contexts longer than those that they
- * were first trained with. Pair i of a head's rotating dimensions turns by position · fᵢ, where fᵢ = θ^(−2i / dim) before
- * any scaling (Su et al. 2021). Everything here is in float64.
+ * were first trained with. Pair i of a head's rotating dimensions turns by position · fᵢ, where fᵢ = θ^(−2i / dim)
+ * before any scaling (Su et al. 2021). Everything here is in float64.
  *
  * The formulas were compared with those of transformers (modeling_rope_utils.py), of llama.cpp (ggml_rope_ext, and its
  * converter for `rope_freqs.weight`) and of Meta's reference for Llama 3.1.
@@ -27,10 +27,10 @@ export interface Rope {
 export type RopeScaling = DynamicScaling | YarnScaling | Llama3Scaling;
 
 /**
- * Dynamic NTK: θ grows with the context, θ · (factor · L / L₀ − (factor − 1))^(dim / (dim − 2)), where L₀ is the original
- * context and L the one in use. Elsewhere L is the text's length so far; here it is the context that the model was opened
- * with, or L₀ where that is shorter: keys in the cache were turned when they were read, and would else stand beside
- * others that were turned by other frequencies.
+ * Dynamic NTK: θ grows with the context, θ · (factor · L / L₀ − (factor − 1))^(dim / (dim − 2)), where L₀ is the
+ * original context and L the one in use. Elsewhere L is the text's length so far; here it is the context that the model
+ * was opened with, or L₀ where that is shorter: keys in the cache were turned when they were read, and would else stand
+ * beside others that were turned by other frequencies.
  */
 export interface DynamicScaling {
   readonly type: "dynamic";

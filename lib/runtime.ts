@@ -25,13 +25,13 @@ export interface RuntimeOptions {
   cacheSize?: CacheSize | undefined;
   /**
    * Where the KV cache is full, let sequences give their blocks back and be read again later, to the same bits: the
-   * youngest of those that are idle, or whose text nobody has asked on for a second; else the youngest of those that are
-   * younger than the one in need. Those that were loaded, or of which a range was removed, cannot.
+   * youngest of those that are idle, or whose text nobody has asked on for a second; else the youngest of those that
+   * are younger than the one in need. Those that were loaded, or of which a range was removed, cannot.
    *
-   * Default: false. What finds no room then waits, as long as others read tokens or texts are being made, for these end.
-   * Where only idle sequences hold the blocks, or all that wait stand in one another's way, the youngest that waits throws
-   * ERR_CRIA_CACHE_FULL. A text is being made until its iteration ends, or is left: who waits for another text before he
-   * asks on for the one that he has begun may wait for ever.
+   * Default: false. What finds no room then waits, as long as others read tokens or texts are being made, for these
+   * end. Where only idle sequences hold the blocks, or all that wait stand in one another's way, the youngest that
+   * waits throws ERR_CRIA_CACHE_FULL. A text is being made until its iteration ends, or is left: who waits for another
+   * text before he asks on for the one that he has begun may wait for ever.
    */
   preempt?: boolean | undefined;
 }
@@ -76,8 +76,9 @@ export class Runtime {
   }
 
   /**
-   * Puts adapters beside the weights, or with undefined none, for whatever is read from now on. What the cache holds is of
-   * other weights: sequences read their tokens again when they go on, and no text finds a prefix of another's from before.
+   * Puts adapters beside the weights, or with undefined none, for whatever is read from now on. What the cache holds is
+   * of other weights: sequences read their tokens again when they go on, and no text finds a prefix of another's from
+   * before.
    *
    * @internal
    * @throws as {@link Scheduler.forget}, and nothing changes then

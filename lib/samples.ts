@@ -21,8 +21,8 @@ export interface SamplePiece {
 }
 
 /**
- * Several texts of one prompt, which is read once. Text i has the seed (seed + i) mod 2^32, and is what a generation with
- * that seed alone gives, bit for bit.
+ * Several texts of one prompt, which is read once. Text i has the seed (seed + i) mod 2^32, and is what a generation
+ * with that seed alone gives, bit for bit.
  *
  * Iterate over it, once, for the pieces of all texts as they come; then `results` tells of them. The texts are made
  * together, and each is at most one piece ahead of what was taken.

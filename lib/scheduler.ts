@@ -16,7 +16,8 @@ export type Priority = number;
 
 /**
  * Tokens that go through the program at a time: enough that a weight, once read, serves many, few enough that the
- * activations of a 7B model stay within some 40 MB, and that a sequence that waits for its next token does not wait long.
+ * activations of a 7B model stay within some 40 MB, and that a sequence that waits for its next token does not wait
+ * long.
  */
 export const chunkTokens = 256;
 
@@ -25,8 +26,8 @@ const shortRead = blockTokens;
 
 /**
  * Steps that the device takes by itself, at most, where all that is to be read is a token of each of some texts. A step
- * that goes through JavaScript costs some 0.3 ms more: of a small model's millisecond a quarter, shared by 16 a fiftieth.
- * More would gain little, and cost what this costs in small:
+ * that goes through JavaScript costs some 0.3 ms more: of a small model's millisecond a quarter, shared by 16 a
+ * fiftieth. More would gain little, and cost what this costs in small:
  *
  * - A newcomer waits for the steps under way, which take 16 ms where it matters and, where a step takes 10 ms, 160; a
  *   signal is heard at once, but the device is not free before.
@@ -39,9 +40,9 @@ export const burstSteps = blockTokens;
 const leastLong = chunkTokens / 4;
 
 /**
- * How long, in milliseconds, a text keeps its place, and the block that it may grow by, though its caller asks for no more
- * of it. Those who read a text as it comes are faster; a connection that hangs is not, nor is a caller who waits for what
- * waits here. Reading a text again costs about as long.
+ * How long, in milliseconds, a text keeps its place, and the block that it may grow by, though its caller asks for no
+ * more of it. Those who read a text as it comes are faster; a connection that hangs is not, nor is a caller who waits
+ * for what waits here. Reading a text again costs about as long.
  */
 const patienceMs = 1000;
 
@@ -105,23 +106,23 @@ interface Plan {
 }
 
 /**
- * Continuous batching (Yu et al. 2022, §4): all sequences that wait for tokens to be read share one run of the program a
- * step. One joins or leaves at every step; short reads come first, and prompts fill what is left of a chunk, in the order
- * of their priorities and then of their coming.
+ * Continuous batching (Yu et al. 2022, §4): all sequences that wait for tokens to be read share one run of the program
+ * a step. One joins or leaves at every step; short reads come first, and prompts fill what is left of a chunk, in the
+ * order of their priorities and then of their coming.
  *
- * Where all that wait for the device read one token, and want the likeliest ones that follow it, it takes several steps by
- * itself, as many as each wants and there are free blocks for: a burst. Else such a sequence gets its next token with the
- * step that the others share, so that nobody waits for it longer than for a single token. Those in the queue hinder no
- * burst: they wait for room, and that is what the ends of texts give.
+ * Where all that wait for the device read one token, and want the likeliest ones that follow it, it takes several steps
+ * by itself, as many as each wants and there are free blocks for: a burst. Else such a sequence gets its next token
+ * with the step that the others share, so that nobody waits for it longer than for a single token. Those in the queue
+ * hinder no burst: they wait for room, and that is what the ends of texts give.
  *
  * Sequences that hold no blocks stand in a queue, by priority and then by age, and only its head is looked at. It is
  * admitted where all that it waits to have read finds room beside what those admitted before it still need, and a block
- * more for each: texts that grow then seldom run into one another. Where nobody else is at work it is admitted anyhow, and
- * where nobody has done anything for a while, all whose tokens alone find room.
+ * more for each: texts that grow then seldom run into one another. Where nobody else is at work it is admitted anyhow,
+ * and where nobody has done anything for a while, all whose tokens alone find room.
  *
  * Where the pool is full a sequence waits while others are at work, or texts are being made, that end sooner or later;
- * ERR_CRIA_CACHE_FULL is for the youngest of those that wait where only idle sequences hold the rest, and these are their
- * callers' to dispose.
+ * ERR_CRIA_CACHE_FULL is for the youngest of those that wait where only idle sequences hold the rest, and these are
+ * their callers' to dispose.
  *
  * Where the runtime allows it, sequences give way: first those that are idle, whatever their age, for nobody waits for
  * them; then those that are younger than the one in need; each time the youngest. Their blocks go back to the pool, and
@@ -275,8 +276,8 @@ export class Scheduler {
   }
 
   /**
-   * Waits until `blocks()` blocks are there, which others may have to give; then calls `take`, which takes as many. What
-   * it has the device do comes before the next run.
+   * Waits until `blocks()` blocks are there, which others may have to give; then calls `take`, which takes as many.
+   * What it has the device do comes before the next run.
    */
   room<T>(sequence: Sequence, blocks: () => number, take: () => T | Promise<T>, options: ForwardOptions): Promise<T> {
     const { pool } = this.#runtime;
@@ -334,8 +335,8 @@ export class Scheduler {
   }
 
   /**
-   * Has every sequence give its blocks back, and read its tokens again when it goes on: what they hold is no longer what the
-   * model would make of the tokens.
+   * Has every sequence give its blocks back, and read its tokens again when it goes on: what they hold is no longer
+   * what the model would make of the tokens.
    *
    * @throws as {@link requireRepeatable}; all then stays
    */
@@ -345,8 +346,8 @@ export class Scheduler {
   }
 
   /**
-   * @throws CriaError ERR_CRIA_STATE while a text is made or tokens are read, or where a sequence's tokens cannot be read
-   *   again, as it was loaded or a range of it was removed
+   * @throws CriaError ERR_CRIA_STATE while a text is made or tokens are read, or where a sequence's tokens cannot be
+   *   read again, as it was loaded or a range of it was removed
    */
   requireRepeatable(): void {
     const members = [...this.#members.values()];

@@ -1,6 +1,6 @@
 /**
- * How likely a model finds each of several completions of a context (Touvron et al. 2023, section 3): which one it would
- * choose says what it knows.
+ * How likely a model finds each of several completions of a context (Touvron et al. 2023, section 3): which one it
+ * would choose says what it knows.
  */
 import { CriaError, outOfRange, wrongType } from "./errors.js";
 import { logitsByToken } from "./logits.js";

@@ -18,11 +18,13 @@ export interface ForwardOptions {
   /** Among sequences that wait for their turn the higher goes first. Default: 0. */
   priority?: Priority | undefined;
   /**
-   * Whether, where the cache is full, to wait until others have given blocks back, or throw ERR_CRIA_CACHE_FULL at once.
-   * Default: true, which throws where nobody will.
+   * Whether, where the cache is full, to wait until others have given blocks back, or throw ERR_CRIA_CACHE_FULL at
+   * once. Default: true, which throws where nobody will.
    */
   wait?: boolean | undefined;
-  /** Called after each chunk with the tokens read so far, those found in the prefix cache among them, and all there are. */
+  /**
+   * Called after each chunk with the tokens read so far, those found in the prefix cache among them, and all there are.
+   */
   onProgress?: ((read: number, total: number) => void) | undefined;
 }
 
@@ -31,7 +33,9 @@ export type DrawOptions = Pick<ForwardOptions, "signal" | "priority" | "wait">;
 
 /** How a range is removed. */
 export interface RemoveOptions extends Pick<ForwardOptions, "signal" | "priority"> {
-  /** Keep as many blocks as there are, for tokens to come. Default: false, which gives those back that are free then. */
+  /**
+   * Keep as many blocks as there are, for tokens to come. Default: false, which gives those back that are free then.
+   */
   keepBlocks?: boolean | undefined;
 }
 
@@ -85,8 +89,8 @@ export class Sequence {
    *
    * @returns [tokens, vocab] logits for "all", [vocab] for "last", none for "none"
    * @throws TypeError where `tokens` is no Int32Array, RangeError where it is empty or holds what is no token
-   * @throws CriaError ERR_CRIA_CONTEXT where they exceed the context, ERR_CRIA_STATE while others are read; none is then
-   *   read
+   * @throws CriaError ERR_CRIA_CONTEXT where they exceed the context, ERR_CRIA_STATE while others are read; none is
+   *   then read
    * @throws CriaError ERR_CRIA_CACHE_FULL where the pool has no room for them and nobody will give any back
    *   ({@link RuntimeOptions.preempt}), ERR_CRIA_ABORTED when `signal` stops it,
    *   ERR_CRIA_DISPOSED after `dispose`; the tokens of chunks that were read by then stay read
@@ -114,18 +118,18 @@ export class Sequence {
   }
 
   /**
-   * Reads a token, and tells which ones come after it where the likeliest is taken each time, of equally likely ones the
-   * lowest: what reading them one by one with {@link forward} gives. Where nobody reads anything else beside it the device
-   * goes from one token to the next by itself, which on a GPU saves the way to JavaScript and back.
+   * Reads a token, and tells which ones come after it where the likeliest is taken each time, of equally likely ones
+   * the lowest: what reading them one by one with {@link forward} gives. Where nobody reads anything else beside it the
+   * device goes from one token to the next by itself, which on a GPU saves the way to JavaScript and back.
    *
    * A logit that is no number is the least likely of all; where none is one, token 0 comes.
    *
    * @param most how many tokens may come
-   * @returns at least one token, at most 16, fewer where others read beside it; the sequence then holds `token`, and all of
-   *   them but the last
+   * @returns at least one token, at most 16, fewer where others read beside it; the sequence then holds `token`, and
+   *   all of them but the last
    * @throws TypeError or RangeError where `token` is no token, `most` is below 1, or for a wrong option
-   * @throws CriaError ERR_CRIA_CONTEXT where so many tokens would exceed the context; and as {@link forward}, the sequence
-   *   then holding what it held
+   * @throws CriaError ERR_CRIA_CONTEXT where so many tokens would exceed the context; and as {@link forward}, the
+   *   sequence then holding what it held
    */
   async decode(token: number, most: number, options: DrawOptions = {}): Promise<Int32Array> {
     const { config, scheduler } = this.#runtime;
@@ -178,8 +182,8 @@ export class Sequence {
    * Forgets the tokens [begin, end). Those after them take their positions; their keys are turned to them, and their
    * values still know what was there: the sequence goes on as if it had read a text that it half remembers.
    *
-   * Where blocks that are shared with other sequences are copied for it, it waits for room as {@link forward} does. From
-   * then on it cannot give way to others.
+   * Where blocks that are shared with other sequences are copied for it, it waits for room as {@link forward} does.
+   * From then on it cannot give way to others.
    *
    * @throws TypeError or RangeError where [begin, end) is not within what was read, or for a wrong option
    * @throws CriaError ERR_CRIA_STATE while tokens are read; ERR_CRIA_CACHE_FULL where the pool has no room for copies,
@@ -223,8 +227,8 @@ export class Sequence {
   }
 
   /**
-   * Takes over what {@link save} wrote: of an empty sequence, which waits for room as {@link forward} does. It is not found
-   * by other sequences that begin alike, for the file may come from anyone, and cannot give way to them.
+   * Takes over what {@link save} wrote: of an empty sequence, which waits for room as {@link forward} does. It is not
+   * found by other sequences that begin alike, for the file may come from anyone, and cannot give way to them.
    *
    * @throws CriaFileError where the file is not such a one, is damaged, or is of another model or kind of cache
    * @throws CriaError ERR_CRIA_CACHE_FULL where the pool has no room for it; the sequence is then still empty
@@ -254,8 +258,8 @@ export class Sequence {
   }
 
   /**
-   * Gives the cache's blocks back, for other sequences: at once, or when the run that writes to them is done. What it waits
-   * for beyond that throws ERR_CRIA_DISPOSED.
+   * Gives the cache's blocks back, for other sequences: at once, or when the run that writes to them is done. What it
+   * waits for beyond that throws ERR_CRIA_DISPOSED.
    */
   dispose(): void {
     if (this.#disposed) return;
@@ -328,7 +332,9 @@ const forwardOptions = [
   "onProgress",
 ] as const satisfies readonly (keyof ForwardOptions)[];
 
-/** The options as the scheduler takes them: others read in the same step, and must not meet what a caller does later. */
+/**
+ * The options as the scheduler takes them: others read in the same step, and must not meet what a caller does later.
+ */
 function readingOf(options: ForwardOptions): ForwardOptions {
   const { signal, priority = 0, wait = true, onProgress } = optionsOf("forward", options, forwardOptions);
   return {

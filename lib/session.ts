@@ -19,8 +19,8 @@
  * gigabytes, are read once: they are written to the cache as they come, and {@link SavedSession.restore} says only at
  * the end whether they are what was saved.
  *
- * The checksums tell of damage, not of intent: whoever can write a file can make them good. Such a file can make its own
- * sequence go wrong, and nothing else.
+ * The checksums tell of damage, not of intent: whoever can write a file can make them good. Such a file can make its
+ * own sequence go wrong, and nothing else.
  *
  * Places of the last block behind the last token are zero. What the cache has there may be of another sequence, which
  * had the block before, and whose text could be told from it.
@@ -75,8 +75,8 @@ export interface SessionTarget extends SessionModel {
 export interface SavedSession {
   readonly tokens: Int32Array;
   /**
-   * Writes the blocks to those of `blocks`, as many as the tokens need, by `write`, as cacheWrite does. Where it throws,
-   * those blocks hold neither what they held nor what was saved, and others are untouched.
+   * Writes the blocks to those of `blocks`, as many as the tokens need, by `write`, as cacheWrite does. Where it
+   * throws, those blocks hold neither what they held nor what was saved, and others are untouched.
    *
    * @throws CriaFileError where the file is damaged, was cut, or is no longer the one that the tokens are from
    */
@@ -123,8 +123,8 @@ export async function saveSession(path: string, session: Session): Promise<{ byt
 /**
  * Reads what a saved sequence begins with, and checks it. No more than the tokens of one context is held in memory.
  *
- * @throws CriaFileError ERR_CRIA_FILE for a file that cannot be read, is no session, was cut or is damaged, or that does
- *   not fit the model, the cache or the context; ERR_CRIA_UNSUPPORTED for one of another version or byte order
+ * @throws CriaFileError ERR_CRIA_FILE for a file that cannot be read, is no session, was cut or is damaged, or that
+ *   does not fit the model, the cache or the context; ERR_CRIA_UNSUPPORTED for one of another version or byte order
  */
 export async function loadSession(path: string, target: SessionTarget): Promise<SavedSession> {
   if (typeof path !== "string") throw wrongType("path", "a string", path);

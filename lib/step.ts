@@ -24,7 +24,9 @@ export interface Part<R extends Reading = Reading> {
 
 export const remaining = ({ kv, tokens }: Reading): number => tokens.length - kv.length;
 
-/** The parts with the logits that the step gave them, all of which are wanted; `row` is the first one's in the reading. */
+/**
+ * The parts with the logits that the step gave them, all of which are wanted; `row` is the first one's in the reading.
+ */
 export function* logitsOfParts<R extends Reading>(
   parts: readonly Part<R>[],
   logits: Float32Array,

@@ -1,8 +1,8 @@
 import { outOfRange, wrongArgument, wrongType } from "./errors.js";
 
 /**
- * A copy of a caller's tokens, each from 0 to `vocab` - 1. It is made first and then checked: the caller may write to his
- * own at any time, and methods of a subclass may say what they like.
+ * A copy of a caller's tokens, each from 0 to `vocab` - 1. It is made first and then checked: the caller may write to
+ * his own at any time, and methods of a subclass may say what they like.
  *
  * @throws TypeError where they are no Int32Array, RangeError that names the one that is no token
  */

@@ -19,8 +19,8 @@ const defaultSinks = 4;
  * attention sinks", §3.2): its first tokens, on which attention rests whatever they say, stay; of those after them the
  * older ones are forgotten, and the later ones take their positions.
  *
- * Some half of the text goes at a time, so that the move of what stays, which costs about as much as it takes to read it
- * once, is shared by as many tokens that follow.
+ * Some half of the text goes at a time, so that the move of what stays, which costs about as much as it takes to read
+ * it once, is shared by as many tokens that follow.
  */
 export class Window {
   readonly #size: number;

@@ -17,8 +17,8 @@ export type AdapterFile = LoraFile | PrefixFile;
 const ggufMagic = "GGUF";
 
 /**
- * Reads the index of an adapter: a LoRA in a GGUF file, or in a folder that PEFT wrote, or a LLaMA-Adapter. What it is, its
- * content tells.
+ * Reads the index of an adapter: a LoRA in a GGUF file, or in a folder that PEFT wrote, or a LLaMA-Adapter. What it is,
+ * its content tells.
  *
  * @throws CriaFileError as what reads the format
  */
@@ -30,13 +30,21 @@ export async function readAdapterFile(path: string, options: Required<PrefixOpti
   throw new CriaFileError(path, undefined, problem);
 }
 
-/** Checks that an adapter is for a model of that shape. @throws CriaFileError that names the first tensor that is not */
+/**
+ * Checks that an adapter is for a model of that shape.
+ *
+ * @throws CriaFileError that names the first tensor that is not
+ */
 export function checkAdapterFits(file: AdapterFile, config: LlamaConfig): void {
   if (file.kind === "lora") checkFits(file, config);
   else checkPrefixFits(file, config);
 }
 
-/** Checks that a device reads an adapter's types. @throws CriaFileError ERR_CRIA_UNSUPPORTED, naming the first it does not */
+/**
+ * Checks that a device reads an adapter's types.
+ *
+ * @throws CriaFileError ERR_CRIA_UNSUPPORTED, naming the first it does not
+ */
 export function checkAdapterRuns(file: AdapterFile, device: Device): void {
   // A prefix is always of floats.
   if (file.kind !== "lora") return;

@@ -84,8 +84,8 @@ export class Adapter {
 /**
  * Reads an adapter's weights, for a model of that shape.
  *
- * They come into JavaScript, unlike a model's: those of a LoRA that changes each matrix of a 7B by a rank of 16 are 160 MB,
- * and where adapters change they are put together anew.
+ * They come into JavaScript, unlike a model's: those of a LoRA that changes each matrix of a 7B by a rank of 16 are 160
+ * MB, and where adapters change they are put together anew.
  *
  * @throws CriaFileError where it is for another model, or can no longer be read
  * @throws CriaError ERR_CRIA_MEMORY where the machine has not the memory

@@ -15,9 +15,9 @@ const chunkBytes = 4 * 2 ** 20;
 /**
  * Checks that adapters can be merged into a model.
  *
- * @throws CriaFileError ERR_CRIA_UNSUPPORTED where a matrix is both the embedding and the output and only one is to change,
- *   where one is GPTQ's or AWQ's, whose types weights are not rounded to, where the file's matrices are mapped as they are,
- *   or for another adapter than a LoRA
+ * @throws CriaFileError ERR_CRIA_UNSUPPORTED where a matrix is both the embedding and the output and only one is to
+ *   change, where one is GPTQ's or AWQ's, whose types weights are not rounded to, where the file's matrices are mapped
+ *   as they are, or for another adapter than a LoRA
  */
 export function checkMergeable({ path, mappable, tensors }: ModelFile, files: readonly AdapterFile[]): void {
   const fail = (subject: string | undefined, problem: string) =>
@@ -42,8 +42,8 @@ export function checkMergeable({ path, mappable, tensors }: ModelFile, files: re
 }
 
 /**
- * The weights with adapters merged into them: each row of W becomes that of W + s B A, computed in f32 and encoded in the
- * type of W. Float matrices that become quantised ones while they are loaded do so after it.
+ * The weights with adapters merged into them: each row of W becomes that of W + s B A, computed in f32 and encoded in
+ * the type of W. Float matrices that become quantised ones while they are loaded do so after it.
  *
  * @param path the model's, for errors
  * @param signal stops the merging between two parts of a matrix

@@ -79,8 +79,8 @@ function refuseMore(config: JsonKeys): void {
 const initialisations: readonly string[] = ["gaussian", "eva", "orthogonal"];
 
 /**
- * What begins with PiSSA, OLoRA, CorDA or LoftQ is beside another base than the model's: W less the product that it began
- * with, or a quantised one. PEFT says `true` of an adapter that it converted to the model's own.
+ * What begins with PiSSA, OLoRA, CorDA or LoftQ is beside another base than the model's: W less the product that it
+ * began with, or a quantised one. PEFT says `true` of an adapter that it converted to the model's own.
  */
 function refuseOtherBase(config: JsonKeys): void {
   const key = "init_lora_weights";
@@ -92,9 +92,9 @@ function refuseOtherBase(config: JsonKeys): void {
 }
 
 /**
- * What a key of the configuration says of a module: the value of the first pattern that its name matches. A pattern is a
- * name, or what a name ends with from a point on; with "^" before it, it is the whole name. Those that are other regular
- * expressions, as PEFT takes them, are refused: a hostile one may take for ever.
+ * What a key of the configuration says of a module: the value of the first pattern that its name matches. A pattern is
+ * a name, or what a name ends with from a point on; with "^" before it, it is the whole name. Those that are other
+ * regular expressions, as PEFT takes them, are refused: a hostile one may take for ever.
  */
 function patterns(
   config: JsonKeys,

@@ -6,7 +6,9 @@ import { matrixOf, readTensors, rowOf } from "./tensors.js";
 export interface PrefixOptions {
   /** Of a LLaMA-Adapter, the keys of a layer. Default: 10, as in all that were published. */
   prefixLength?: number;
-  /** Of a LLaMA-Adapter, whether gates are taken as they are, as Gorilla's are, and not by their tanh. Default: false. */
+  /**
+   * Of a LLaMA-Adapter, whether gates are taken as they are, as Gorilla's are, and not by their tanh. Default: false.
+   */
   rawGates?: boolean;
 }
 
@@ -25,11 +27,11 @@ export interface PrefixFile extends Required<PrefixOptions> {
 export const mostPrefix = 256;
 
 /**
- * Reads the index of a LLaMA-Adapter (Zhang et al. 2023): what its authors' code saves with torch.save, or the same tensors
- * as safetensors: `adapter_query.weight`, and of each layer N a `layers.N.attention.gate`.
+ * Reads the index of a LLaMA-Adapter (Zhang et al. 2023): what its authors' code saves with torch.save, or the same
+ * tensors as safetensors: `adapter_query.weight`, and of each layer N a `layers.N.attention.gate`.
  *
- * @throws CriaFileError ERR_CRIA_FILE for a file that is damaged or lacks a tensor, ERR_CRIA_UNSUPPORTED for a sound one
- *   that holds something else
+ * @throws CriaFileError ERR_CRIA_FILE for a file that is damaged or lacks a tensor, ERR_CRIA_UNSUPPORTED for a sound
+ *   one that holds something else
  */
 export async function readPrefix(path: string, options: Required<PrefixOptions>): Promise<PrefixFile> {
   let prompts: FileTensor | undefined;

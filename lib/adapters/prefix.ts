@@ -13,8 +13,8 @@ export interface Projections {
 }
 
 /**
- * The keys and values of a layer's prefix, which are the same for every token: the products of its prompt with the model's
- * own matrices. Keys of a prefix are not turned, for they have no position (Zhang et al. 2023, §3.2).
+ * The keys and values of a layer's prefix, which are the same for every token: the products of its prompt with the
+ * model's own matrices. Keys of a prefix are not turned, for they have no position (Zhang et al. 2023, §3.2).
  *
  * @param vector makes a vector on the device
  */

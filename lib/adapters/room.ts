@@ -31,8 +31,8 @@ const floatBytes = Float32Array.BYTES_PER_ELEMENT;
  * What adapters take that are set together: on the device their tensors, as packAdapters makes them, and in JavaScript
  * the largest matrix that one of these is made from.
  *
- * Of matrices that share an input, B is [rows of all, ranks of all]: where all of q, k and v are changed, by equal ranks,
- * it is three times what their own Bs are.
+ * Of matrices that share an input, B is [rows of all, ranks of all]: where all of q, k and v are changed, by equal
+ * ranks, it is three times what their own Bs are.
  */
 export function packedRoom(config: LlamaConfig, kind: DeviceKind, adapters: readonly Outline[]): Room {
   const matrix = (rows: number, cols: number) => native.matrixBytes(kind, "f32", rows, cols);
@@ -65,7 +65,9 @@ export function packedRoom(config: LlamaConfig, kind: DeviceKind, adapters: read
 const prefixBytes = ({ kvHeads, headDim, heads }: LlamaConfig, length: number) =>
   floatBytes * (2 * length * kvHeads * headDim + heads);
 
-/** @throws CriaError ERR_CRIA_MEMORY, its message beginning with `name`, where there is less memory than is to be taken */
+/**
+ * @throws CriaError ERR_CRIA_MEMORY, its message beginning with `name`, where there is less memory than is to be taken
+ */
 export function checkRoom(name: string, { host, device: onDevice }: Room, device: Device): void {
   const { kind, availableBytes } = native.deviceInfo(device.handle);
   const check = (needed: number, available: number, where: string) => {

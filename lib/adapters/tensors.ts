@@ -11,7 +11,11 @@ export interface NamedTensor extends StoredTensor {
   readonly type: string;
 }
 
-/** Whether a file has named tensors: safetensors, or what torch.save wrote. @throws CriaFileError where it cannot be read */
+/**
+ * Whether a file has named tensors: safetensors, or what torch.save wrote.
+ *
+ * @throws CriaFileError where it cannot be read
+ */
 export async function hasTensors(path: string): Promise<boolean> {
   return (await isSafetensors(path)) || (await isZip(path));
 }

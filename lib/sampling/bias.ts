@@ -1,7 +1,9 @@
 import { integer, outOfRange, wrongType } from "../errors.js";
 import { requireObject } from "../options.js";
 
-/** What is added to the logits of some tokens, by id: a number from -1e30 to 1e30, or -Infinity, which bans the token. */
+/**
+ * What is added to the logits of some tokens, by id: a number from -1e30 to 1e30, or -Infinity, which bans the token.
+ */
 export type LogitBias = Readonly<Record<number, number>> | ReadonlyMap<number, number>;
 
 /** Far from what float32 can hold, so that a bias keeps its tokens' order, and far above any logit. */

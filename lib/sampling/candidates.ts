@@ -60,8 +60,8 @@ export class Candidates {
   }
 
   /**
-   * Top-p (Holtzman et al. 2020), then min-p (Nguyen et al. 2024): leaves the fewest best tokens whose probabilities sum
-   * to at least `topP`, 1 leaving all, and of them those at least `minP` times as probable as the best.
+   * Top-p (Holtzman et al. 2020), then min-p (Nguyen et al. 2024): leaves the fewest best tokens whose probabilities
+   * sum to at least `topP`, 1 leaving all, and of them those at least `minP` times as probable as the best.
    */
   keepLikely(topP: number, minP: number): void {
     const mass = topP < 1 ? this.#weigh(1) : 0;

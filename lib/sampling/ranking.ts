@@ -1,6 +1,6 @@
 /**
- * Tokens by rank. They are ranked by scores indexed by id, the highest first, equal ones by id, the lowest first. NaN and
- * -Infinity are no score: such tokens are never selected.
+ * Tokens by rank. They are ranked by scores indexed by id, the highest first, equal ones by id, the lowest first. NaN
+ * and -Infinity are no score: such tokens are never selected.
  */
 export type Scores = Float32Array | Float64Array;
 
@@ -55,9 +55,9 @@ export function sortBestFirst(scores: Scores, ids: Int32Array, count: number): v
 }
 
 /**
- * Puts the fewest best tokens of ids[0, count) whose weights sum to at least `mass` to the front, in no order, and returns
- * how many they are: all where that is more than the sum of all. It is Hoare's quickselect (1961), by weight: a pass over
- * some two times the tokens, where a sort would take as many passes as their number has bits.
+ * Puts the fewest best tokens of ids[0, count) whose weights sum to at least `mass` to the front, in no order, and
+ * returns how many they are: all where that is more than the sum of all. It is Hoare's quickselect (1961), by weight: a
+ * pass over some two times the tokens, where a sort would take as many passes as their number has bits.
  *
  * @param weights those of `ids`, which they follow
  */

@@ -16,8 +16,8 @@ export interface SamplerOptions extends PenaltyOptions {
   /** Only this many best tokens; 0 for all. Default: 40. */
   readonly topK?: number | undefined;
   /**
-   * Only the fewest tokens, of those whose surprisal is nearest to what is expected, whose probabilities sum to at least
-   * this, 0 to 1; 1 for all. Default: 1.
+   * Only the fewest tokens, of those whose surprisal is nearest to what is expected, whose probabilities sum to at
+   * least this, 0 to 1; 1 for all. Default: 1.
    */
   readonly typicalP?: number | undefined;
   /** Only the fewest best tokens whose probabilities sum to at least this, 0 to 1; 1 for all. Default: 0.95. */
@@ -25,8 +25,8 @@ export interface SamplerOptions extends PenaltyOptions {
   /** Only tokens at least this times as probable as the best, 0 to 1; 0 for all. Default: 0.05. */
   readonly minP?: number | undefined;
   /**
-   * An integer from 0 to 2^32 - 1: the same seed and logits give the same tokens; logits that differ by little, as those
-   * of another type of cache or another device, seldom give another. Default: random.
+   * An integer from 0 to 2^32 - 1: the same seed and logits give the same tokens; logits that differ by little, as
+   * those of another type of cache or another device, seldom give another. Default: random.
    */
   readonly seed?: number | undefined;
 }
@@ -45,10 +45,10 @@ export interface Distribution {
 }
 
 /**
- * Chooses tokens from logits in llama.cpp's order: bias, repetition, frequency and presence penalties, top-k, typical-p,
- * top-p, min-p, and temperature last, so that it does not change which tokens can be chosen. A filter's probabilities are
- * those among the tokens that the one before it left, at temperature 1. Temperature 0 takes the best token after the
- * penalties, whatever the filters.
+ * Chooses tokens from logits in llama.cpp's order: bias, repetition, frequency and presence penalties, top-k,
+ * typical-p, top-p, min-p, and temperature last, so that it does not change which tokens can be chosen. A filter's
+ * probabilities are those among the tokens that the one before it left, at temperature 1. Temperature 0 takes the best
+ * token after the penalties, whatever the filters.
  *
  * Tokens with equal logits rank by id, the lowest first. NaN and -Infinity are never chosen; +Infinity always is.
  */
@@ -209,14 +209,14 @@ export class Sampler implements Required<SamplerOptions> {
 }
 
 /**
- * The id that wins a race: each takes a time that is exponentially distributed with its weight as the rate, so that it is
- * the first with a probability in proportion to its weight (the Gumbel-max trick, by its logarithm).
+ * The id that wins a race: each takes a time that is exponentially distributed with its weight as the rate, so that it
+ * is the first with a probability in proportion to its weight (the Gumbel-max trick, by its logarithm).
  *
  * A token's luck is its own: it depends on `lot` and its id, and neither on the order of the tokens nor on what weights
  * others have. Of distributions p and q the same luck thus chooses token i for both with a probability of
- * 1 / Σj max(pj / pi, qj / qi) ≥ min(pi, qi) / Σj max(pj, qj): the choices differ with one of at most 2d / (1 + d), d being
- * half of Σ|pj - qj|, where no way could have less than d. A walk along running sums to a random share of the whole differs
- * up to once for each token that the change moves, and wherever it permutes them.
+ * 1 / Σj max(pj / pi, qj / qi) ≥ min(pi, qi) / Σj max(pj, qj): the choices differ with one of at most 2d / (1 + d), d
+ * being half of Σ|pj - qj|, where no way could have less than d. A walk along running sums to a random share of the
+ * whole differs up to once for each token that the change moves, and wherever it permutes them.
  *
  * @param lot 32 random bits
  */

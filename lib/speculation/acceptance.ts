@@ -1,9 +1,9 @@
 import type { Distribution, Sampler } from "../sampling/sampler.js";
 
 /**
- * Speculative sampling of one token (Leviathan et al. 2023, algorithm 1; Chen et al. 2023, algorithm 2): the token that was
- * drawn from q is taken with probability min(1, p / q), and otherwise another is drawn from max(0, p - q), so that what
- * comes has the distribution p.
+ * Speculative sampling of one token (Leviathan et al. 2023, algorithm 1; Chen et al. 2023, algorithm 2): the token that
+ * was drawn from q is taken with probability min(1, p / q), and otherwise another is drawn from max(0, p - q), so that
+ * what comes has the distribution p.
  *
  * @param p what to choose from; may be a view of the sampler's memory
  * @param q what `token` was drawn from: with random numbers that are not the sampler's

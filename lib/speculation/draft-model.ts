@@ -8,8 +8,8 @@ import type { Proposal, Proposer } from "./proposer.js";
 const seedStep = 0x9e3779b9;
 
 /**
- * A smaller model of the same vocabulary, which says by itself what may come (Leviathan et al. 2023; Chen et al. 2023). It
- * chooses as the larger one does, by the same options, and with random numbers of its own.
+ * A smaller model of the same vocabulary, which says by itself what may come (Leviathan et al. 2023; Chen et al. 2023).
+ * It chooses as the larger one does, by the same options, and with random numbers of its own.
  */
 export class DraftModel implements Proposer {
   readonly #contextLength: number;
@@ -17,7 +17,9 @@ export class DraftModel implements Proposer {
   readonly #options: ForwardOptions;
   /** None where the draft's cache had no room for it. */
   #sequence: Sequence | undefined;
-  /** A fork of the target's, made when it is first needed. It has accepted the text as it was, and what was proposed. */
+  /**
+   * A fork of the target's, made when it is first needed. It has accepted the text as it was, and what was proposed.
+   */
   #sampler: Sampler | undefined;
   #textLength = 0;
   #proposed: number[] = [];

@@ -7,10 +7,15 @@ const trialTokens = 3;
 /** A step in so many proposes nothing, so that the cost of a plain one stays known: 3 % of what speculation gains. */
 const plainEvery = 32;
 
-/** After how many steps it tries again, at first and at most. Where it paid no longer than it had waited, twice as long. */
+/**
+ * After how many steps it tries again, at first and at most. Where it paid no longer than it had waited, twice as long.
+ */
 const [firstWait, longestWait] = [16, 256];
 
-/** What each step leaves of the weight of those before it: some ten are remembered, about as long as a passage is copied. */
+/**
+ * What each step leaves of the weight of those before it: some ten are remembered, about as long as a passage is
+ * copied.
+ */
 const memory = 0.9;
 
 /** Before there is a sample: two of three tokens are right, which one step can outweigh. */
@@ -27,10 +32,10 @@ export interface Step {
 /**
  * How many tokens to propose in a step, by what steps have cost and brought so far in the same generation.
  *
- * With a share a of proposed tokens accepted, each by itself, a step that proposes k brings (1 - a^(k+1)) / (1 - a) tokens
- * (Leviathan et al. 2023, equation 1), and takes the time of a plain step and k times that of one token more: guessing
- * it, and reading it beside others. The k of the least time a token is taken. Where that is none, speculation is off for
- * a while.
+ * With a share a of proposed tokens accepted, each by itself, a step that proposes k brings (1 - a^(k+1)) / (1 - a)
+ * tokens (Leviathan et al. 2023, equation 1), and takes the time of a plain step and k times that of one token more:
+ * guessing it, and reading it beside others. The k of the least time a token is taken. Where that is none, speculation
+ * is off for a while.
  */
 export class Pace {
   readonly #longest: number;

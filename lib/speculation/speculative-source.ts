@@ -90,7 +90,9 @@ export class SpeculativeSource implements TokenSource {
     this.#statistics.steps += 1;
   }
 
-  /** No more than can be read and chosen: one more than is proposed is chosen, and all of them but the last are read. */
+  /**
+   * No more than can be read and chosen: one more than is proposed is chosen, and all of them but the last are read.
+   */
   async #propose(): Promise<Proposal> {
     const { contextLength, maxTokens } = this.#limits;
     const said = this.#text.length - this.#promptLength;
@@ -99,9 +101,9 @@ export class SpeculativeSource implements TokenSource {
   }
 
   /**
-   * Reads the last token and what is proposed after it. Where the cache has no room for that, nothing is proposed; where it
-   * then has none for the last token alone, the proposer, which may have tokens in the same cache, is done without. Only
-   * then does it wait for others.
+   * Reads the last token and what is proposed after it. Where the cache has no room for that, nothing is proposed;
+   * where it then has none for the last token alone, the proposer, which may have tokens in the same cache, is done
+   * without. Only then does it wait for others.
    */
   async #read(proposal: Proposal): Promise<{ proposal: Proposal; logits: Float32Array }> {
     const read = Int32Array.of(this.#text.at(-1)!, ...proposal.tokens);

@@ -26,8 +26,9 @@ export interface DecoderOptions {
  * whatever the tokens are.
  *
  * Normal, user-defined and unused pieces give their text, byte pieces their byte, and so do normal and unused ones of a
- * byte-level vocabulary; control pieces (BOS, EOS) nothing, the unknown piece " \u2047 ". Bytes are held until they are a whole UTF-8 character, or until it is certain that they
- * will not be one, which gives U+FFFD as the Encoding Standard's decoder does.
+ * byte-level vocabulary; control pieces (BOS, EOS) nothing, the unknown piece " \u2047 ". Bytes are held until they are
+ * a whole UTF-8 character, or until it is certain that they will not be one, which gives U+FFFD as the Encoding
+ * Standard's decoder does.
  */
 export class TokenDecoder {
   readonly #vocabulary: Vocabulary;

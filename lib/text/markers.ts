@@ -1,13 +1,14 @@
 /**
- * The longest that is looked for, in UTF-16 units: it bounds the work at each place of a text, whatever a vocabulary has. The
- * published ones have some 30.
+ * The longest that is looked for, in UTF-16 units: it bounds the work at each place of a text, whatever a vocabulary
+ * has. The published ones have some 30.
  */
 const longestMarker = 64;
 
 /**
  * What a chat template means by the names of a vocabulary's tokens.
  *
- * Names that are all white space are none of them: beside a message, its white space could not be told from the template's.
+ * Names that are all white space are none of them: beside a message, its white space could not be told from the
+ * template's.
  */
 export class Markers {
   readonly #tokens = new Map<string, number>();
@@ -30,7 +31,9 @@ export class Markers {
       );
   }
 
-  /** A text's parts, none of them empty: the leftmost marker first, and of those that begin at one place the longest. */
+  /**
+   * A text's parts, none of them empty: the leftmost marker first, and of those that begin at one place the longest.
+   */
   split(text: string): ({ readonly text: string } | { readonly token: number })[] {
     const parts: ({ text: string } | { token: number })[] = [];
     let begun = 0;

@@ -5,8 +5,8 @@ export interface Watched {
 }
 
 /**
- * Watches a text that comes in pieces for some strings; what may be the beginning of one is held back. The first that is
- * complete stops the text, and of several that are complete at once the longest, so the pieces change nothing.
+ * Watches a text that comes in pieces for some strings; what may be the beginning of one is held back. The first that
+ * is complete stops the text, and of several that are complete at once the longest, so the pieces change nothing.
  */
 export class StopWatcher {
   readonly #stops: readonly string[];

@@ -156,8 +156,8 @@ export class Tokenizer {
   }
 
   /**
-   * Encodes a text that may come from anyone: in it a user-defined piece, such as a chat's marker may be, is text like any
-   * other.
+   * Encodes a text that may come from anyone: in it a user-defined piece, such as a chat's marker may be, is text like
+   * any other.
    *
    * @throws as {@link encode}
    */

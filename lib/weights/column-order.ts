@@ -54,6 +54,8 @@ function orderOf(of: Int32Array, groups: number): ColumnOrder {
   };
 }
 
-/** SHA-256, which no two orders share: there is a group for 32 columns, so that the length of all tells that of each. */
+/**
+ * SHA-256, which no two orders share: there is a group for 32 columns, so that the length of all tells that of each.
+ */
 const digestOf = ({ columns, columnGroups }: ColumnOrder) =>
   createHash("sha256").update(columns).update(columnGroups).digest("base64");

@@ -1,8 +1,8 @@
 import type { SafetensorsType } from "./safetensors.js";
 
 /**
- * Elements of type F16, BF16 or F32 as binary16s, at the beginning of whose bytes they stand: undefined where one of them
- * is not finite, or would be rounded.
+ * Elements of type F16, BF16 or F32 as binary16s, at the beginning of whose bytes they stand: undefined where one of
+ * them is not finite, or would be rounded.
  */
 export function halvesOf(bytes: Uint8Array, dtype: SafetensorsType): Uint16Array | undefined {
   const { buffer, byteOffset, byteLength } = bytes;

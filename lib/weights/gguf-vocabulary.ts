@@ -34,8 +34,8 @@ export function readGgufVocabulary(metadata: GgufMetadata): Vocabulary {
 }
 
 /**
- * What GGUF has no key for, in files that cria wrote: a string of JSON. `merges`: whether those of tokenizer.ggml.merges
- * are the vocabulary's, which other readers of "llama" pass over for the scores.
+ * What GGUF has no key for, in files that cria wrote: a string of JSON. `merges`: whether those of
+ * tokenizer.ggml.merges are the vocabulary's, which other readers of "llama" pass over for the scores.
  */
 export const ownVocabularyKey = "cria.vocabulary";
 

@@ -162,7 +162,8 @@ function ownVocabulary(vocabulary: Vocabulary): OwnVocabulary {
 
 /**
  * What a piece scores for the place of the first merge that makes it: the sooner, the higher. In vocabularies that were
- * made from SentencePiece's, as LLaMA's are, all merges that make a piece stand together, so that the order is the same.
+ * made from SentencePiece's, as LLaMA's are, all merges that make a piece stand together, so that the order is the
+ * same.
  */
 function scoresOf(pieces: readonly string[], merges: readonly string[]): number[] {
   const places = new Map<string, number>();

@@ -6,8 +6,8 @@ import type { TensorInfo } from "./source.js";
 /**
  * Checks that a device has what tensors need, before any is read.
  *
- * @throws CriaFileError ERR_CRIA_UNSUPPORTED for a tensor that the GPU has no kernel for, or whose input it would have to
- *   gather
+ * @throws CriaFileError ERR_CRIA_UNSUPPORTED for a tensor that the GPU has no kernel for, or whose input it would have
+ *   to gather
  */
 export function requireTypes(path: string, tensors: Iterable<TensorInfo>, { info }: Device): void {
   if (info.kind === "cpu") return;

@@ -26,11 +26,11 @@ interface Pieces {
 }
 
 /**
- * Reads the vocabulary of a Hugging Face folder: `tokenizer.json`, or else `tokenizer.model`, and which token is which of
- * `tokenizer_config.json`, `generation_config.json` and `config.json`.
+ * Reads the vocabulary of a Hugging Face folder: `tokenizer.json`, or else `tokenizer.model`, and which token is which
+ * of `tokenizer_config.json`, `generation_config.json` and `config.json`.
  *
- * @throws CriaFileError ERR_CRIA_FILE where a file is damaged, or there is no tokenizer; ERR_CRIA_UNSUPPORTED for one that
- *   cria has not
+ * @throws CriaFileError ERR_CRIA_FILE where a file is damaged, or there is no tokenizer; ERR_CRIA_UNSUPPORTED for one
+ *   that cria has not
  */
 export async function readHuggingFaceVocabulary({ folder, config, vocab }: ModelFiles): Promise<Vocabulary> {
   const settings = await readOptionalJsonFile(join(folder, "tokenizer_config.json"));
@@ -51,8 +51,8 @@ export async function readHuggingFaceVocabulary({ folder, config, vocab }: Model
 }
 
 /**
- * Whether a text begins with BOS: as the settings say, as LLaMA's own tokenizer does without saying, or as the template of
- * `tokenizer.json` does.
+ * Whether a text begins with BOS: as the settings say, as LLaMA's own tokenizer does without saying, or as the template
+ * of `tokenizer.json` does.
  */
 function addsBos(settings: JsonKeys | undefined, byTemplate: boolean): boolean {
   const isLlama = /^Llama/.test(settings?.string("tokenizer_class", "") ?? "");

@@ -16,7 +16,10 @@ import type { FileTensor, LlamaConfig, ModelIndex, Vocabulary } from "./source.j
 import type { ModelFile } from "./store.js";
 import { floatTypeOf, required } from "./stored-tensor.js";
 
-/** A model as transformers saves it: a folder with its `config.json`, and the file of weights that was named, if one was. */
+/**
+ * A model as transformers saves it: a folder with its `config.json`, and the file of weights that was named, if one
+ * was.
+ */
 export interface HuggingFaceFolder {
   readonly folder: string;
   readonly weights?: string;
@@ -54,8 +57,8 @@ export type HuggingFaceKeys = Pick<ModelIndex, "name" | "config" | "vocabulary" 
  *
  * @param path the folder, its `config.json`, or one of its safetensors files
  * @param vocabulary what is used instead of the folder's own
- * @throws CriaFileError ERR_CRIA_FILE for what is damaged, missing or contradicts itself, ERR_CRIA_UNSUPPORTED for a sound
- *   model of another forward pass: it names the key or the tensor
+ * @throws CriaFileError ERR_CRIA_FILE for what is damaged, missing or contradicts itself, ERR_CRIA_UNSUPPORTED for a
+ *   sound model of another forward pass: it names the key or the tensor
  */
 export async function readHuggingFace(path: string, vocabulary?: Vocabulary): Promise<ModelFile> {
   const found = await huggingFaceFolder(path);

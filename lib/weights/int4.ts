@@ -149,8 +149,9 @@ async function groupsOfInputs(parts: Parts, scheme: Int4Scheme, inputs: number, 
 }
 
 /**
- * The weights' type, which is q4_0 where every zero is 8: that is what it is made for. There are quantisers that store 8
- * as itself where the format would have it less one; of symmetric weights, whose zeros can be nothing else, it is known.
+ * The weights' type, which is q4_0 where every zero is 8: that is what it is made for. There are quantisers that store
+ * 8 as itself where the format would have it less one; of symmetric weights, whose zeros can be nothing else, it is
+ * known.
  */
 async function zerosOf(tensor: SafetensorsTensor, scheme: Int4Scheme): Promise<Pick<Int4Tensor, "type" | "scheme">> {
   const words = int32s(await readTensor(tensor));

@@ -2,8 +2,8 @@ import { show } from "../errors.js";
 
 /**
  * Reads a JSON text front to back, by what its format says must come next. Nothing is built but what is asked for, so
- * that no text makes it hold more than it is long, or go deeper than the reader that calls it does. Integers are read as
- * digits: those that no double holds are refused, not rounded.
+ * that no text makes it hold more than it is long, or go deeper than the reader that calls it does. Integers are read
+ * as digits: those that no double holds are refused, not rounded.
  */
 export class JsonCursor {
   position = 0;

@@ -3,7 +3,9 @@ import { stat } from "node:fs/promises";
 import { CriaFileError, show } from "../errors.js";
 import { readWhole } from "./open.js";
 
-/** The longest JSON file that is read, unless its reader knows of longer ones. Those of a model have some hundred KB. */
+/**
+ * The longest JSON file that is read, unless its reader knows of longer ones. Those of a model have some hundred KB.
+ */
 const usualMostBytes = 8 * 2 ** 20;
 
 /**
@@ -69,8 +71,8 @@ const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
 
 /**
  * The keys of a JSON object, read by type. A getter takes the value of a key that may be absent, or null, as its last
- * argument; without one, the key must be there. Each throws a CriaFileError that names the key, what it was and what was
- * expected.
+ * argument; without one, the key must be there. Each throws a CriaFileError that names the key, what it was and what
+ * was expected.
  */
 export class JsonKeys {
   /** @param within the key of the object itself, with a point after it, where it is another's value */

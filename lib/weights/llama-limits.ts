@@ -36,8 +36,8 @@ interface HeadKeys {
 /**
  * Reads the dimension of a LLaMA and its heads.
  *
- * @throws CriaFileError that names the key at fault: ERR_CRIA_FILE where they are no LLaMA's, ERR_CRIA_UNSUPPORTED for a
- *   dimension of a head that no kernel takes
+ * @throws CriaFileError that names the key at fault: ERR_CRIA_FILE where they are no LLaMA's, ERR_CRIA_UNSUPPORTED for
+ *   a dimension of a head that no kernel takes
  */
 export function readHeads(
   keys: IntegerKeys,

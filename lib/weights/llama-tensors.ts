@@ -3,7 +3,9 @@ import type { LlamaConfig, TensorInfo, WeightType } from "./source.js";
 /** What a LLaMA's tensors depend on. */
 export type LlamaDims = Pick<LlamaConfig, "layers" | "dim" | "heads" | "kvHeads" | "headDim" | "ffn" | "vocab">;
 
-/** A tensor of the forward pass under GGUF's name: a matrix of `rows` outputs by `cols` inputs, or a vector of `cols`. */
+/**
+ * A tensor of the forward pass under GGUF's name: a matrix of `rows` outputs by `cols` inputs, or a vector of `cols`.
+ */
 export interface LlamaTensor {
   readonly name: string;
   readonly kind: "matrix" | "vector";
@@ -11,7 +13,9 @@ export interface LlamaTensor {
   readonly cols: number;
 }
 
-/** Every tensor of the forward pass, in its order; `tied` without an output matrix, for which the embedding stands in. */
+/**
+ * Every tensor of the forward pass, in its order; `tied` without an output matrix, for which the embedding stands in.
+ */
 export function llamaTensors(
   { layers, dim, heads, kvHeads, headDim, ffn, vocab }: LlamaDims,
   tied: boolean,

@@ -70,11 +70,11 @@ export async function isLlama2c(path: string): Promise<boolean> {
 }
 
 /**
- * Reads the index of one of these models. Its vocabulary is that of the `tokenizer.bin`, or of the only `tok*.bin`, that
- * stands beside it.
+ * Reads the index of one of these models. Its vocabulary is that of the `tokenizer.bin`, or of the only `tok*.bin`,
+ * that stands beside it.
  *
- * @throws CriaFileError ERR_CRIA_FILE for a file that is damaged or has no vocabulary beside it, ERR_CRIA_UNSUPPORTED for
- *   a version or a shape that cria does not read
+ * @throws CriaFileError ERR_CRIA_FILE for a file that is damaged or has no vocabulary beside it, ERR_CRIA_UNSUPPORTED
+ *   for a version or a shape that cria does not read
  */
 export async function readLlama2c(path: string, vocabulary?: Vocabulary): Promise<ModelFile> {
   const { header, size } = await readFrom(path, undefined, (fd, size) => ({ header: readHeader(fd, path), size }));

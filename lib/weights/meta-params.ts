@@ -36,8 +36,8 @@ export function readParams(params: JsonKeys, { ffn, pieces }: Sizes): LlamaConfi
 }
 
 /**
- * Checks w1's rows: two thirds of 4 · dim, times `ffn_dim_multiplier` where there is one, each rounded down, and then up
- * to a multiple of `multiple_of`.
+ * Checks w1's rows: two thirds of 4 · dim, times `ffn_dim_multiplier` where there is one, each rounded down, and then
+ * up to a multiple of `multiple_of`.
  */
 function checkFfn(params: JsonKeys, dim: number, ffn: number): void {
   const multiple = params.integer("multiple_of", 1, most.ffn, 256);
@@ -50,8 +50,8 @@ function checkFfn(params: JsonKeys, dim: number, ffn: number): void {
 }
 
 /**
- * The context that a model was trained with. Meta's files seldom say it, as `max_seq_len`; but its models of one context
- * have another number in common:
+ * The context that a model was trained with. Meta's files seldom say it, as `max_seq_len`; but its models of one
+ * context have another number in common:
  *
  *    131,072  Llama 3.1 on     use_scaled_rope
  *     16,384  Code Llama       rope_theta 1e6

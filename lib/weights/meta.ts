@@ -1,7 +1,8 @@
 /**
- * LLaMA as Meta gives it out: a folder with `params.json` and `consolidated.00.pth`, `consolidated.01.pth` and so on, one
- * for each of the 1, 2, 4 or 8 GPUs that it was trained on in parallel, or one `consolidated.pth`; `tokenizer.model`
- * stands in it, or in the folder that it is in. Every part has every tensor (fairscale's model parallelism):
+ * LLaMA as Meta gives it out: a folder with `params.json` and `consolidated.00.pth`, `consolidated.01.pth` and so on,
+ * one for each of the 1, 2, 4 or 8 GPUs that it was trained on in parallel, or one `consolidated.pth`;
+ * `tokenizer.model` stands in it, or in the folder that it is in. Every part has every tensor (fairscale's model
+ * parallelism):
  *
  *     wq wk wv w1 w3 output     some of the rows
  *     wo w2                     some of the columns
@@ -68,7 +69,9 @@ interface Part {
   readonly tensors: ReadonlyMap<string, TorchTensor>;
 }
 
-/** Whether a path is such a folder, its `params.json`, or a zip archive, such as torch.save writes, of its parts' names. */
+/**
+ * Whether a path is such a folder, its `params.json`, or a zip archive, such as torch.save writes, of its parts' names.
+ */
 export async function isMeta(path: string): Promise<boolean> {
   const status = await stat(path).catch((error: unknown) => {
     throw unreadable(path, undefined, error);
@@ -199,7 +202,11 @@ async function configOf(
   return { config, vocabulary, files: [tokenizer] };
 }
 
-/** Every tensor of the forward pass, by GGUF's names. @throws CriaFileError where the parts do not make them, or more */
+/**
+ * Every tensor of the forward pass, by GGUF's names.
+ *
+ * @throws CriaFileError where the parts do not make them, or more
+ */
 function joinParts(parts: readonly Part[], config: LlamaConfig): Map<string, JoinedTensor> {
   const tied = !parts.some(({ tensors }) => tensors.has("output.weight"));
   const names = metaNames(config.layers);

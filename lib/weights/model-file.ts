@@ -136,7 +136,10 @@ async function readStored(path: string, tokenizer: string | undefined): Promise<
   return { ...model, vocabulary, files: [...(model.files ?? []), tokenizer] };
 }
 
-/** What begins and ends a text, which a `tokenizer.json` does not say, as the model's own vocabulary has it, if it has one. */
+/**
+ * What begins and ends a text, which a `tokenizer.json` does not say, as the model's own vocabulary has it, if it has
+ * one.
+ */
 async function withEnds(vocabulary: Vocabulary, readOwn: () => Promise<Vocabulary>): Promise<Vocabulary> {
   const own = await readOwn().catch((error: unknown) => {
     if (error instanceof CriaError) return undefined;

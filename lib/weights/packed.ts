@@ -11,9 +11,9 @@
  *        32  u64  end of the keys
  *        40  u64  end of the index
  *        48       SHA-256 of all before the end of the index, but for itself
- *        80       keys: those of the GGUF file that was packed, as a GGUF file without tensors; of another model those that
- *                 GGUF has for it, and cria.rope.pairing, a string, where that is "halves". Also cria.rope.divisors, an
- *                 array of f32, where a GGUF file has the tensor rope_freqs.weight
+ *        80       keys: those of the GGUF file that was packed, as a GGUF file without tensors; of another model those
+ *                 that GGUF has for it, and cria.rope.pairing, a string, where that is "halves". Also
+ *                 cria.rope.divisors, an array of f32, where a GGUF file has the tensor rope_freqs.weight
  *                 index: for each tensor
  *                   u32 kind, u32 type, u32 number of names, the names, u64 rows, columns, offset in the file, bytes
  *                 zeros, up to a page
@@ -22,9 +22,9 @@
  * The types are GGUF's ids, and a name is a GGUF string. Of kind 0, a matrix, several names are a stack, top to bottom;
  * of kind 1, a vector, the data are f32.
  *
- * A tensor begins on a page of 4 KiB, so that each can be mapped, advised and read past the page cache alone; that costs
- * half a page for each of some hundreds. Larger pages do not ask for more: the file is mapped whole, and the system puts
- * the 2 MiB pages of its cache where they are, whatever begins in them.
+ * A tensor begins on a page of 4 KiB, so that each can be mapped, advised and read past the page cache alone; that
+ * costs half a page for each of some hundreds. Larger pages do not ask for more: the file is mapped whole, and the
+ * system puts the 2 MiB pages of its cache where they are, whatever begins in them.
  *
  * The data have no checksum: reading them all to check one would take as long as the loading of a GGUF file.
  */
@@ -141,7 +141,8 @@ export async function planPacked(
 }
 
 /**
- * The keys of a GGUF file as a packed one has them: with the divisors of RoPE's frequencies, a tensor there, among them.
+ * The keys of a GGUF file as a packed one has them: with the divisors of RoPE's frequencies, a tensor there, among
+ * them.
  *
  * @param keys as a GGUF file without tensors
  */
@@ -206,8 +207,8 @@ const hashOf = (bytes: Buffer): Buffer =>
 /**
  * Reads and checks the index of a packed model. Weights are not read.
  *
- * @throws CriaFileError ERR_CRIA_FILE for a file that cannot be read, was cut or is damaged, ERR_CRIA_UNSUPPORTED for one
- *   of another version, byte order or layout
+ * @throws CriaFileError ERR_CRIA_FILE for a file that cannot be read, was cut or is damaged, ERR_CRIA_UNSUPPORTED for
+ *   one of another version, byte order or layout
  */
 export async function readPacked(path: string): Promise<PackedModel> {
   const { keys, tensors: packed } = await readFrom(path, undefined, (fd, size) => {

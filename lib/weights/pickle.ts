@@ -31,7 +31,10 @@ const mostNameBytes = 256;
 /** Integers that JavaScript holds exactly take seven bytes; torch.save may write them in eight. */
 const mostLongBytes = 8;
 
-/** Those that Python's pickler writes in protocol 2 for dictionaries, strings, integers, tuples, calls and what they share. */
+/**
+ * Those that Python's pickler writes in protocol 2 for dictionaries, strings, integers, tuples, calls and what they
+ * share.
+ */
 const opcodes = {
   proto: 0x80,
   stop: 0x2e,

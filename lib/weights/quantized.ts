@@ -11,8 +11,8 @@ export const quantisedTypes = (Object.keys(weightFormats) as WeightType[]).filte
 );
 
 /**
- * What a type gives way to where rows are no whole number of its blocks: of those with blocks of 32 the one with the bits
- * of a superblock's type, or a little more, as llama.cpp does it.
+ * What a type gives way to where rows are no whole number of its blocks: of those with blocks of 32 the one with the
+ * bits of a superblock's type, or a little more, as llama.cpp does it.
  */
 const fallbacks: Partial<Record<LoadedType, LoadedType>> = {
   q2_K: "iq4_nl",
@@ -39,9 +39,9 @@ export function optionalQuantisedType(quantize: LoadedType | undefined): LoadedT
 }
 
 /**
- * A model whose float matrices become quantised ones while they are loaded, row by row. Vectors stay, and so do matrices
- * that are quantised already, and those whose rows are no whole number of blocks, neither of the type nor of what it gives
- * way to.
+ * A model whose float matrices become quantised ones while they are loaded, row by row. Vectors stay, and so do
+ * matrices that are quantised already, and those whose rows are no whole number of blocks, neither of the type nor of
+ * what it gives way to.
  *
  * @throws CriaFileError ERR_CRIA_UNSUPPORTED for a packed file of float matrices
  */

@@ -1,11 +1,11 @@
 import { pieceTypes, type Vocabulary } from "./source.js";
 
 /**
- * The merges of a byte-level vocabulary that has scores alone, as Llama 3's `tokenizer.model` does: "left right" of each
- * piece, the highest score first. They are the last two parts that its own bytes become before they are the piece.
+ * The merges of a byte-level vocabulary that has scores alone, as Llama 3's `tokenizer.model` does: "left right" of
+ * each piece, the highest score first. They are the last two parts that its own bytes become before they are the piece.
  *
- * Any two neighbours that make a piece merge by its score. But between them no merge of a higher score was left, so that
- * they are these two parts and no others: the merges say the same. What its bytes never become is no merge's.
+ * Any two neighbours that make a piece merge by its score. But between them no merge of a higher score was left, so
+ * that they are these two parts and no others: the merges say the same. What its bytes never become is no merge's.
  */
 export function rankedMerges({ pieces, scores, types }: Pick<Vocabulary, "pieces" | "scores" | "types">): string[] {
   const merging = pieces.flatMap((piece, id): [string, number][] =>

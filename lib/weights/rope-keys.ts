@@ -128,8 +128,8 @@ function readGgufYarn(metadata: GgufMetadata, factor: number, { contextLength }:
 }
 
 /**
- * GGUF's keys of a rope whose pairs are adjacent, as {@link readGgufRope} and llama.cpp read them. Divisors, Llama 3.1's
- * among them, are a tensor: {@link ropeDivisors}.
+ * GGUF's keys of a rope whose pairs are adjacent, as {@link readGgufRope} and llama.cpp read them. Divisors, Llama
+ * 3.1's among them, are a tensor: {@link ropeDivisors}.
  *
  * @throws CriaError ERR_CRIA_UNSUPPORTED for what GGUF has no key for
  */

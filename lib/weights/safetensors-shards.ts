@@ -26,7 +26,8 @@ export async function readSafetensorsFolder(folder: string): Promise<Safetensors
 }
 
 /**
- * The same, where one of the folder's files may have been named: it is read alone, unless the index lists it as a shard.
+ * The same, where one of the folder's files may have been named: it is read alone, unless the index lists it as a
+ * shard.
  *
  * @throws CriaFileError as {@link readSafetensorsFolder}
  */

@@ -27,8 +27,8 @@ export const safetensorsTypes = {
 export type SafetensorsType = keyof typeof safetensorsTypes;
 
 /**
- * A tensor whose elements are little-endian, row-major. Its bytes are the product of the shape and the type's; the range
- * was checked against the file's length.
+ * A tensor whose elements are little-endian, row-major. Its bytes are the product of the shape and the type's; the
+ * range was checked against the file's length.
  */
 export interface SafetensorsTensor extends StoredTensor {
   readonly dtype: SafetensorsType;
@@ -61,8 +61,8 @@ const metadataKey = "__metadata__";
 /**
  * Reads and checks the header of a safetensors file. Tensors are not read.
  *
- * The format: the header's length as a u64, the header as JSON, `{name: {dtype, shape, data_offsets: [begin, end]}}`, the
- * offsets from the header's end on, and the elements, which fill the file without holes.
+ * The format: the header's length as a u64, the header as JSON, `{name: {dtype, shape, data_offsets: [begin, end]}}`,
+ * the offsets from the header's end on, and the elements, which fill the file without holes.
  *
  * @param subject what of a model the file is, for errors
  * @throws CriaFileError ERR_CRIA_FILE for a file that cannot be read or is damaged, ERR_CRIA_UNSUPPORTED for an element

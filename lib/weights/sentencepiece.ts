@@ -27,15 +27,15 @@ interface Settings {
 }
 
 /**
- * Reads a SentencePiece model of the type BPE, such as the `tokenizer.model` of LLaMA and Llama 2. The fields are those of
- * sentencepiece_model.proto.
+ * Reads a SentencePiece model of the type BPE, such as the `tokenizer.model` of LLaMA and Llama 2. The fields are those
+ * of sentencepiece_model.proto.
  *
  * Its pieces are LLaMA's: BOS is put before a text, and a text is taken as it is, as LLaMA's own "identity"
- * normalisation does it; that runs of spaces become one, `remove_extra_whitespaces`, which LLaMA's models do not ask for,
- * is not done either.
+ * normalisation does it; that runs of spaces become one, `remove_extra_whitespaces`, which LLaMA's models do not ask
+ * for, is not done either.
  *
- * @throws CriaFileError ERR_CRIA_FILE for a file that is damaged, ERR_CRIA_UNSUPPORTED for a sound one that is no BPE, or
- *   normalises texts
+ * @throws CriaFileError ERR_CRIA_FILE for a file that is damaged, ERR_CRIA_UNSUPPORTED for a sound one that is no BPE,
+ *   or normalises texts
  */
 export async function readSentencePiece(path: string): Promise<Vocabulary> {
   const fail: Fail = (problem, code) => new CriaFileError(path, undefined, problem, code);

@@ -38,8 +38,8 @@ export interface TensorInfo {
   readonly rows: number;
   readonly cols: number;
   /**
-   * Of each column the input that it is multiplied by, -1 for none, where these are not the inputs in their order. Arrays
-   * that are equal are one.
+   * Of each column the input that it is multiplied by, -1 for none, where these are not the inputs in their order.
+   * Arrays that are equal are one.
    */
   readonly columns?: Int32Array;
 }
@@ -74,13 +74,15 @@ export const pieceTypes = { normal: 1, unknown: 2, control: 3, userDefined: 4, u
 export type WordPattern = "gpt-2" | "llama-bpe" | "smollm";
 
 /**
- * A BPE vocabulary as GGUF holds it: SentencePiece's, in which a space is U+2581 and what is no piece becomes bytes, or,
- * where it has a `wordPattern`, a byte-level one as GPT-2's and Llama 3's, whose pieces are written in an alphabet of
- * bytes.
+ * A BPE vocabulary as GGUF holds it: SentencePiece's, in which a space is U+2581 and what is no piece becomes bytes,
+ * or, where it has a `wordPattern`, a byte-level one as GPT-2's and Llama 3's, whose pieces are written in an alphabet
+ * of bytes.
  */
 export interface Vocabulary {
   readonly pieces: readonly string[];
-  /** What merges first, where there are no `merges`: the neighbours that together are the piece of the highest score. */
+  /**
+   * What merges first, where there are no `merges`: the neighbours that together are the piece of the highest score.
+   */
   readonly scores: readonly number[];
   /** What merges first: pairs of neighbours as "left right", the first before the others. */
   readonly merges?: readonly string[] | undefined;
@@ -112,7 +114,9 @@ export interface ModelIndex {
   readonly name: string | undefined;
   readonly config: LlamaConfig;
   readonly vocabulary: Vocabulary;
-  /** The Jinja template of the model's chats, where its files have one: nothing is known of it but that it is a text. */
+  /**
+   * The Jinja template of the model's chats, where its files have one: nothing is known of it but that it is a text.
+   */
   readonly chatTemplate?: string | undefined;
   /** Every tensor of the forward pass, under GGUF's names, in the files' order. */
   readonly tensors: ReadonlyMap<string, TensorInfo>;

@@ -24,7 +24,10 @@ export interface ModelFile extends ModelIndex {
   readonly keys?: ReadonlyMap<string, GgufValue>;
   /** Whether the matrices stand in the kernels' layout, so that they can be mapped. */
   readonly mappable: boolean;
-  /** What it was read from beside `path` and the files of `tensors`, as far as it is there: shards, tokenizers, settings. */
+  /**
+   * What it was read from beside `path` and the files of `tensors`, as far as it is there: shards, tokenizers,
+   * settings.
+   */
   readonly files?: readonly string[];
   /** To be disposed when the weights were loaded. */
   source(options?: Pick<LoadOptions, "mmap">): WeightSource & Disposable;
@@ -89,8 +92,8 @@ export interface LoadOptions {
   /**
    * Whether the matrices of a packed file are mapped: several processes then share them, and nothing is copied. Should
    * somebody cut that file or write over it while it is in use, the process ends with SIGBUS; with `false` the matrices
-   * are read into memory of the process's own, and nothing that becomes of the file matters. GGUF files are always read.
-   * Default: true.
+   * are read into memory of the process's own, and nothing that becomes of the file matters. GGUF files are always
+   * read. Default: true.
    */
   mmap?: boolean | undefined;
   /**
@@ -100,9 +103,10 @@ export interface LoadOptions {
    */
   tokenizer?: string | undefined;
   /**
-   * What matrices of f32, f16 and bf16 become while they are loaded, whatever the file: "q8_0", "q4_0", "q4_K" and their
-   * like. Vectors stay as they are. Rows that are no whole number of blocks of the type (256 weights of q2_K to q6_K, 32 of
-   * the others) become iq4_nl for q2_K and q3_K, q5_0 for q4_K, q5_1 for q5_K and q8_0 for q6_K, or else stay. Default: none.
+   * What matrices of f32, f16 and bf16 become while they are loaded, whatever the file: "q8_0", "q4_0", "q4_K" and
+   * their like. Vectors stay as they are. Rows that are no whole number of blocks of the type (256 weights of q2_K to
+   * q6_K, 32 of the others) become iq4_nl for q2_K and q3_K, q5_0 for q4_K, q5_1 for q5_K and q8_0 for q6_K, or else
+   * stay. Default: none.
    */
   quantize?: LoadedType | undefined;
   /** Called after each tensor with the bytes packed so far, as they stand in a file of their type, and those of all. */

@@ -38,9 +38,9 @@ export const endNames: readonly string[] = ["<|end_of_text|>", "<|eot_id|>", "<|
 export const beginsAsTiktoken = (text: string): boolean => /^[A-Za-z0-9+/]+={0,2} 0\r?\n/.test(text);
 
 /**
- * Reads the `tokenizer.model` of Llama 3, a file of tiktoken's: a line for each piece, its bytes in base64 and its rank,
- * which is its id too. Neighbours merge that together are a piece, the lowest rank first. The tokens behind the pieces,
- * which the file does not have, are those of Meta's llama_models/llama3/tokenizer.py.
+ * Reads the `tokenizer.model` of Llama 3, a file of tiktoken's: a line for each piece, its bytes in base64 and its
+ * rank, which is its id too. Neighbours merge that together are a piece, the lowest rank first. The tokens behind the
+ * pieces, which the file does not have, are those of Meta's llama_models/llama3/tokenizer.py.
  *
  * @throws CriaFileError where it cannot be read or is damaged
  */

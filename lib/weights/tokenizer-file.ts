@@ -29,8 +29,8 @@ export async function tokenizerFileOf(path: string): Promise<TokenizerFile | und
 }
 
 /**
- * Reads the vocabulary of a tokenizer's own file. What no such file says, which tokens end a text, is SentencePiece's own
- * word, and nothing for a `tokenizer.json`; it begins with what the template there puts before it.
+ * Reads the vocabulary of a tokenizer's own file. What no such file says, which tokens end a text, is SentencePiece's
+ * own word, and nothing for a `tokenizer.json`; it begins with what the template there puts before it.
  *
  * @throws CriaFileError as {@link readSentencePiece} and {@link parseTokenizerJson}
  */

@@ -21,8 +21,8 @@ export type TokenizerJson = Omit<Vocabulary, "bos" | "eos" | "ends" | "addBos"> 
 };
 
 /**
- * What the `tokenizer.json` of a LLaMA says (huggingface/tokenizers): BPE with byte fallback whose spaces are U+2581, as
- * LLaMA and Llama 2 have it, or byte-level BPE as Llama 3 and GPT-2.
+ * What the `tokenizer.json` of a LLaMA says (huggingface/tokenizers): BPE with byte fallback whose spaces are U+2581,
+ * as LLaMA and Llama 2 have it, or byte-level BPE as Llama 3 and GPT-2.
  *
  * Added tokens that are special are control pieces, which no text becomes; the others are user-defined ones. Unlike in
  * Hugging Face's own tokenizers, no space is put after these.

@@ -170,7 +170,9 @@ const isSize = (value: unknown): value is number => Number.isSafeInteger(value) 
 const isSizes = (value: unknown): value is number[] =>
   Array.isArray(value) && value.length <= mostDimensions && value.every(isSize);
 
-/** The storage of a persistent id: ("storage", class, key, location, number of elements). Where it was does not matter. */
+/**
+ * The storage of a persistent id: ("storage", class, key, location, number of elements). Where it was does not matter.
+ */
 function storageOf(id: unknown, entryOf: (key: string) => ZipEntry | undefined, fail: Fail): Storage {
   const [kind, type, key, , length] = Array.isArray(id) ? id : [];
   if (kind !== "storage" || !(type instanceof StorageType) || typeof key !== "string" || !isSize(length)) {

@@ -12,8 +12,8 @@ export const templateNames: readonly string[] = templates.map(({ name }) => name
 export const builtIn = (name: string): ImmediateTemplate | undefined => templates.find((one) => one.name === name);
 
 /**
- * What models call themselves, in lower case and without anything but letters and digits, and the template that they were
- * taught; the first that is in a name counts.
+ * What models call themselves, in lower case and without anything but letters and digits, and the template that they
+ * were taught; the first that is in a name counts.
  */
 const byModel: readonly (readonly [RegExp, ImmediateTemplate])[] = [
   [/codellama(?=.*70b).*instruct/, codeLlama70b],
@@ -29,7 +29,9 @@ const byModel: readonly (readonly [RegExp, ImmediateTemplate])[] = [
   [/alpaca/, alpaca],
 ];
 
-/** What is looked at of a name, which a file may have of any length: the patterns take its square. Names have some 60. */
+/**
+ * What is looked at of a name, which a file may have of any length: the patterns take its square. Names have some 60.
+ */
 const longestName = 256;
 
 /** The template of a model of this name, as far as names tell. */

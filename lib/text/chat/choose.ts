@@ -18,7 +18,8 @@ export interface ModelIdentity {
  * The template of a chat: the one asked for, or the model's own, or the one that its name tells of.
  *
  * @param wanted the name of one that is built in, or a Jinja template, which has braces
- * @throws TypeError or RangeError where `wanted` is neither; CriaError ERR_CRIA_TEMPLATE where there is none to be found
+ * @throws TypeError or RangeError where `wanted` is neither; CriaError ERR_CRIA_TEMPLATE where there is none to be
+ *   found
  */
 export function chooseTemplate(model: ModelIdentity, wanted?: string): ChatTemplate {
   if (wanted !== undefined) return wantedTemplate(model, wanted);
@@ -41,7 +42,9 @@ function wantedTemplate(model: ModelIdentity, wanted: string): ChatTemplate {
   throw outOfRange("template", `${templateNames.join(", ")}, or a Jinja template`, wanted);
 }
 
-/** Code Llama 70B's Jinja counts on a tokenizer that swallows the spaces around its token; the one built in does not. */
+/**
+ * Code Llama 70B's Jinja counts on a tokenizer that swallows the spaces around its token; the one built in does not.
+ */
 const ownTemplate = (model: ModelIdentity, source: string): ChatTemplate =>
   /Destination: user/.test(source) && source.includes("<step>") ? codeLlama70b : jinjaTemplate(model, source);
 

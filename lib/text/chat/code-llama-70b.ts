@@ -5,9 +5,9 @@ import { type Segment, tokenOf } from "./segments.js";
 import type { ImmediateTemplate } from "./template.js";
 
 /**
- * Code Llama 70B Instruct's (Meta's `llama/generation.py`, `dialog_prompt_tokens`): each message is a text of its own, with
- * its source, before the token `<step>`; contents lose the white space around them, and where the system says nothing it
- * says an empty message.
+ * Code Llama 70B Instruct's (Meta's `llama/generation.py`, `dialog_prompt_tokens`): each message is a text of its own,
+ * with its source, before the token `<step>`; contents lose the white space around them, and where the system says
+ * nothing it says an empty message.
  *
  * @example `<s>Source: system\n\n {system}<step>Source: user\n\n {user}<step>Source: assistant\nDestination: user\n\n `
  */

@@ -5,9 +5,9 @@ import { CriaError } from "../../errors.js";
 import { type JinjaLimits, type JinjaReply, type JinjaRequest, serveTemplates } from "./jinja-worker.js";
 
 /**
- * A text holds no message's content, for which a placeholder of some 60 units stands, so that this is enough for thousands
- * of messages; and what a step makes of such a text at worst, a list of each of its characters' places, is a few MiB, far
- * less than the 16 MiB that Node.js leaves a thread to end in.
+ * A text holds no message's content, for which a placeholder of some 60 units stands, so that this is enough for
+ * thousands of messages; and what a step makes of such a text at worst, a list of each of its characters' places, is a
+ * few MiB, far less than the 16 MiB that Node.js leaves a thread to end in.
  */
 const limits: JinjaLimits = { text: 2 ** 18, list: 2 ** 16 };
 
@@ -23,7 +23,9 @@ const deadline = 2000;
 /** In milliseconds; it takes 30 where the machine has nothing else to do. */
 const startDeadline = 30_000;
 
-/** Why a thread gave no reply: by want of time, of memory or of a thread. Of what the template writes it says nothing. */
+/**
+ * Why a thread gave no reply: by want of time, of memory or of a thread. Of what the template writes it says nothing.
+ */
 export class NoReplyError extends CriaError {
   constructor(problem: string) {
     super("ERR_CRIA_TEMPLATE", `template: ${problem}`);
@@ -43,7 +45,8 @@ class Answerer {
   }
 
   /**
-   * Its next message. Where none comes in time it is ended. Only while one is waited for does it keep the process alive.
+   * Its next message. Where none comes in time it is ended. Only while one is waited for does it keep the process
+   * alive.
    *
    * @param question what it is sent, if it needs any to speak
    * @param late the error's words where none comes
@@ -59,7 +62,8 @@ class Answerer {
           reject(new NoReplyError(late));
           void this.#worker.terminate();
         };
-        // Where this thread was busy itself, the message may have come in time: what has come is heard before an immediate.
+        // Where this thread was busy itself, the message may have come in time: what has come is heard before an
+        // immediate.
         timer = setTimeout(() => {
           immediate = setImmediate(end);
         }, ms);
@@ -75,8 +79,8 @@ class Answerer {
 }
 
 /**
- * A thread that renders Jinja templates, one after another, whoever they come from. It starts with the first, is kept for
- * the next, and does not keep the process from ending.
+ * A thread that renders Jinja templates, one after another, whoever they come from. It starts with the first, is kept
+ * for the next, and does not keep the process from ending.
  */
 class JinjaThread {
   #answerer: Answerer | undefined;

@@ -46,14 +46,14 @@ interface Port {
 }
 
 /**
- * Renders templates that come through a port. The thread is started from this function's own text, so that it is the same
- * code in the sources, in the package and in a bundle: it must use nothing of this file but its parameters.
+ * Renders templates that come through a port. The thread is started from this function's own text, so that it is the
+ * same code in the sources, in the package and in a bundle: it must use nothing of this file but its parameters.
  *
- * A limit of the heap is not enough to bound a rendering. Where one allocation alone is larger than what the limit leaves,
- * V8 ends the whole process: `"a" | indent(500000000)` would. So nothing on the way may be long: every value of an
- * expression and every block's text is measured when it is made, and of the built-in methods, those that can make a long text of short ones
- * measure what they make before it is made. (`+` makes no such allocation: V8 joins texts when they are used.) These are
- * the thread's own built-ins, which nobody else has.
+ * A limit of the heap is not enough to bound a rendering. Where one allocation alone is larger than what the limit
+ * leaves, V8 ends the whole process: `"a" | indent(500000000)` would. So nothing on the way may be long: every value of
+ * an expression and every block's text is measured when it is made, and of the built-in methods, those that can make a
+ * long text of short ones measure what they make before it is made. (`+` makes no such allocation: V8 joins texts when
+ * they are used.) These are the thread's own built-ins, which nobody else has.
  */
 export function serveTemplates(jinja: Jinja, port: Port, limits: JinjaLimits): void {
   const measured = (length: number, most: number, what: string): void => {

@@ -10,13 +10,14 @@ import { type Segment, tokenOf } from "./segments.js";
 import type { Prepared, RenderedTemplate } from "./template.js";
 
 /**
- * A chat template as model files have it: a Jinja template over `messages`, as Hugging Face's `apply_chat_template` renders
- * it, in a thread that it can neither leave nor exhaust (jinja-thread.ts).
+ * A chat template as model files have it: a Jinja template over `messages`, as Hugging Face's `apply_chat_template`
+ * renders it, in a thread that it can neither leave nor exhaust (jinja-thread.ts).
  *
- * The template sees placeholders in place of the contents, which nobody can guess, with the white space around them; the
- * contents come back into what it has written. So where it writes the name of a control token, or of a user-defined one,
- * that is the token, and where a content has it, it is text. The price is that a template which looks into contents sees
- * none of them. Where it leaves a content out, or changes it otherwise than at its ends, that is an error.
+ * The template sees placeholders in place of the contents, which nobody can guess, with the white space around them;
+ * the contents come back into what it has written. So where it writes the name of a control token, or of a user-defined
+ * one, that is the token, and where a content has it, it is text. The price is that a template which looks into
+ * contents sees none of them. Where it leaves a content out, or changes it otherwise than at its ends, that is an
+ * error.
  */
 export class JinjaTemplate implements RenderedTemplate {
   readonly name = "jinja";
@@ -70,7 +71,8 @@ export class JinjaTemplate implements RenderedTemplate {
   }
 
   /**
-   * Finds out how the template surrounds an answer, by having it write one; of one that fails, or refuses, nothing is known.
+   * Finds out how the template surrounds an answer, by having it write one; of one that fails, or refuses, nothing is
+   * known.
    *
    * @throws NoReplyError where the thread did not get to the end: it might have told of a token that ends the answer
    */
@@ -101,7 +103,10 @@ interface Span {
   readonly before?: number;
 }
 
-/** What it is that stands for a content. It has what filters escape, change or cut at: what is not whole was not left alone. */
+/**
+ * What it is that stands for a content. It has what filters escape, change or cut at: what is not whole was not left
+ * alone.
+ */
 const placeholder = (secret: string, index: number): string => `Aa"<&'\n  ${secret}-${index}>'`;
 
 /** A content is all white space where it is shown as it is: it can be no token. */
@@ -163,9 +168,9 @@ class Rendered {
 }
 
 /**
- * How many times as long as all contents they may be where the template has written them. One that has a reason to repeat
- * them, as a question after its document, does so once or twice; one without end would make of a short chat more than there
- * is memory for, as its own text is bounded, but not what comes into it.
+ * How many times as long as all contents they may be where the template has written them. One that has a reason to
+ * repeat them, as a question after its document, does so once or twice; one without end would make of a short chat more
+ * than there is memory for, as its own text is bounded, but not what comes into it.
  */
 const mostRepeats = 4;
 

@@ -9,8 +9,8 @@ export const llama2Tags = ["[INST]", "[/INST]", "<<SYS>>", "<</SYS>>"] as const;
 
 /**
  * Llama 2-Chat's, and that of Code Llama 7B to 34B Instruct (Meta's `llama/generation.py`, `chat_completion`): each
- * question with its answer is a text of its own between BOS and EOS, contents lose the white space around them, and tags
- * in any content are refused.
+ * question with its answer is a text of its own between BOS and EOS, contents lose the white space around them, and
+ * tags in any content are refused.
  *
  * @example `<s>[INST] <<SYS>>\n{system}\n<</SYS>>\n\n{user} [/INST] {assistant} </s><s>[INST] {user} [/INST]`
  */

@@ -2,8 +2,8 @@ import { joined } from "../../tokens.js";
 import type { Tokenizer } from "../tokenizer.js";
 
 /**
- * A part of a prompt: a text, or a token. No text becomes a control token, nor a user-defined one, whatever it says; and
- * what stands on both sides of a token never merges.
+ * A part of a prompt: a text, or a token. No text becomes a control token, nor a user-defined one, whatever it says;
+ * and what stands on both sides of a token never merges.
  */
 export type Segment = { readonly text: string } | { readonly token: number };
 

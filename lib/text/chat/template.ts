@@ -36,8 +36,8 @@ export interface RenderedTemplate {
   /**
    * The same.
    *
-   * @throws CriaError ERR_CRIA_TEMPLATE where the template fails or refuses the messages, ERR_CRIA_ABORTED when `signal`
-   *   stops it
+   * @throws CriaError ERR_CRIA_TEMPLATE where the template fails or refuses the messages, ERR_CRIA_ABORTED when
+   *   `signal` stops it
    */
   prepare(messages: readonly ChatMessage[], tokenizer: Tokenizer, signal?: AbortSignal): Promise<Prepared>;
 }
