@@ -124,6 +124,19 @@ describe("encoding", () => {
     }
   });
 
+  test.each(quantised)("to %s keeps weights that are all but the same", async (type) => {
+    const next = Xoshiro128.fromSeed(10);
+    for (let i = 0; i < 50; i++) {
+      const value = Math.fround((next.next() / 2 ** 32 + 0.5) * (i % 2 === 0 ? 1 : -1));
+      const neighbour = Math.fround(value * (1 + (i % 3 === 0 ? 1 : -1) * 2 ** -24 * 1.5));
+      expect(neighbour).not.toBe(value);
+      // One of a block's weights, or one of each group's.
+      const x = Float32Array.from({ length: 256 }, (_, k) => (k % 32 === i % 32 ? neighbour : value));
+      const back = decoded(type, 256, await encoded(type, 256, x), 256);
+      expect(rmse(x, back)).toBeLessThan(2e-3);
+    }
+  });
+
   test.each(types)("to %s refuses what is no number, by row and column", async (type) => {
     for (const [value, shown] of [
       [Number.NaN, "nan"],

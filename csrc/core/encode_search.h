@@ -153,7 +153,8 @@ Line fit_line(const float* x, const LineSearch& search) {
   // The weights less their mean: their sums with quants are then small, and lose no digits.
   const float mean = sum(total) / N;
   float best_error = INFINITY;
-  Line best = {0, 0};
+  // The mean alone, where weights are so close together that its rounding puts it beyond them, and no line is found.
+  Line best = {0, search.below_zero && mean > 0 ? 0 : -mean};
   const auto attempt = [&](float inverse, float minimum) {
     Lanes q_sum = {}, qq_sum = {}, qy_sum = {};
     for (std::size_t i = 0; i < N; i += kLanes) {
