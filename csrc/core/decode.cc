@@ -23,6 +23,7 @@
 #include <cstring>
 
 #include "half.h"
+#include "k_scales.h"
 #include "weights.h"
 
 namespace cria {
@@ -111,16 +112,6 @@ void decode(const Q3_K& block, float* out) {
     const float step = scale * static_cast<float>(scale_of(block, k / 16) - 32);
     out[k] = step * static_cast<float>((pair_of(block.pairs, k) | bit_of(block.thirds, k) << 2) - 4);
   }
-}
-
-// The 6-bit scale and minimum of a group of 32. Those of the first four groups have a byte each, whose upper two bits
-// are the upper two of the last four's; the lower four of these stand in the third four bytes.
-struct ScaleAndMinimum {
-  int scale, minimum;
-};
-ScaleAndMinimum scales_of(const std::uint8_t (&scales)[12], std::size_t group) {
-  if (group < 4) return {scales[group] & 63, scales[group + 4] & 63};
-  return {(scales[group + 4] & 15) | scales[group - 4] >> 6 << 4, scales[group + 4] >> 4 | scales[group] >> 6 << 4};
 }
 
 // Nibble of weight k of 256, two groups of 32 sharing 32 bytes.

@@ -10,6 +10,7 @@
 #include "encode_search.h"
 #include "error.h"
 #include "half.h"
+#include "k_scales.h"
 #include "weights.h"
 
 namespace cria {
@@ -121,9 +122,7 @@ void encode(const float* x, IQ4_NL& block) {
 
 // Blocks of 256: groups of N weights, whose scales, and minima, are whole numbers times one of the block's.
 
-struct Whole {
-  int scale, minimum;
-};
+using Whole = ScaleAndMinimum;
 
 int whole(float value, float step, int low, int high) {
   return step == 0 ? 0
@@ -239,20 +238,11 @@ void encode(const float* x, Q3_K& block) {
   put_bits(quants, 2, block.thirds);
 }
 
-void put_wholes(const Whole (&wholes)[8], std::uint8_t (&out)[12]) {
-  for (std::size_t group = 0; group < 4; ++group) {
-    const Whole first = wholes[group], last = wholes[group + 4];
-    out[group] = static_cast<std::uint8_t>(first.scale | last.scale >> 4 << 6);
-    out[group + 4] = static_cast<std::uint8_t>(first.minimum | last.minimum >> 4 << 6);
-    out[group + 8] = static_cast<std::uint8_t>((last.scale & 15) | (last.minimum & 15) << 4);
-  }
-}
-
 template <class Block>
 void encode_line_groups(const float* x, const LineSearch& search, Block& block, int (&quants)[kBlockK]) {
   Whole wholes[8];
   encode_lines<kBlock>(x, search, 63, block, wholes, quants);
-  put_wholes(wholes, block.scales);
+  put_scales(wholes, block.scales);
   put_nibbles(quants, 32, block.nibbles);
 }
 

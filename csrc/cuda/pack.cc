@@ -11,6 +11,7 @@
 
 #include "../core/checked.h"
 #include "../core/error.h"
+#include "../core/k_scales.h"
 
 namespace cria::cuda {
 namespace {
@@ -155,45 +156,39 @@ struct KBlock {
 constexpr std::size_t nibble_byte(std::size_t k) { return k / 64 * 32 + k % 32; }
 constexpr std::size_t nibble_shift(std::size_t k) { return k / 32 % 2 * 4; }
 
-// The 6-bit scales and minima of q4_K and q5_K (core/decode.cc says where they are), group by group.
-void get_scales(const std::uint8_t (&packed)[12], ScaleBytes (&scales)[4]) {
+// The scales of a q4_K or q5_K block.
+template <class Block>
+void take_scales(const Block& block, KBlock& parts) {
   for (std::size_t group = 0; group < 8; ++group) {
-    std::uint8_t& scale = scales[group / 2][group % 2];
-    std::uint8_t& minimum = scales[group / 2][2 + group % 2];
-    if (group < 4) {
-      scale = packed[group] & 63;
-      minimum = packed[group + 4] & 63;
-    } else {
-      scale = static_cast<std::uint8_t>((packed[group + 4] & 15) | packed[group - 4] >> 6 << 4);
-      minimum = static_cast<std::uint8_t>(packed[group + 4] >> 4 | packed[group] >> 6 << 4);
-    }
+    const ScaleAndMinimum of = scales_of(block.scales, group);
+    parts.scales[group / 2][group % 2] = static_cast<std::uint8_t>(of.scale);
+    parts.scales[group / 2][2 + group % 2] = static_cast<std::uint8_t>(of.minimum);
   }
+  std::memcpy(parts.base, block.scale, 2);
+  std::memcpy(parts.base + 2, block.least, 2);
 }
 
-void put_scales(std::uint8_t (&packed)[12], const ScaleBytes (&scales)[4]) {
-  for (std::size_t group = 0; group < 4; ++group) {
-    const std::uint8_t* later = scales[(group + 4) / 2];
-    const std::uint8_t scale = later[group % 2], minimum = later[2 + group % 2];
-    packed[group] = static_cast<std::uint8_t>(scales[group / 2][group % 2] | scale >> 4 << 6);
-    packed[group + 4] = static_cast<std::uint8_t>(scales[group / 2][2 + group % 2] | minimum >> 4 << 6);
-    packed[group + 8] = static_cast<std::uint8_t>((scale & 15) | (minimum & 15) << 4);
+template <class Block>
+void put_scales(const KBlock& parts, Block& block) {
+  ScaleAndMinimum groups[8];
+  for (std::size_t group = 0; group < 8; ++group) {
+    groups[group] = {parts.scales[group / 2][group % 2], parts.scales[group / 2][2 + group % 2]};
   }
+  cria::put_scales(groups, block.scales);
+  std::memcpy(block.scale, parts.base, 2);
+  std::memcpy(block.least, parts.base + 2, 2);
 }
 
 KBlock taken_apart(const Q4_K& block) {
   KBlock parts{};
   for (std::size_t k = 0; k < kBlockK; ++k) parts.quants[k] = block.nibbles[nibble_byte(k)] >> nibble_shift(k) & 15;
-  get_scales(block.scales, parts.scales);
-  std::memcpy(parts.base, block.scale, 2);
-  std::memcpy(parts.base + 2, block.least, 2);
+  take_scales(block, parts);
   return parts;
 }
 
 void put_together(const KBlock& parts, Q4_K& block) {
   for (std::size_t k = 0; k < kBlockK; ++k) block.nibbles[nibble_byte(k)] |= parts.quants[k] << nibble_shift(k);
-  put_scales(block.scales, parts.scales);
-  std::memcpy(block.scale, parts.base, 2);
-  std::memcpy(block.least, parts.base + 2, 2);
+  put_scales(parts, block);
 }
 
 KBlock taken_apart(const Q5_K& block) {
@@ -202,9 +197,7 @@ KBlock taken_apart(const Q5_K& block) {
     const int fifth = block.fifths[k % 32] >> k / 32 & 1;
     parts.quants[k] = static_cast<std::uint8_t>((block.nibbles[nibble_byte(k)] >> nibble_shift(k) & 15) | fifth << 4);
   }
-  get_scales(block.scales, parts.scales);
-  std::memcpy(parts.base, block.scale, 2);
-  std::memcpy(parts.base + 2, block.least, 2);
+  take_scales(block, parts);
   return parts;
 }
 
@@ -213,9 +206,7 @@ void put_together(const KBlock& parts, Q5_K& block) {
     block.nibbles[nibble_byte(k)] |= (parts.quants[k] & 15) << nibble_shift(k);
     block.fifths[k % 32] |= parts.quants[k] >> 4 << k / 32;
   }
-  put_scales(block.scales, parts.scales);
-  std::memcpy(block.scale, parts.base, 2);
-  std::memcpy(block.least, parts.base + 2, 2);
+  put_scales(parts, block);
 }
 
 KBlock taken_apart(const Q6_K& block) {

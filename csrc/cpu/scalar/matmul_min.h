@@ -9,6 +9,7 @@
 #include <cmath>
 
 #include "../../core/half.h"
+#include "../../core/k_scales.h"
 #include "finish.h"
 #include "words.h"
 
@@ -24,6 +25,15 @@ static inline Line line_of(std::uint32_t lead, std::int32_t scale, std::int32_t 
   const float step = half_to_float(static_cast<std::uint16_t>(lead)) * static_cast<float>(scale);
   const float minimum = half_to_float(static_cast<std::uint16_t>(lead >> 16)) * static_cast<float>(least);
   return {step, minimum / static_cast<float>(-kSeed)};  // the minimum of a K-quant is subtracted
+}
+
+// Of block b of a superblock of q4_K or q5_K.
+template <class Superblock>
+static Line six_bit_line(const Superblock& superblock, std::size_t b, std::size_t lane) {
+  const auto& lines = superblock.scales;
+  const std::size_t i = 4 * lane + b % 4;
+  const ScaleAndMinimum scales = scales_of(lines[0][i], lines[1][i], lines[2][i], b);
+  return line_of(word_of(superblock.lead, lane), scales.scale, scales.minimum);
 }
 
 template <class Format>

@@ -15,8 +15,7 @@ struct Q4_K {
   }
 
   static Line line(const Superblock& superblock, std::size_t b, std::size_t lane) {
-    const ScaleAndMinimum scales = scales_of(superblock.scales, lane, b);
-    return line_of(word_of(superblock.lead, lane), scales.scale, scales.minimum);
+    return six_bit_line(superblock, b, lane);
   }
 };
 

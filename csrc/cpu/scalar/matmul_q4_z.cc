@@ -7,9 +7,7 @@ struct Q4_Z {
   using Superblock = Q4_1Superblock;
 
   static std::int32_t dot(const Superblock& superblock, std::size_t, std::size_t lane, const std::int8_t* q) {
-    std::int32_t sum = 0;
-    for (std::size_t k = 0; k < kBlock; ++k) sum += nibble_of(superblock.nibbles, lane, k) * q[k];
-    return sum;
+    return nibble_dot(superblock.nibbles, lane, q);
   }
 
   // Scale and zero have 11 bits each, so that their product is exact.

@@ -27,20 +27,19 @@ static inline std::int32_t nibble_of(const std::uint8_t (&lines)[4][kLine], std:
   return lines[k % 16 / 4][4 * lane + k % 4] >> k / 16 * 4 & 15;
 }
 
+// Σ_k u_k q_k over such lines.
+static inline std::int32_t nibble_dot(const std::uint8_t (&lines)[4][kLine], std::size_t lane, const std::int8_t* q) {
+  std::int32_t sum = 0;
+  for (std::size_t k = 0; k < kBlock / 2; ++k) {
+    const int pair = lines[k / 4][4 * lane + k % 4];
+    sum += (pair & 15) * q[k] + (pair >> 4) * q[k + kBlock / 2];
+  }
+  return sum;
+}
+
 // The row's fifth bit for column k of 32, at its place, in the line of panel.h.
 static inline std::int32_t fifth_of(const std::uint8_t (&line)[kLine], std::size_t lane, std::size_t k) {
   return (line[4 * lane + k % 4] >> k / 4 & 1) << 4;
-}
-
-// The scale and the minimum of 32 columns, which have 6 bits each: see decode.cc.
-struct ScaleAndMinimum {
-  std::int32_t scale, minimum;
-};
-static inline ScaleAndMinimum scales_of(const std::uint8_t (&lines)[3][kLine], std::size_t lane, std::size_t b) {
-  const std::size_t i = 4 * lane + b % 4;
-  const std::int32_t first = lines[0][i], second = lines[1][i], third = lines[2][i];
-  if (b < 4) return {first & 63, second & 63};
-  return {(third & 15) | first >> 6 << 4, third >> 4 | second >> 6 << 4};
 }
 
 }  // namespace cria::cpu::scalar
