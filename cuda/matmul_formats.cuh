@@ -97,13 +97,9 @@ struct ByteScales {
   }
 };
 
-// Nibbles in the upper half of their bytes are the quants times 16, signs and all: 3 instructions for 8 weights, where
-// sign extension would take 7. So are the sums, and the float where they start makes up for it: its last place is 1/16.
-// (A scale of 1/16 would not: the scales' product may be subnormal, and then be rounded where this one is not.)
-struct Q4 : HalfScales {
-  static constexpr int kTileBytes = 512, kAhead = 6;
-  static constexpr int kSumStart = 0x49400000;
-  static constexpr float kSumZero = 786432.0f;  // 1.5 * 2^19
+// A lane's nibbles of a superblock, and nothing else.
+struct Nibbles {
+  static constexpr int kTileBytes = 512;
 
   struct Quants {
     uint4 nibbles;
@@ -112,6 +108,15 @@ struct Q4 : HalfScales {
   static __device__ __forceinline__ Quants load(const std::uint8_t* tile, int lane) {
     return {Loads::sixteen(tile + 16 * lane)};
   }
+};
+
+// Nibbles in the upper half of their bytes are the quants times 16, signs and all: 3 instructions for 8 weights, where
+// sign extension would take 7. So are the sums, and the float where they start makes up for it: its last place is 1/16.
+// (A scale of 1/16 would not: the scales' product may be subnormal, and then be rounded where this one is not.)
+struct Q4 : HalfScales, Nibbles {
+  static constexpr int kAhead = 6;
+  static constexpr int kSumStart = 0x49400000;
+  static constexpr float kSumZero = 786432.0f;  // 1.5 * 2^19
 
   static __device__ __forceinline__ void operand_a(const Quants& quants, int block, std::uint32_t (&a)[4]) {
     constexpr std::uint32_t kHigh = 0xf0f0f0f0;
@@ -160,16 +165,8 @@ __device__ __forceinline__ void unsigned_nibbles(const uint4& nibbles, int block
   a[3] = row_8 >> 4 & kLow;
 }
 
-struct Q4K : ByteScales, ByteSums {
-  static constexpr int kTileBytes = 512, kAhead = 4;
-
-  struct Quants {
-    uint4 nibbles;
-  };
-  template <class Loads>
-  static __device__ __forceinline__ Quants load(const std::uint8_t* tile, int lane) {
-    return {Loads::sixteen(tile + 16 * lane)};
-  }
+struct Q4K : ByteScales, ByteSums, Nibbles {
+  static constexpr int kAhead = 4;
 
   static __device__ __forceinline__ void operand_a(const Quants& quants, int block, std::uint32_t (&a)[4]) {
     unsigned_nibbles(quants.nibbles, block, a);

@@ -333,11 +333,7 @@ class QuantProduct {
     const Outputs outputs = run(x, batch, Finish::kStore);
     std::vector<float> expected = finished(sums_, Finish::kStore, batch.count, outputs.stride, outputs.before);
     std::vector<float> actual = outputs.after;
-    for (int row = 0; row < matrix_.rows; ++row) {
-      const std::size_t at = static_cast<std::size_t>(bad) * outputs.stride + row;
-      expected[at] = std::nanf("");
-      if (std::isnan(actual[at])) actual[at] = expected[at];  // which NaN is nobody's promise
-    }
+    expect_nan(bad, matrix_.rows, outputs.stride, expected, actual);
     checks_.same_bits("matmul_q of a NaN", shape(batch, Finish::kStore), expected.data(), actual.data(),
                       expected.size() * sizeof(float));
   }
