@@ -38,7 +38,7 @@ __device__ float softmax(const PrefixAttention& op, const float* q, const float*
   float most = -INFINITY;
   for (int j = threadIdx.x % 32; j < op.length; j += 32) most = fmaxf(most, p[j]);
   most = warp_reduce_max(most);
-  __syncwarp();
+  // A lane writes the scores that it alone has read.
   for (int j = threadIdx.x % 32; j < op.length; j += 32) p[j] = exp_f32(p[j] - most);
   __syncwarp();
   float sum = 0.0f;
