@@ -1,4 +1,4 @@
-import type { ChatSession } from "./chat-session.js";
+import { type ChatSession, turnsText } from "./chat-session.js";
 import { columns } from "./command.js";
 
 /** What a command of a chat says, and whether the chat ends with it. */
@@ -14,9 +14,6 @@ interface ChatCommand {
   run(session: ChatSession, operand: string): Promise<CommandResult> | CommandResult;
 }
 
-const turns = (count: number) =>
-  `${count} ${count === 1 ? "question" : "questions"} and ${count === 1 ? "its answer" : "their answers"}`;
-
 const commands: Readonly<Record<string, ChatCommand>> = {
   "/save": {
     operand: "FILE",
@@ -24,7 +21,7 @@ const commands: Readonly<Record<string, ChatCommand>> = {
     run: async (session, file) => {
       if (file === "") return { told: "/save: a file must be named" };
       await session.save(file);
-      return { told: `saved ${turns(session.turns)}` };
+      return { told: `saved ${turnsText(session.turns)}` };
     },
   },
   "/load": {
@@ -33,7 +30,7 @@ const commands: Readonly<Record<string, ChatCommand>> = {
     run: async (session, file) => {
       if (file === "") return { told: "/load: a file must be named" };
       await session.load(file);
-      return { told: `loaded ${turns(session.turns)}` };
+      return { told: `loaded ${turnsText(session.turns)}` };
     },
   },
   "/system": {
@@ -54,7 +51,7 @@ const commands: Readonly<Record<string, ChatCommand>> = {
   },
   "/undo": {
     help: "forget the last question and its answer",
-    run: (session) => ({ told: session.undo() ? `left: ${turns(session.turns)}` : "there is nothing to forget" }),
+    run: (session) => ({ told: session.undo() ? `left: ${turnsText(session.turns)}` : "there is nothing to forget" }),
   },
   "/help": {
     help: "print this help",

@@ -1,4 +1,4 @@
-import { show, wrongArgument } from "../errors.js";
+import { CriaError, show, wrongArgument } from "../errors.js";
 import { Replacement, writeAll } from "../files.js";
 import type { Generation, GenerationResult } from "../generate.js";
 import type { GenerateOptions } from "../generate-options.js";
@@ -12,6 +12,7 @@ export class ChatSession {
   readonly #options: GenerateOptions & { template?: string };
   #system: string | undefined;
   #messages: readonly ChatMessage[] = [];
+  #forgotten = 0;
 
   constructor(model: Model, options: GenerateOptions & { template?: string }, system: string | undefined) {
     this.#model = model;
@@ -30,7 +31,16 @@ export class ChatSession {
 
   /** What was said, the system's message first. */
   get messages(): readonly ChatMessage[] {
-    return this.#system === undefined ? this.#messages : [{ role: "system", content: this.#system }, ...this.#messages];
+    return this.#withSystem(this.#messages);
+  }
+
+  #withSystem(messages: readonly ChatMessage[]): readonly ChatMessage[] {
+    return this.#system === undefined ? messages : [{ role: "system", content: this.#system }, ...messages];
+  }
+
+  /** Whether it goes on where the context is full. */
+  get windowed(): boolean {
+    return this.#options.window !== undefined;
   }
 
   /** Questions that were answered. */
@@ -38,13 +48,38 @@ export class ChatSession {
     return this.#messages.length / 2;
   }
 
+  /** Of them, the first ones, for which the context had no room left: they and their answers are no longer read. */
+  get forgotten(): number {
+    return this.#forgotten;
+  }
+
   /**
    * Asks something, and passes on the answer's pieces. An answer that was stopped is kept as far as it came; where none of
-   * it came, or it failed, nothing was asked.
+   * it came, or it failed, nothing was asked. With a window, the older half of what was said is forgotten where the
+   * context is full: half, so that what stays is found in the cache by some questions more.
    */
   async ask(content: string, output: (piece: string) => void, signal: AbortSignal): Promise<GenerationResult> {
     const question: ChatMessage = { role: "user", content };
-    const generation = this.#model.chat([...this.messages, question], { ...this.#options, signal });
+    for (let forgotten = this.#forgotten; ; forgotten += Math.ceil((this.turns - forgotten) / 2)) {
+      try {
+        const result = await this.#answer(question, forgotten, output, signal);
+        this.#forgotten = forgotten;
+        return result;
+      } catch (error) {
+        const overlong = error instanceof CriaError && error.code === "ERR_CRIA_CONTEXT";
+        if (!overlong || !this.windowed || forgotten === this.turns) throw error;
+      }
+    }
+  }
+
+  async #answer(
+    question: ChatMessage,
+    forgotten: number,
+    output: (piece: string) => void,
+    signal: AbortSignal,
+  ): Promise<GenerationResult> {
+    const read = this.#withSystem(this.#messages.slice(2 * forgotten));
+    const generation = this.#model.chat([...read, question], { ...this.#options, signal });
     try {
       for await (const piece of generation) output(piece);
     } finally {
@@ -62,12 +97,14 @@ export class ChatSession {
   undo(): boolean {
     const any = this.turns > 0;
     this.#messages = this.#messages.slice(0, -2);
+    this.#forgotten = 0; // the others may fit again
     return any;
   }
 
   /** Forgets all that was said, but for what the system says. */
   reset(): void {
     this.#messages = [];
+    this.#forgotten = 0;
   }
 
   /** @throws CriaFileError where it cannot be written */
@@ -89,9 +126,18 @@ export class ChatSession {
     const said = system === undefined ? messages : rest;
     if (said.length % 2 !== 0) throw wrongArgument("messages: must end with an answer");
     this.#messages = said;
+    this.#forgotten = 0;
     this.#system = system;
   }
 }
+
+/** So many turns, for people. */
+export const turnsText = (count: number): string =>
+  `${count} ${count === 1 ? "question" : "questions"} and ${count === 1 ? "its answer" : "their answers"}`;
+
+/** What people are told where {@link ChatSession.forgotten} has grown. */
+export const forgottenNote = ({ forgotten }: ChatSession): string =>
+  `the context was full: the chat's first ${turnsText(forgotten)} are no longer read`;
 
 function messagesIn(text: string): readonly ChatMessage[] {
   let messages: unknown;

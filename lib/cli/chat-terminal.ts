@@ -3,7 +3,7 @@ import { createInterface, type Interface } from "node:readline";
 import { CriaError } from "../errors.js";
 import type { FinishReason } from "../generate.js";
 import { isCommand, runCommand } from "./chat-commands.js";
-import type { ChatSession } from "./chat-session.js";
+import { type ChatSession, forgottenNote } from "./chat-session.js";
 import { Interruption, type Io, interrupted, visible } from "./io.js";
 
 /** In milliseconds. Lines that follow each other faster were pasted: nobody types them. */
@@ -105,6 +105,7 @@ export class ChatTerminal {
   async #ask(text: string): Promise<void> {
     const { stdout } = this.#io;
     const answer = new AbortController();
+    const { forgotten } = this.#session;
     this.#answer = answer;
     let last = "";
     try {
@@ -117,6 +118,7 @@ export class ChatTerminal {
       if (!last.endsWith("\n")) stdout.write("\n");
       const note = notes[finishReason];
       if (note !== undefined) this.#tell(note);
+      if (this.#session.forgotten > forgotten) this.#tell(forgottenNote(this.#session));
     } catch (error) {
       if (last !== "" && !last.endsWith("\n")) stdout.write("\n");
       if (!answer.signal.aborted) this.#failed(error);

@@ -1,6 +1,6 @@
 import { createInterface } from "node:readline";
 
-import { integer, show } from "../errors.js";
+import { CriaError, integer, show } from "../errors.js";
 import { planOf } from "../generate-options.js";
 import { loadIndexed, type ModelOptions } from "../model.js";
 import { Sampler } from "../sampling/sampler.js";
@@ -9,7 +9,7 @@ import { chooseTemplate } from "../text/chat/choose.js";
 import { tokenizerOf } from "../text/tokenizer.js";
 import { readModel } from "../weights/model-file.js";
 import { given, UsageError } from "./arguments.js";
-import { ChatSession } from "./chat-session.js";
+import { ChatSession, forgottenNote } from "./chat-session.js";
 import { ChatTerminal } from "./chat-terminal.js";
 import { command } from "./command.js";
 import { reportOf } from "./generate.js";
@@ -67,15 +67,38 @@ type LineAnswer = (session: ChatSession, line: string, io: Io) => Promise<void>;
 
 async function answerLines(session: ChatSession, io: Io, answer: LineAnswer): Promise<void> {
   const lines = createInterface({ input: io.stdin, crlfDelay: Number.POSITIVE_INFINITY, signal: io.signal });
-  for await (const line of lines) {
-    if (line.trim() !== "") await answer(session, line, io);
+  try {
+    for await (const line of lines) {
+      if (line.trim() !== "") await answerLine(session, line, io, answer);
+    }
+  } finally {
+    lines.close(); // what has failed would else wait for the input's end
   }
   if (io.signal.aborted) throw io.signal.reason;
 }
 
-const answerInText: LineAnswer = async (session, line, { stdout, signal }) => {
-  await session.ask(line, (piece) => writeText(stdout, piece), signal);
+async function answerLine(session: ChatSession, line: string, io: Io, answer: LineAnswer): Promise<void> {
+  const { forgotten } = session;
+  try {
+    await answer(session, line, io);
+  } catch (error) {
+    throw session.turns > 0 && !session.windowed ? withAdvice(error) : error;
+  }
+  if (session.forgotten > forgotten) io.stderr.write(`cria: warning: ${forgottenNote(session)}\n`);
+}
+
+/** Where a chat was longer than the context, and not a question alone, with what helps. */
+function withAdvice(error: unknown): unknown {
+  if (!(error instanceof CriaError) || error.code !== "ERR_CRIA_CONTEXT") return error;
+  return new CriaError(error.code, `${error.message}; with --window the chat goes on`, { cause: error });
+}
+
+const answerInText: LineAnswer = async (session, line, { stdout, stderr, signal }) => {
+  const { finishReason } = await session.ask(line, (piece) => writeText(stdout, piece), signal);
   stdout.write("\n");
+  if (finishReason === "context") {
+    stderr.write("cria: warning: the context is full, and the answer cut; with --window it goes on\n");
+  }
 };
 
 const answerInJson =

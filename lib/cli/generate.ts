@@ -61,7 +61,8 @@ export const generate = command({
     const speculate = speculateOf(args);
 
     const path = args.model ?? tinyModel;
-    using model = await loadWith(args, io, (running) => load(path, { prompt, maxTokens }, running));
+    const wanted = { prompt, maxTokens: options.window === undefined ? maxTokens : undefined };
+    using model = await loadWith(args, io, (running) => load(path, wanted, running));
     const draftPath = args.text("draft");
     using draft =
       draftPath === undefined ? undefined : await loadWith(args, io, (running) => loadDraft(draftPath, model, running));
@@ -77,6 +78,7 @@ export const generate = command({
 
 interface Wanted {
   readonly prompt: string;
+  /** Undefined where the trained context is enough for as many as there will be. */
   readonly maxTokens: number | undefined;
 }
 
@@ -113,8 +115,11 @@ async function loadDraft(path: string, { config, runtime, tokenizer }: Model, op
 }
 
 /** Without a draft. */
-function speculateOf(args: Arguments<"speculate" | "draft">): "prompt" | undefined {
+function speculateOf(args: Arguments<"speculate" | "draft" | "window">): "prompt" | undefined {
   const speculate = args.text("speculate");
+  const guessing = (["speculate", "draft"] as const).find((option) => args.text(option) !== undefined);
+  if (guessing !== undefined && args.flag("window"))
+    throw new UsageError(`--window: must not be given with --${guessing}`);
   if (speculate === undefined) return undefined;
   if (speculate !== "prompt") throw new UsageError(`--speculate: must be prompt, not ${JSON.stringify(speculate)}`);
   if (args.text("draft") !== undefined) throw new UsageError("--draft: must not be given with --speculate");

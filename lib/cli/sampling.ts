@@ -20,6 +20,7 @@ export const samplingOptions = {
   stop: { value: "T", multiple: true, help: "ends the text before T; several times for several" },
   "stop-tokens": { value: "1,2,3", help: "ids that end the text, before them" },
   "ignore-eos": { help: "never end the text before --max-tokens" },
+  window: { help: "goes on where the context is full: the beginning stays, of the rest the older half is forgotten" },
 } as const;
 
 /** Those options as the library has them, which checks them. */
@@ -39,4 +40,5 @@ export const samplingOf = (args: Arguments<keyof typeof samplingOptions>) =>
     stop: args.texts("stop"),
     stopTokens: args.integers("stop-tokens"),
     ignoreEos: args.flag("ignore-eos"),
+    window: args.flag("window") ? {} : undefined,
   }) satisfies GenerateOptions;

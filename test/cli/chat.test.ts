@@ -90,6 +90,70 @@ describe("cria chat, elsewhere than at a terminal", () => {
     expect(code).toBe(exit);
   });
 
+  /** Six of them are more than the tiny model's context of 192 tokens. */
+  const long = Array.from(
+    { length: 6 },
+    (_, i) => `${i}: Tell me a story of a dog, a cat and a bird who play in a park.`,
+  );
+  const input = long.map((question) => `${question}\n`).join("");
+
+  test("fails where the context is full, and says what helps", async () => {
+    const { code, stdout, stderr } = await cria(argv, { input });
+    expect(stdout.split("\n").length).toBeGreaterThan(2);
+    expect(stderr).toMatch(
+      /^cria: prompt: must be at most 192 tokens, .*; with --window the chat goes on \(ERR_CRIA_CONTEXT\)$/m,
+    );
+    expect(code).toBe(1);
+    const cut = await cria([...argv.slice(0, -2), "--ignore-eos"], { input: "Hi\n" });
+    expect(cut).toMatchObject({
+      code: 0,
+      stderr: "cria: warning: the context is full, and the answer cut; with --window it goes on\n",
+    });
+  });
+
+  test("goes on with --window, without the first questions", async () => {
+    const asked = long.map((question) => `${JSON.stringify(question)}\n`).join("");
+    const { code, stdout, stderr } = await cria([...argv, "--window", "--json"], { input: asked });
+    expect({ code, stderr }).toEqual({
+      code: 0,
+      stderr: expect.stringMatching(/^cria: warning: the context was full: /),
+    });
+    const told = stdout
+      .trimEnd()
+      .split("\n")
+      .map((line): string => JSON.parse(line).text);
+    expect(told).toHaveLength(long.length);
+    const [forgotten] = /\d+(?= questions? .* no longer read\n$)/.exec(stderr)!;
+    const read = long.flatMap((question, i): ChatMessage[] => [
+      { role: "user", content: question },
+      { role: "assistant", content: told[i]! },
+    ]);
+    using model = await loadModel(tinyModel);
+    const last = model.chat(read.slice(2 * Number(forgotten), -1), {
+      template: "vicuna",
+      temperature: 0,
+      maxTokens: 12,
+    });
+    let text = "";
+    for await (const piece of last) text += piece;
+    expect(told.at(-1)).toBe(text);
+    const overlong = await cria([...argv, "--window"], { input: `Hi\n${"word ".repeat(300)}\n` });
+    expect(overlong).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/^cria: prompt: must be .*, not \d+ \(ERR_CRIA_CONTEXT\)\n$/),
+    });
+  });
+
+  test("answers past the context with --window", async () => {
+    const endless = ["--window", "--ignore-eos", "--max-tokens", "250", "--json"];
+    const { stdout } = await cria([...argv.slice(0, -2), ...endless], { input: '"Hi"\n"And?"\n' });
+    const told = stdout
+      .trimEnd()
+      .split("\n")
+      .map((line) => JSON.parse(line));
+    expect(told).toMatchObject(Array(2).fill({ tokens: 250, finishReason: "length" }));
+  });
+
   test("ends with the interruption's exit code", async () => {
     const controller = new AbortController();
     const { code } = await cria([...argv, "--ignore-eos"], {

@@ -1,4 +1,4 @@
-import { spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, existsSync, openSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
@@ -12,9 +12,9 @@ const main = packageFile("dist", "lib", "cli", "main.js");
 const start = (...argv: string[]) => spawn(process.execPath, [main, ...argv], { stdio: ["ignore", "pipe", "pipe"] });
 
 /** How a process ended, and what it said to people. */
-async function ending(child: ReturnType<typeof start>): Promise<{ code: number | null; stderr: string }> {
+async function ending(child: ChildProcess): Promise<{ code: number | null; stderr: string }> {
   let stderr = "";
-  child.stderr.setEncoding("utf8").on("data", (text) => {
+  child.stderr!.setEncoding("utf8").on("data", (text) => {
     stderr += text;
   });
   const code = await new Promise<number | null>((resolve) => child.on("close", resolve));
@@ -49,6 +49,15 @@ describe("the compiled command line", () => {
     expect(stderr).toMatch(/^cria: warning: .*\n$/);
   });
 
+  it("ends when a chat fails, though its input goes on", async (context) => {
+    needFiles(context, main);
+    const argv = ["chat", tinyModel, "--template", "vicuna", "--json"];
+    const child = spawn(process.execPath, [main, ...argv], { stdio: ["pipe", "pipe", "pipe"] });
+    child.stdin.write("no JSON\n");
+    const { code, stderr } = await ending(child);
+    expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringMatching(/must be JSON strings, not "no JSON"/) });
+  });
+
   it("ends quietly when nobody reads on", async (context) => {
     needFiles(context, main);
     const child = start(...endless);
@@ -75,7 +84,7 @@ describe("the compiled command line", () => {
       stdio: ["ignore", full, "pipe"],
     });
     closeSync(full);
-    const { code, stderr } = await ending(child as ReturnType<typeof start>);
+    const { code, stderr } = await ending(child);
     expect(code).toBe(1);
     expect(stderr).toMatch(/^cria: the output: ENOSPC/);
   });

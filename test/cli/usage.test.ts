@@ -31,14 +31,14 @@ describe("help", () => {
     [
       "generate",
       "prompt suffix max-tokens temperature top-k typical-p top-p min-p repeat-penalty presence-penalty frequency-penalty " +
-        "logit-bias seed min-tokens stop stop-tokens ignore-eos logprobs echo speculate draft tokenizer quantize threads isa " +
+        "logit-bias seed min-tokens stop stop-tokens ignore-eos window logprobs echo speculate draft tokenizer quantize threads isa " +
         "device cache cache-size lora lora-merge no-mmap json",
     ],
     [
       "chat",
       "template system max-tokens temperature top-k typical-p top-p min-p repeat-penalty presence-penalty " +
-        "frequency-penalty logit-bias seed min-tokens stop stop-tokens ignore-eos tokenizer quantize threads isa device cache " +
-        "cache-size lora lora-merge no-mmap json",
+        "frequency-penalty logit-bias seed min-tokens stop stop-tokens ignore-eos window tokenizer quantize threads isa device " +
+        "cache cache-size lora lora-merge no-mmap json",
     ],
     ["tokenize", "tokenizer text json"],
     ["logits", "tokens out tokenizer quantize threads isa device cache cache-size lora lora-merge no-mmap json"],
@@ -108,6 +108,8 @@ describe("a wrong command line is exit code 2, with a hint and nothing on stdout
       ["generate", "--speculate", "prompt", "--draft", tinyModel],
       "cria generate: --draft: must not be given with --speculate",
     ],
+    [["generate", "--window", "--speculate", "prompt"], "cria generate: --window: must not be given with --speculate"],
+    [["generate", "--window", "--draft", tinyModel], "cria generate: --window: must not be given with --draft"],
     [["generate", "--logprobs", "3"], "cria generate: --logprobs: must be given with --json, which tells of it"],
     [["generate", "--echo"], "cria generate: --echo: must be given with --json, which tells of it"],
     [["tokenize", "--text", "a"], "cria tokenize: MODEL: must be given"],
