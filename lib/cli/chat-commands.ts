@@ -35,9 +35,9 @@ const commands: Readonly<Record<string, ChatCommand>> = {
   },
   "/system": {
     operand: "TEXT",
-    help: "what the system says from now on; without a text, what it says",
+    help: "what the system says from now on, - for nothing; without a text, what it says",
     run: (session, text) => {
-      if (text !== "") session.system = text;
+      if (text !== "") session.system = text === "-" ? undefined : text;
       const { system } = session;
       return { told: system === undefined ? "the system says nothing of ours" : `the system says: ${system}` };
     },

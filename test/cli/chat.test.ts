@@ -305,5 +305,10 @@ describe("cria chat at a terminal", () => {
     await terminal.see("loaded 0 questions and their answers\n> ");
     terminal.type("/system\r");
     await terminal.see("the system says: a\ufffdb\n> ");
+    const [dog] = await answers(["Tell me of a dog."]);
+    terminal.type("/system -\r");
+    await terminal.see("the system says nothing of ours\n> ");
+    terminal.type("Tell me of a dog.\r");
+    await terminal.see(`\n${dog}\nas long as asked for\n> `);
   });
 });
