@@ -6,6 +6,7 @@ import { native } from "./native.js";
 import { optionalFunction, optionalSignal, optionsOf } from "./options.js";
 import { checkOut } from "./output.js";
 import { ropeDivisors } from "./rope-scaling.js";
+import { fallbackWarnings } from "./weights/fallbacks.js";
 import type { Value } from "./weights/gguf-values.js";
 import { fileTypeKey, keptKeys, layoutGguf, modelKeys } from "./weights/gguf-writer.js";
 import {
@@ -151,10 +152,7 @@ function warningsOf({ tensors }: ModelFile, { types, fallbacks }: ReturnType<typ
   const again = [...tensors.values()].filter(
     ({ name, type, columns }) => weightFormats[type].block > 1 && (columns !== undefined || types.get(name) !== type),
   );
-  const warnings = fallbacks.map(
-    ({ name, wanted, type, cols }) =>
-      `${name}: becomes ${type}, not ${wanted}: its rows of ${cols} weights are no whole number of blocks of ${weightFormats[wanted].block}`,
-  );
+  const warnings = fallbackWarnings(fallbacks);
   if (again.length === 0) return warnings;
   const from = [...new Set(again.map(({ type }) => type))].join(", ");
   return [

@@ -31,6 +31,7 @@ import { Sequence } from "./sequence.js";
 import type { ModelIdentity } from "./text/chat/choose.js";
 import type { ChatMessage } from "./text/chat/messages.js";
 import { type Tokenizer, tokenizerOf } from "./text/tokenizer.js";
+import { fallbackWarnings } from "./weights/fallbacks.js";
 import { requireTypes } from "./weights/gpu-types.js";
 import { readModel } from "./weights/model-file.js";
 import type { LlamaConfig, ModelIndex } from "./weights/source.js";
@@ -453,6 +454,7 @@ export async function loadIndexed(
   let runtime: Runtime | undefined;
   try {
     warnOfCpu(device, options);
+    warnOfFallbacks(index, options);
     requireTypes(index.path, index.tensors.values(), device);
     for (const { file } of wanted) checkAdapterRuns(file, device);
     const beside = options.mergeAdapters ? [] : wanted;
@@ -492,6 +494,10 @@ function deviceFor(index: ModelFile, options: ModelOptions): ModelOptions {
 function warnOfCpu({ withoutGpu }: Device, { onWarning = warn }: ModelOptions): void {
   if (withoutGpu === undefined || withoutGpu.code === "ERR_CRIA_UNSUPPORTED") return;
   onWarning(`${withoutGpu.message}; the CPU computes instead`);
+}
+
+function warnOfFallbacks({ path, fallbacks = [] }: ModelFile, { onWarning = warn }: ModelOptions): void {
+  for (const message of fallbackWarnings(fallbacks)) onWarning(`${path}: ${message}`);
 }
 
 function checkOptions({ path, config }: ModelIndex, options: ModelOptions): void {

@@ -2,6 +2,7 @@
  * Which type each tensor of a quantised model gets: one for all matrices, or llama.cpp's mixtures, which give more bits
  * to the tensors whose errors cost most (llama_tensor_get_type in its llama-quant.cpp). Vectors stay f32.
  */
+import type { Fallback } from "./fallbacks.js";
 import { quantisedTypeFor } from "./quantized.js";
 import { isFloatType, type LlamaConfig, type TensorInfo, type WeightType } from "./source.js";
 
@@ -120,14 +121,6 @@ function wantedType(type: TargetType, name: string, config: Pick<LlamaConfig, "l
 /** The inputs of a matrix, of which a column may be none, and each has one. */
 export const inputsOf = ({ cols, columns }: TensorInfo): number =>
   columns === undefined ? cols : columns.reduce((most, input) => Math.max(most, input), -1) + 1;
-
-/** A tensor that could not be of the type that was wanted for it. */
-export interface Fallback {
-  readonly name: string;
-  readonly wanted: GgufType;
-  readonly type: GgufType;
-  readonly cols: number;
-}
 
 /** The types of a model's tensors, in their order, and those that had to give way. */
 export function plannedTypes(

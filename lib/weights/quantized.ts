@@ -1,4 +1,5 @@
 import { CriaFileError, outOfRange, wrongType } from "../errors.js";
+import type { Fallback } from "./fallbacks.js";
 import { isFloatType, type QuantisedType, type TensorInfo, type WeightType, weightFormats } from "./source.js";
 import { type ModelFile, namingNumbers, type WeightSource } from "./store.js";
 
@@ -41,17 +42,24 @@ export function optionalQuantisedType(quantize: LoadedType | undefined): LoadedT
 /**
  * A model whose float matrices become quantised ones while they are loaded, row by row. Vectors stay, and so do
  * matrices that are quantised already, and those whose rows are no whole number of blocks, neither of the type nor of
- * what it gives way to.
+ * what it gives way to: these, and those that become the latter, are its `fallbacks`.
  *
  * @throws CriaFileError ERR_CRIA_UNSUPPORTED for a packed file of float matrices
  */
 export function quantised(model: ModelFile, type: LoadedType): ModelFile {
   const tensors = new Map([...model.tensors].map(([name, info]) => [name, { ...info, type: typeOf(info, type) }]));
+  const fallbacks = fallbacksOf(model, tensors, type);
   const changed = [...tensors.values()].some((info) => info.type !== model.tensors.get(info.name)!.type);
-  if (!changed) return model;
+  if (!changed) return { ...model, fallbacks };
   if (model.mappable) throw unconvertible(model.path, "a packed file");
-  return { ...model, tensors, source: (options) => quantising(model.path, tensors, model.source(options)) };
+  return { ...model, tensors, fallbacks, source: (options) => quantising(model.path, tensors, model.source(options)) };
 }
+
+/** What was of floats, and did not become `wanted`. */
+const fallbacksOf = (model: ModelFile, tensors: ReadonlyMap<string, TensorInfo>, wanted: LoadedType): Fallback[] =>
+  [...tensors.values()]
+    .filter(({ name, type, rows }) => rows > 1 && type !== wanted && isFloatType(model.tensors.get(name)!.type))
+    .map(({ name, type, cols }) => ({ name, wanted, type, cols }));
 
 const unconvertible = (path: string, what: string): CriaFileError =>
   new CriaFileError(path, "quantize", `must be left out for ${what}, whose weights stay`, "ERR_CRIA_UNSUPPORTED");

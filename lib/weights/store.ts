@@ -3,6 +3,7 @@ import { unaborted } from "../abort.js";
 import type { Device } from "../device.js";
 import { CriaError, CriaFileError } from "../errors.js";
 import { type DeviceHandle, native, type TensorHandle } from "../native.js";
+import type { Fallback } from "./fallbacks.js";
 import type { GgufValue } from "./gguf-header.js";
 import type { LoadedType } from "./quantized.js";
 import type { FileTensor, ModelIndex, TensorInfo } from "./source.js";
@@ -29,6 +30,8 @@ export interface ModelFile extends ModelIndex {
    * settings.
    */
   readonly files?: readonly string[];
+  /** Matrices that are not of the type that `quantize` asked for. */
+  readonly fallbacks?: readonly Fallback[];
   /** To be disposed when the weights were loaded. */
   source(options?: Pick<LoadOptions, "mmap">): WeightSource & Disposable;
 }
@@ -106,7 +109,7 @@ export interface LoadOptions {
    * What matrices of f32, f16 and bf16 become while they are loaded, whatever the file: "q8_0", "q4_0", "q4_K" and
    * their like. Vectors stay as they are. Rows that are no whole number of blocks of the type (256 weights of q2_K to
    * q6_K, 32 of the others) become iq4_nl for q2_K and q3_K, q5_0 for q4_K, q5_1 for q5_K and q8_0 for q6_K, or else
-   * stay. Default: none.
+   * stay; a warning tells how many. Default: none.
    */
   quantize?: LoadedType | undefined;
   /** Called after each tensor with the bytes packed so far, as they stand in a file of their type, and those of all. */

@@ -111,6 +111,28 @@ describe("matrices that become quantised ones", () => {
   });
 });
 
+test("a load tells of them, a line for each type that gave way to another", async () => {
+  await using folder = await temporaryFolder();
+  const load = async (dim: number, quantize: LoadedType) => {
+    const shape = { dim, ffn: 100, heads: dim / 8, kvHeads: 1, type: "f32" } as const;
+    const path = await folder.write("model.gguf", encodeGguf(llamaFile(shape)));
+    const warnings: string[] = [];
+    (
+      await loadModel(path, { quantize, onWarning: (message) => warnings.push(message.replace(`${path}: `, "")) })
+    ).dispose();
+    return warnings;
+  };
+  const stay = "2 matrices, the first blk.0.ffn_down.weight, are f32, not";
+  expect(await load(96, "q4_K")).toEqual([
+    "14 matrices, the first token_embd.weight, are q5_0, not q4_K: rows of 96 weights are no whole number of blocks of 256",
+    `${stay} q4_K: rows of 100 weights are no whole number of blocks of 256`,
+  ]);
+  expect(await load(96, "q8_0")).toEqual([`${stay} q8_0: rows of 100 weights are no whole number of blocks of 32`]);
+  expect(await load(40, "q8_0")).toEqual([
+    "16 matrices, the first token_embd.weight, are f32, not q8_0: rows of 40 and 100 weights are no whole number of blocks of 32",
+  ]);
+});
+
 describe("what cannot be", () => {
   test("a type that is none", async () => {
     const path = dataFile("tinystories-656k-hf");
