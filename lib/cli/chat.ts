@@ -10,6 +10,7 @@ import { tokenizerOf } from "../text/tokenizer.js";
 import { readModel } from "../weights/model-file.js";
 import { given, UsageError } from "./arguments.js";
 import { ChatSession, forgottenNote } from "./chat-session.js";
+import { templateOf } from "./chat-template.js";
 import { ChatTerminal } from "./chat-terminal.js";
 import { command } from "./command.js";
 import { reportOf } from "./generate.js";
@@ -31,7 +32,7 @@ export const chat = command({
   options: {
     template: {
       value: "T",
-      help: `how the model reads a chat: a Jinja template, or ${templateNames.join(", ")}; its own by default`,
+      help: `how the model reads a chat: ${templateNames.join(", ")}, or a Jinja template or its file; its own by default`,
     },
     system: { value: "T", help: "what the system says first" },
     "max-tokens": { value: "N", help: "at most this many tokens an answer; until it ends by default" },
@@ -45,7 +46,8 @@ export const chat = command({
     // They refuse a wrong option before the weights are read.
     new Sampler(options);
     planOf(options);
-    const template = args.text("template");
+    const wanted = args.text("template");
+    const template = wanted === undefined ? undefined : await templateOf(wanted);
     const json = args.flag("json");
     using model = await loadWith(args, io, (running) => load(args.requiredModel(), template, running));
     const session = new ChatSession(model, { ...options, ...given({ template }) }, args.text("system"));

@@ -127,7 +127,7 @@ function tokenIds(keys: JsonKeys | undefined, key: string, vocab: number): numbe
 }
 
 /** The longest template that is read. The largest in use have some 20 KB. */
-const mostTemplateBytes = 2 ** 20;
+export const mostTemplateBytes = 2 ** 20;
 
 /**
  * Reads the template of a folder's chats: `chat_template.jinja`, or the `chat_template` of `tokenizer_config.json`; of

@@ -76,7 +76,13 @@ describe("cria chat, elsewhere than at a terminal", () => {
     ],
     [["chat"], "", 2, "cria chat: MODEL: must be given"],
     [["chat", tinyModel], "", 1, /^cria: template: must be given, .* \(ERR_CRIA_TEMPLATE\)$/m],
-    [["chat", tinyModel, "--template", "x"], "", 2, /^cria chat: --template: must be llama-2, .*, not "x"$/m],
+    [
+      ["chat", tinyModel, "--template", "x"],
+      "",
+      2,
+      /^cria chat: --template: must be llama-2, .* file of one, not "x"$/m,
+    ],
+    [["chat", tinyModel, "--template", tinyModel], "", 1, /cria-tiny-q8_0\.gguf: must be UTF-8 throughout/],
     [["chat", tinyModel, "--template", "{% if %}"], "Hi\n", 1, /^cria: template: .* \(ERR_CRIA_TEMPLATE\)$/m],
     [[...argv, "--temperature=-1"], "", 2, "cria chat: --temperature: must be a number of at least 0, not -1"],
     [[...argv, "--max-tokens", "0"], "", 2, "cria chat: --max-tokens: must be an integer from 1 to 16777216, not 0"],
@@ -152,6 +158,25 @@ describe("cria chat, elsewhere than at a terminal", () => {
       .split("\n")
       .map((line) => JSON.parse(line));
     expect(told).toMatchObject(Array(2).fill({ tokens: 250, finishReason: "length" }));
+  });
+
+  test("takes a Jinja template from a file", async () => {
+    const path = await folder();
+    const jinja = "{% for m in messages %}{{ m.role + ': ' + m.content }}{% endfor %}";
+    const [file, none] = [join(path, "own.jinja"), join(path, "none.jinja")];
+    await writeFile(file, `${jinja}\n`);
+    await writeFile(none, "USER:\n");
+    const answered = async (template: string) =>
+      await cria(["chat", tinyModel, ...options.slice(2), "--template", template], { input: "Hi\n" });
+    const { code, stdout } = await answered(file);
+    expect(code).toBe(0);
+    expect(stdout).toBe((await answered(jinja)).stdout);
+    expect(stdout).not.toBe((await answered("vicuna")).stdout);
+    const refused = await answered(none);
+    expect(refused).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/none\.jinja: must be a Jinja template, /),
+    });
   });
 
   test("ends with the interruption's exit code", async () => {

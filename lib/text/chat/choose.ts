@@ -38,9 +38,12 @@ function wantedTemplate(model: ModelIdentity, wanted: string): ChatTemplate {
   if (typeof wanted !== "string") throw wrongType("template", "a string", wanted);
   const known = builtIn(wanted);
   if (known !== undefined) return known;
-  if (/\{[{%]/.test(wanted)) return jinjaTemplate(model, wanted);
+  if (isJinja(wanted)) return jinjaTemplate(model, wanted);
   throw outOfRange("template", `${templateNames.join(", ")}, or a Jinja template`, wanted);
 }
+
+/** Whether a text is a Jinja template and no name: it writes something, or does. */
+export const isJinja = (text: string): boolean => /\{[{%]/.test(text);
 
 /**
  * Code Llama 70B's Jinja counts on a tokenizer that swallows the spaces around its token; the one built in does not.
