@@ -256,7 +256,7 @@ function tokensWanted(args: BenchArguments): TokensOptions {
   if (context !== undefined) integer("context", context, 1, mostTokens);
   return {
     shape: oneOf("shape", args.text("shape") ?? "tinyllama", shapes),
-    format: oneOf("format", args.text("format") ?? "q4_0", weightFormats) as WeightType,
+    format: oneOf("format", args.textInCase("format", names(weightFormats)) ?? "q4_0", weightFormats) as WeightType,
     prompt: integer("prompt", args.integer("prompt") ?? 128, 1, mostTokens),
     gen: integer("gen", args.integer("gen") ?? 64, 1, mostTokens),
     sequences: integer("sequences", args.integer("sequences") ?? 1, 1, mostSequences),

@@ -12,7 +12,7 @@ export interface CacheTypes {
 export type CacheOption = CacheType | CacheTypes;
 
 /** Every type that keys and values are kept in; q8_0 takes 8.5 bits an element. */
-const cacheTypes: readonly CacheType[] = ["f32", "f16", "q8_0"];
+export const cacheTypes: readonly CacheType[] = ["f32", "f16", "q8_0"];
 
 /** @throws TypeError or RangeError where the option is none */
 export function cacheTypesOf(cache: CacheOption = "f16"): CacheTypes {

@@ -68,6 +68,12 @@ export class Arguments<Name extends string> {
     return required(`--${name}`, this.text(name));
   }
 
+  /** As {@link inCase} has it. */
+  textInCase<T extends string>(name: Name, names: readonly T[]): T | undefined {
+    const text = this.text(name);
+    return text === undefined ? undefined : inCase(text, names);
+  }
+
   integer(name: Name): number | undefined {
     const text = this.text(name);
     return text === undefined ? undefined : parseInteger(`--${name}`, text);
@@ -156,6 +162,13 @@ function required<T>(name: string, value: T | undefined): T {
   if (value === undefined) throw new UsageError(`${name}: must be given`);
   return value;
 }
+
+/**
+ * The one of some names that a text is but for the case of its letters: llama.cpp writes Q4_K_M where cria writes q4_K_M.
+ * A text that is none stays as it is, for the library to refuse.
+ */
+export const inCase = <T extends string>(text: string, names: readonly T[]): T =>
+  names.find((name) => name.toLowerCase() === text.toLowerCase()) ?? (text as T);
 
 const wrong = (name: string, expected: string, text: string) =>
   new UsageError(`${name}: must be ${expected}, not ${JSON.stringify(text)}`);

@@ -1,4 +1,5 @@
-import { convertModel, type TargetType } from "../convert.js";
+import { convertModel } from "../convert.js";
+import { targetTypes } from "../weights/mixtures.js";
 import { given } from "./arguments.js";
 import { command } from "./command.js";
 import { writeGguf } from "./quantize.js";
@@ -22,7 +23,7 @@ export const convert = command({
       args,
       io,
       (path, out, options) =>
-        convertModel(path, out, { ...options, ...given({ type: args.text("type") as TargetType | undefined }) }),
+        convertModel(path, out, { ...options, ...given({ type: args.textInCase("type", targetTypes) }) }),
       "converting",
     ),
 });

@@ -6,7 +6,7 @@ import type { CacheType } from "../native.js";
 import type { Rope } from "../rope-scaling.js";
 import type { RuntimeOptions } from "../runtime.js";
 import { readModel } from "../weights/model-file.js";
-import type { LoadedType } from "../weights/quantized.js";
+import { quantisedTypes } from "../weights/quantized.js";
 import { type ModelIndex, type TensorInfo, type WeightType, weightBytes } from "../weights/source.js";
 import { given } from "./arguments.js";
 import { columns, command } from "./command.js";
@@ -32,7 +32,7 @@ export const inspect = command({
     checkRuntimeOptions(options);
     const index = await readModel(
       path,
-      given({ tokenizer: args.text("tokenizer"), quantize: args.text("quantize") as LoadedType | undefined }),
+      given({ tokenizer: args.text("tokenizer"), quantize: args.textInCase("quantize", quantisedTypes) }),
     );
     const description = await describe(index, options);
     writeText(io.stdout, args.flag("json") ? `${JSON.stringify(description)}\n` : forPeople(description));

@@ -1,7 +1,6 @@
-import { type Converted, type ConvertOptions, quantizeModel, type TargetType } from "../convert.js";
+import { type Converted, type ConvertOptions, quantizeModel } from "../convert.js";
 import { targetTypes } from "../weights/mixtures.js";
-import type { Arguments } from "./arguments.js";
-import { given } from "./arguments.js";
+import { type Arguments, given, inCase } from "./arguments.js";
 import { command } from "./command.js";
 import { type Io, Progress } from "./io.js";
 import { runningOptions } from "./running.js";
@@ -26,10 +25,8 @@ export const quantize = command({
     writeGguf(
       args,
       io,
-      (path, out, options) => {
-        const type = args.requiredText("type") as TargetType;
-        return quantizeModel(path, out, { ...options, type });
-      },
+      (path, out, options) =>
+        quantizeModel(path, out, { ...options, type: inCase(args.requiredText("type"), targetTypes) }),
       "quantising",
     ),
 });

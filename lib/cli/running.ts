@@ -2,11 +2,12 @@ import { existsSync } from "node:fs";
 
 import type { AdapterOption } from "../adapters/options.js";
 import type { CacheSize } from "../cache-size.js";
-import type { CacheOption } from "../cache-types.js";
+import { type CacheOption, cacheTypes } from "../cache-types.js";
 import type { DeviceKind, Isa } from "../device.js";
 import type { ModelOptions } from "../model.js";
-import type { LoadedType } from "../weights/quantized.js";
-import { type Arguments, given, UsageError } from "./arguments.js";
+import type { CacheType } from "../native.js";
+import { quantisedTypes } from "../weights/quantized.js";
+import { type Arguments, given, inCase, UsageError } from "./arguments.js";
 import { type Io, Progress } from "./io.js";
 
 /** What every command that runs a model takes. */
@@ -59,7 +60,7 @@ export async function loadWith<Model>(
 function optionsOf(args: Arguments<keyof typeof runningOptions>): ModelOptions {
   return given({
     tokenizer: args.text("tokenizer"),
-    quantize: args.text("quantize") as LoadedType | undefined,
+    quantize: args.textInCase("quantize", quantisedTypes),
     threads: args.integer("threads"),
     isa: args.text("isa") as Isa | undefined,
     device: args.text("device") as DeviceKind | "auto" | undefined,
@@ -100,8 +101,9 @@ function mergeOption(args: Arguments<"lora" | "lora-merge">): true | undefined {
 
 /** TYPE of keys and values, or KEYS:VALUES. */
 function cacheOption(text: string): CacheOption {
-  const [keys, values, ...more] = text.split(":");
-  return (values === undefined || more.length > 0 ? text : { keys, values }) as CacheOption;
+  const [keys, values, ...more] = text.split(":").map((type) => inCase(type, cacheTypes));
+  if (more.length > 0) return text as CacheType;
+  return values === undefined ? keys! : { keys: keys!, values };
 }
 
 const units = { KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 } as const;

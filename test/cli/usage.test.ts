@@ -1,8 +1,9 @@
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 
 import { tinyModel } from "../../lib/tiny.js";
-import { temporaryFolder } from "../support/gguf-writer.js";
-import { cria } from "./run.js";
+import { llamaFile, temporaryFolder } from "../support/gguf-writer.js";
+import { cria, criaJson } from "./run.js";
 
 const commands = [
   "generate",
@@ -147,8 +148,8 @@ describe("a wrong command line is exit code 2, with a hint and nothing on stdout
       'cria bench: --shape: must be one of stories15m, tinyllama, 7b, 13b, 33b, 34b, 65b, 70b, not "8b"',
     ],
     [
-      ["bench", "--format", "q6_k"],
-      'cria bench: --format: must be one of f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, q2_K, q3_K, q4_K, q5_K, q6_K, iq4_nl, q4_z, not "q6_k"',
+      ["bench", "--format", "q7_k"],
+      'cria bench: --format: must be one of f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, q2_K, q3_K, q4_K, q5_K, q6_K, iq4_nl, q4_z, not "q7_k"',
     ],
     [["bench", "--context", "0"], "cria bench: --context: must be an integer from 1 to 1048576, not 0"],
     [["bench", "--sequences", "0"], "cria bench: --sequences: must be an integer from 1 to 512, not 0"],
@@ -190,6 +191,22 @@ describe("a wrong command line is exit code 2, with a hint and nothing on stdout
     expect(rest.at(-1)).toMatch(/^Try: cria( \w+)? --help$/);
     expect(stdout).toBe("");
     expect(code).toBe(2);
+  });
+
+  it("types are taken in capitals too, as llama.cpp writes them", async () => {
+    await using folder = await temporaryFolder();
+    const [out, path] = [
+      join(folder.path, "out.gguf"),
+      await folder.write("model.gguf", llamaFile({ dim: 256, type: "f16" })),
+    ];
+    const typesOf = async (...argv: string[]) => Object.keys((await criaJson<{ tensors: object }>(...argv)).tensors);
+    expect(await typesOf("quantize", path, out, "--type", "Q4_K_M")).toEqual(expect.arrayContaining(["q4_K", "q6_K"]));
+    expect(await typesOf("convert", path, out, "--type", "BF16")).toContain("bf16");
+    expect(await typesOf("inspect", path, "--quantize", "Q4_K")).toContain("q4_K");
+    const cached = async (cache: string) =>
+      (await criaJson<{ memory: { total: number } }>("inspect", path, "--cache", cache)).memory.total;
+    expect(await cached("Q8_0:F16")).toBe(await cached("q8_0:f16"));
+    expect(await cached("F32")).toBe(await cached("f32"));
   });
 
   it("a value that begins with a dash is written after an equals sign", async () => {
