@@ -1,6 +1,9 @@
+import { join } from "node:path";
+
 import type { Device } from "../device.js";
 import { CriaFileError } from "../errors.js";
 import { requireTypes } from "../weights/gpu-types.js";
+import { exists } from "../weights/json-file.js";
 import { isFolder, readStart } from "../weights/open.js";
 import type { FileTensor, LlamaConfig } from "../weights/source.js";
 import { checkFits, type LoraFile, rankOf } from "./lora-file.js";
@@ -23,7 +26,11 @@ const ggufMagic = "GGUF";
  * @throws CriaFileError as what reads the format
  */
 export async function readAdapterFile(path: string, options: Required<PrefixOptions>): Promise<AdapterFile> {
-  if (await isFolder(path)) return readPeft(path);
+  if (await isFolder(path)) {
+    if (await exists(join(path, peftConfig))) return readPeft(path);
+    const what = (await exists(join(path, "config.json"))) ? ": this is a model, to be given as one" : "";
+    throw new CriaFileError(path, undefined, `must have an ${peftConfig}${what}`);
+  }
   if (await isGguf(path)) return readLoraGguf(path);
   if (await hasTensors(path)) return readPrefix(path, options);
   const problem = `must be a GGUF file, a folder with ${peftConfig}, or a file of a LLaMA-Adapter's tensors`;

@@ -19,7 +19,7 @@ export async function readLoraGguf(path: string): Promise<LoraFile> {
 
 /** Returns alpha; as in llama.cpp, 0 or none is the rank of each pair, whose scale is then 1. */
 function readKeys(metadata: GgufMetadata): number {
-  requireKey(metadata, "general.type", "adapter");
+  requireAdapter(metadata);
   requireKey(metadata, "general.architecture", "llama");
   requireKey(metadata, "adapter.type", "lora");
   if (metadata.entries.has("adapter.alora.invocation_tokens")) {
@@ -27,6 +27,15 @@ function readKeys(metadata: GgufMetadata): number {
     throw metadata.error("adapter.alora.invocation_tokens", problem, "ERR_CRIA_UNSUPPORTED");
   }
   return metadata.float("adapter.lora.alpha", "a finite f32", Number.isFinite, 0);
+}
+
+/** @throws CriaFileError for another file of GGUF's, of which most are models, and older ones do not say so */
+function requireAdapter(metadata: GgufMetadata): void {
+  const type = metadata.string("general.type", undefined);
+  if (type === "adapter") return;
+  const found = type === undefined ? "but is missing" : `not ${show(type)}`;
+  const what = type === undefined || type === "model" ? ": this is a model, to be given as one" : "";
+  throw metadata.error("general.type", `must be "adapter", ${found}${what}`, "ERR_CRIA_UNSUPPORTED");
 }
 
 function requireKey(metadata: GgufMetadata, key: string, wanted: string): void {

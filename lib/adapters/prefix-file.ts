@@ -1,5 +1,7 @@
 import { CriaFileError } from "../errors.js";
+import { ggufName } from "../weights/hugging-face.js";
 import type { FileTensor, LlamaConfig } from "../weights/source.js";
+import { peftConfig } from "./peft.js";
 import { matrixOf, readTensors, rowOf } from "./tensors.js";
 
 /** How a gated prefix is read, which its file does not say. */
@@ -40,10 +42,18 @@ export async function readPrefix(path: string, options: Required<PrefixOptions>)
     const [, layer] = /^layers\.(0|[1-9]\d{0,8})\.attention\.gate$/.exec(tensor.name) ?? [];
     if (layer !== undefined) gates.set(Number(layer), rowOf(tensor));
     else if (tensor.name === "adapter_query.weight") prompts = matrixOf(tensor);
-    else throw new CriaFileError(path, tensor.name, "is not a tensor of a LLaMA-Adapter", "ERR_CRIA_UNSUPPORTED");
+    else throw stranger(path, tensor.name);
   }
   if (prompts === undefined) throw new CriaFileError(path, "adapter_query.weight", "must be there, but is missing");
   return { kind: "prefix", path, format: "LLaMA-Adapter", ...options, prompts, gates };
+}
+
+/** The error of a tensor of something else: what that is, as far as the name tells. */
+function stranger(path: string, name: string): CriaFileError {
+  let problem = "is not a tensor of a LLaMA-Adapter";
+  if (/\.lora_(embedding_)?[AB]\b/.test(name)) problem += `, but of a LoRA: give the folder with its ${peftConfig}`;
+  else if (ggufName(name) !== undefined) problem += ", but of a model, to be given as one";
+  return new CriaFileError(path, name, problem, "ERR_CRIA_UNSUPPORTED");
 }
 
 /** The first layer that has a prefix; all after it have one too. */

@@ -36,6 +36,9 @@ export interface LlamaGguf extends ModelFile {
   readonly tensors: ReadonlyMap<string, FileTensor>;
 }
 
+/** What is told of an adapter that was given as a model. */
+export const adapterProblem = "is an adapter: give its model, and the adapter beside it (adapters, or --lora)";
+
 /**
  * What the keys of a LLaMA say: its name, its hyper-parameters, its vocabulary and the template of its chats.
  *
@@ -44,6 +47,9 @@ export interface LlamaGguf extends ModelFile {
 export function readLlamaKeys(
   metadata: GgufMetadata,
 ): Pick<ModelIndex, "name" | "config" | "vocabulary" | "chatTemplate"> {
+  if (metadata.entries.get("general.type")?.value === "adapter") {
+    throw new CriaFileError(metadata.file, undefined, adapterProblem);
+  }
   const architecture = metadata.string("general.architecture");
   if (architecture !== "llama") {
     throw metadata.error("general.architecture", `must be "llama", not ${show(architecture)}`, "ERR_CRIA_UNSUPPORTED");

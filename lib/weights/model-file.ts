@@ -1,6 +1,10 @@
+import { dirname, join } from "node:path";
+
+import { peftConfig } from "../adapters/peft.js";
 import { CriaError, CriaFileError, wrongType } from "../errors.js";
 import { huggingFaceFolder, readHuggingFace, readHuggingFaceKeys } from "./hugging-face.js";
-import { readLlama, readLlamaVocabulary } from "./llama-gguf.js";
+import { exists } from "./json-file.js";
+import { adapterProblem, readLlama, readLlamaVocabulary } from "./llama-gguf.js";
 import { isLlama2c, readLlama2c, readLlama2cVocabulary } from "./llama2c.js";
 import { isMeta, readMeta, readMetaVocabulary } from "./meta.js";
 import { isFolder, readStart } from "./open.js";
@@ -71,6 +75,13 @@ const refuse = (recognises: Format["recognises"], problem: string): Format => {
   return { recognises, read: refused, readVocabulary: refused };
 };
 
+/** What PEFT saved: a folder, or the weights in it. */
+const peftAdapter = refuse(async (path) => {
+  if (await isFolder(path)) return exists(join(path, peftConfig));
+  const weights = (await isSafetensors(path)) || (await isZip(path));
+  return weights && (await exists(join(dirname(path), peftConfig)));
+}, adapterProblem);
+
 /** A folder that is no model's. */
 const otherFolder = refuse(isFolder, "must be a model's file, or a folder with a params.json or a config.json");
 
@@ -94,6 +105,7 @@ const gguf: Format = {
 const formats: readonly Format[] = [
   meta,
   huggingFace,
+  peftAdapter,
   otherFolder,
   loneSafetensors,
   otherTorch,

@@ -19,6 +19,7 @@ import {
   temporaryFolder,
   u32,
 } from "../support/gguf-writer.js";
+import { writeModel } from "../support/hugging-face.js";
 import { knownUpdates, loraGguf, peftFiles, writePeft } from "../support/lora.js";
 import { mutate, mutation } from "../support/mutants.js";
 
@@ -82,9 +83,15 @@ describe("a GGUF adapter", () => {
       "a model",
       (f) => (f.metadata["general.type"] = string("model")),
       "UNSUPPORTED",
-      /general\.type: must be "adapter"/,
+      /general\.type: must be "adapter", not "model": this is a model, to be given as one$/,
     ],
-    ["no type", (f) => delete f.metadata["general.type"], "FILE", /general\.type: must be a string, but is missing/],
+    [
+      "no type",
+      (f) => delete f.metadata["general.type"],
+      "UNSUPPORTED",
+      /general\.type: must be "adapter", but is missing: this is a model, to be given as one$/,
+    ],
+    ["of another type", (f) => (f.metadata["general.type"] = string("mmproj")), "UNSUPPORTED", /not "mmproj"$/],
     ["for GPT-2", (f) => (f.metadata["general.architecture"] = string("gpt2")), "UNSUPPORTED", /must be "llama", not/],
     ["a control vector", (f) => (f.metadata["adapter.type"] = string("cvec")), "UNSUPPORTED", /type: must be "lora"/],
     [
@@ -368,10 +375,25 @@ describe("a PEFT adapter", () => {
     const path = await writePeft(folder, "missing", soundPeft());
     await rm(join(path, "adapter_model.safetensors"));
     expect(await refused(path)).toEqual({ code: "ERR_CRIA_FILE", message: expect.stringContaining("cannot be read") });
-    expect((await refused(folder.path)).message).toMatch(/adapter_config\.json: cannot be read/);
+    expect((await refused(folder.path)).message).toMatch(/: must have an adapter_config\.json$/);
     expect((await refused(join(folder.path, "absent"))).message).toMatch(/absent: cannot be read/);
     const text = await folder.write("text", Buffer.from("LoRA"));
     expect((await refused(text)).message).toMatch(/text: must be a GGUF file, a folder with adapter_config\.json, or/);
+  });
+
+  test("is its folder, and neither its weights alone nor a model", async () => {
+    const path = await writePeft(folder, "whole", soundPeft());
+    expect(await refused(join(path, "adapter_model.safetensors"))).toEqual({
+      code: "ERR_CRIA_UNSUPPORTED",
+      message: expect.stringMatching(
+        /lora_\w+(\.weight)?: .* but of a LoRA: give the folder with its adapter_config\.json$/,
+      ),
+    });
+    const model = await writeModel(folder);
+    expect((await refused(model)).message).toMatch(
+      /: must have an adapter_config\.json: this is a model, to be given as one$/,
+    );
+    expect((await refused(join(model, "model.safetensors"))).message).toMatch(/ but of a model, to be given as one$/);
   });
 
   test("whose configuration is cut and mutated, is read or refused", async () => {

@@ -8,6 +8,7 @@ import { readModel, readVocabulary } from "../../lib/weights/model-file.js";
 import { cria } from "../cli/run.js";
 import { llamaFile, temporaryFolder } from "../support/gguf-writer.js";
 import { writeModel } from "../support/hugging-face.js";
+import { peftFiles, tinyAdapter, writePeft } from "../support/lora.js";
 import { encodeTorch } from "../support/torch-writer.js";
 
 test("a model gets the vocabulary of another file, where that has as many tokens", async () => {
@@ -65,6 +66,17 @@ test("what torch.save wrote of others than Meta must be saved as safetensors", a
   });
   const part = await folder.write("consolidated.00.pth", encodeTorch([]));
   await expect(loadModel(part)).rejects.toMatchObject({ file: join(model, "params.json") });
+});
+
+test("an adapter is to be given beside its model", async () => {
+  await using folder = await temporaryFolder();
+  const peft = await writePeft(folder, "peft", peftFiles((await readModel(tinyModel)).config, new Map()));
+  for (const path of [await tinyAdapter(folder), peft, join(peft, "adapter_model.safetensors")]) {
+    await expect(loadModel(path)).rejects.toMatchObject({
+      code: "ERR_CRIA_FILE",
+      message: `${path}: is an adapter: give its model, and the adapter beside it (adapters, or --lora)`,
+    });
+  }
 });
 
 test("a folder that holds no model is told what it lacks", async () => {
