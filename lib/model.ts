@@ -46,7 +46,7 @@ export interface ModelOptions extends DeviceOptions, RuntimeOptions, LoadOptions
   adapters?: readonly AdapterOption[] | undefined;
   /**
    * Whether what the adapters add is merged into the weights as these are loaded, which then cost no more than without.
-   * Weights stay in their types, rounded to these. Others can be set beside them. Default: false.
+   * Weights stay in their types, rounded to these. Others can be set beside them. Not without `adapters`. Default: false.
    */
   mergeAdapters?: boolean | undefined;
   /** Called with warnings. Default: `process.emitWarning`. */

@@ -1,6 +1,7 @@
 /** The adapters that a model is loaded with. */
 import { unaborted } from "../abort.js";
 import type { Device } from "../device.js";
+import { wrongArgument } from "../errors.js";
 import type { LlamaConfig } from "../weights/source.js";
 import type { ModelFile } from "../weights/store.js";
 import { readAdapter } from "./adapter.js";
@@ -33,6 +34,9 @@ export async function readAdapterFiles(
   index: ModelFile,
   { adapters, mergeAdapters }: LoadedAdapters,
 ): Promise<WantedAdapter[]> {
+  if (mergeAdapters && adapters === undefined) {
+    throw wrongArgument("mergeAdapters: must come with adapters, which may be none: []");
+  }
   const wanted: WantedAdapter[] = [];
   for (const { path, scale, ...options } of adapterOptions(adapters)) {
     const file = await readAdapterFile(path, options);

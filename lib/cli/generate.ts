@@ -110,6 +110,7 @@ async function loadDraft(path: string, { config, runtime, tokenizer }: Model, op
   return loadIndexed(index, tokenizer, {
     ...options,
     adapters: [], // they are the model's
+    mergeAdapters: false,
     contextLength: Math.min(contextLength, runtime.contextLength),
   });
 }

@@ -126,6 +126,16 @@ test("a scale of 0 merges nothing, and others can be set beside what was merged"
   expectSameBits(await logitsOf(model), merged);
 });
 
+test("adapters to merge must be given, though there may be none", async () => {
+  const { path } = await smallModel("f32");
+  await expect(load(path, { mergeAdapters: true })).rejects.toMatchObject({
+    code: "ERR_CRIA_ARGUMENT",
+    message: "mergeAdapters: must come with adapters, which may be none: []",
+  });
+  const none = await load(path, { adapters: [], mergeAdapters: true });
+  expectSameBits(await logitsOf(none), await logitsOf(await load(path)));
+});
+
 test("a saved sequence is of the merged model", async () => {
   const { path, config } = await smallModel("f32");
   const adapter = await folder.write("saved.gguf", loraGguf(knownUpdates(config, /attn/, { seed: 25 })));
