@@ -1,6 +1,8 @@
+import { isUtf8 } from "node:buffer";
 import { type FileHandle, open, readFile } from "node:fs/promises";
 import type { Readable } from "node:stream";
 
+import { CriaFileError } from "../errors.js";
 import { unwritten } from "../files.js";
 import { unreadable } from "../weights/open.js";
 
@@ -100,13 +102,33 @@ export async function openOutput(path: string): Promise<FileHandle> {
   }
 }
 
-/** A file's text. @throws CriaFileError where it cannot be read */
+/**
+ * A file's text. What is no UTF-8 is refused: with U+FFFD in its place it would be another text.
+ *
+ * @throws CriaFileError where it cannot be read, or is no UTF-8: it names the first byte at fault
+ */
 export async function readText(path: string): Promise<string> {
+  let bytes: Buffer;
+  let text: string;
   try {
-    return await readFile(path, "utf8");
+    bytes = await readFile(path);
+    text = bytes.toString("utf8"); // which Node refuses to make longer than half a GiB
   } catch (cause) {
     throw unreadable(path, undefined, cause);
   }
+  if (isUtf8(bytes)) return text;
+  const at = strayByte(bytes, text);
+  throw new CriaFileError(path, `byte ${at}`, `must be UTF-8, not 0x${bytes.toString("hex", at, at + 1)}`);
+}
+
+/** Where bytes cease to be those of the text that they were decoded to: the first of those that became U+FFFD. */
+function strayByte(bytes: Buffer, text: string): number {
+  const again = Buffer.from(text);
+  let at = bytes.findIndex((byte, i) => byte !== again[i]);
+  if (at === -1) at = bytes.length; // cut within a character
+  // Of U+FFFD's own three bytes the stray ones may have had some.
+  while ((again[at]! & 0xc0) === 0x80) at -= 1;
+  return at;
 }
 
 /** Redrawn at most this often, in milliseconds: more is not seen, and costs the work that it tells of. */

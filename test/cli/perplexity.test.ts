@@ -86,6 +86,23 @@ describe("perplexity", () => {
     expect(report.bitsPerByte).toBeCloseTo(nll / Math.log(2) / text.length, 6);
   });
 
+  it.each([
+    ["latin1", Buffer.from("caf\xe9 au lait", "latin1"), "byte 3: must be UTF-8, not 0xe9"],
+    ["cut", Buffer.from("caf\u00e9").subarray(0, 4), "byte 3: must be UTF-8, not 0xc3"],
+    ["like U+FFFD", Buffer.from([0x61, 0xef, 0xbf, 0x62]), "byte 1: must be UTF-8, not 0xef"],
+    ["cut like U+FFFD", Buffer.from([0x61, 0xef, 0xbf]), "byte 1: must be UTF-8, not 0xef"],
+    ["after U+FFFD", Buffer.concat([Buffer.from("\ufffd"), Buffer.of(0x80)]), "byte 3: must be UTF-8, not 0x80"],
+  ])("a file that is no UTF-8, %s, is refused with the place", async (_, bytes, problem) => {
+    await using folder = await temporaryFolder();
+    const file = await folder.write("text", bytes);
+    const { code, stderr } = await cria(["perplexity", tinyModel, "--file", file]);
+    expect({ code, stderr }).toEqual({ code: 1, stderr: `cria: ${file}: ${problem} (ERR_CRIA_FILE)\n` });
+  });
+
+  it("a text's own U+FFFD is three bytes", async () => {
+    expect((await score("a\ufffdb")).bytes).toBe(5);
+  });
+
   it("tells people the same", async () => {
     await using folder = await temporaryFolder();
     const file = await folder.write("text", Buffer.from(day));
