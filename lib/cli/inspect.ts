@@ -5,6 +5,7 @@ import { checkRuntimeOptions, memoryOf } from "../memory.js";
 import type { CacheType } from "../native.js";
 import type { Rope } from "../rope-scaling.js";
 import type { RuntimeOptions } from "../runtime.js";
+import { findTemplate } from "../text/chat/choose.js";
 import { readModel } from "../weights/model-file.js";
 import { quantisedTypes } from "../weights/quantized.js";
 import { type ModelIndex, type TensorInfo, type WeightType, weightBytes } from "../weights/source.js";
@@ -39,6 +40,11 @@ export const inspect = command({
   },
 });
 
+/** Whether the model's files have a chat template, and which `cria chat` would take: "jinja", that one, or one built in. */
+function chatOf(model: ModelIndex): { own: boolean; template: string | undefined } {
+  return { own: model.chatTemplate !== undefined, template: findTemplate(model)?.name };
+}
+
 type Description = Awaited<ReturnType<typeof describe>>;
 
 /** What `--json` prints. Sizes are bytes. */
@@ -52,6 +58,7 @@ async function describe(index: ModelIndex, options: RuntimeOptions) {
     name,
     config,
     vocabulary: { size: config.vocab, bos, eos, unknown, addBos },
+    chat: chatOf(index),
     parameters: all.reduce((sum, { rows, cols }) => sum + rows * cols, 0),
     tensors: byType(all),
     memory: await memory(index, options),
@@ -90,7 +97,14 @@ function byType(
   return types;
 }
 
-function forPeople({ path, format, name, config, vocabulary, parameters, tensors, memory }: Description): string {
+/** As people are told of it. */
+function describeChat({ own, template }: Description["chat"]): string {
+  if (template === undefined) return "none, nor a name that tells of one";
+  if (template === "jinja") return "its own";
+  return own ? `its own, which is ${template}` : `${template}, by its name`;
+}
+
+function forPeople({ path, format, name, config, vocabulary, chat, parameters, tensors, memory }: Description): string {
   const { layers, dim, heads, kvHeads, headDim, ffn, contextLength, eps, rope } = config;
   const sections: [title: string, rows: [string, string][]][] = [
     [
@@ -102,6 +116,7 @@ function forPeople({ path, format, name, config, vocabulary, parameters, tensors
         ["feed-forward", `${ffn}`],
         ["context", `${contextLength} tokens`],
         ["vocabulary", `${vocabulary.size} tokens, BOS ${vocabulary.bos ?? "none"}, EOS ${vocabulary.eos ?? "none"}`],
+        ["chat template", describeChat(chat)],
         ["RMSNorm", `eps ${Number(eps.toPrecision(7))}`],
         ["RoPE", describeRope(rope)],
         ["parameters", `${parameters}`],

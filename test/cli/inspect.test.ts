@@ -50,6 +50,7 @@ describe("inspect", () => {
         rope: { theta: 10_000, scale: 1, dim: 16, pairing: "adjacent" },
       },
       vocabulary: { size: 300, bos: 1, eos: 2, unknown: 0, addBos: true },
+      chat: { own: false },
       parameters: matrices + vectors,
       tensors: { q8_0: { count: 16, bytes: q8 }, f32: { count: 5, bytes: vectors * 4 } },
       memory: {
@@ -97,6 +98,25 @@ describe("inspect", () => {
     const { code, stderr } = await cria(["inspect", tinyModel, option, value]);
     expect(code).toBe(2);
     expect(stderr).toMatch(message);
+  });
+
+  it.each<[file: string, own: string | undefined, chat: object, people: string]>([
+    ["model.gguf", undefined, { own: false }, "none, nor a name that tells of one"],
+    ["Vicuna-13B.gguf", undefined, { own: false, template: "vicuna" }, "vicuna, by its name"],
+    ["vicuna.gguf", "{{ messages }}", { own: true, template: "jinja" }, "its own"],
+    [
+      "x.gguf",
+      "<step>Destination: user",
+      { own: true, template: "code-llama-70b" },
+      "its own, which is code-llama-70b",
+    ],
+  ])("says which template a chat with %s would take, its own being %s", async (file, own, chat, people) => {
+    await using folder = await temporaryFolder();
+    const model = llamaFile();
+    if (own !== undefined) model.metadata["tokenizer.chat_template"] = string(own);
+    const path = await folder.write(file, model);
+    expect((await criaJson<{ chat: object }>("inspect", path)).chat).toEqual(chat);
+    expect((await cria(["inspect", path])).stdout).toContain(`\n  chat template  ${people}\n`);
   });
 
   it("sends a terminal no control characters of a file", async () => {

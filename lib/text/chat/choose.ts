@@ -23,15 +23,18 @@ export interface ModelIdentity {
  */
 export function chooseTemplate(model: ModelIdentity, wanted?: string): ChatTemplate {
   if (wanted !== undefined) return wantedTemplate(model, wanted);
-  if (model.chatTemplate !== undefined) return ownTemplate(model, model.chatTemplate);
-  const named = [model.name ?? "", basename(model.path)]
-    .map(templateOfModel)
-    .find((template) => template !== undefined);
-  if (named !== undefined) return named;
+  const found = findTemplate(model);
+  if (found !== undefined) return found;
   throw new CriaError(
     "ERR_CRIA_TEMPLATE",
     `template: must be given, for the model has none of its own and no name that tells: ${templateNames.join(", ")}, or a Jinja template`,
   );
+}
+
+/** The model's own template, or the one that its name, or its file's, tells of. */
+export function findTemplate(model: ModelIdentity): ChatTemplate | undefined {
+  if (model.chatTemplate !== undefined) return ownTemplate(model, model.chatTemplate);
+  return [model.name ?? "", basename(model.path)].map(templateOfModel).find((template) => template !== undefined);
 }
 
 function wantedTemplate(model: ModelIdentity, wanted: string): ChatTemplate {
