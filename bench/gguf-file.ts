@@ -6,7 +6,7 @@ import { type FileHandle, rm } from "node:fs/promises";
 
 import { openOutput } from "../lib/cli/io.js";
 import type { Device } from "../lib/device.js";
-import { unwritten, writeAll } from "../lib/files.js";
+import { whileWriting, writeAll } from "../lib/files.js";
 import { loadLlama } from "../lib/llama.js";
 import { checkMemory } from "../lib/memory.js";
 import { native, type TensorHandle } from "../lib/native.js";
@@ -59,7 +59,7 @@ export async function writeGguf(
     await loadLlama(config, store);
   } catch (error) {
     if ((await file.stat()).isFile()) await rm(path, { force: true });
-    throw (error as NodeJS.ErrnoException).syscall === undefined ? error : unwritten(path, error);
+    throw whileWriting(path, error);
   }
 }
 

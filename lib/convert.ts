@@ -1,7 +1,7 @@
 import { ChunkWriter } from "./chunk-writer.js";
 import { Device, type DeviceOptions } from "./device.js";
 import { aborted, CriaError, outOfRange, wrongType } from "./errors.js";
-import { Replacement, whileWriting } from "./files.js";
+import { Replacement } from "./files.js";
 import { native } from "./native.js";
 import { optionalFunction, optionalSignal, optionsOf } from "./options.js";
 import { checkOut } from "./output.js";
@@ -103,8 +103,8 @@ async function writeModel(model: ModelFile, out: string, options: ConvertOptions
 
   using device = new Device({ ...(options.threads === undefined ? {} : { threads: options.threads }), device: "cpu" });
   await using replacement = await Replacement.open(out);
-  try {
-    const writer = new ChunkWriter(replacement.file);
+  await replacement.complete(async (file) => {
+    const writer = new ChunkWriter(file);
     await writer.write(layout.header.length, (at, into) => layout.header.copy(into, 0, at));
     for (const { kind, names } of groups) {
       using source = model.source();
@@ -123,10 +123,7 @@ async function writeModel(model: ModelFile, out: string, options: ConvertOptions
     }
     await writer.write(layout.size - writer.position, (_, into) => into.fill(0));
     await writer.end();
-    await replacement.finish();
-  } catch (error) {
-    throw whileWriting(out, error);
-  }
+  });
   options.onProgress?.(layout.size, layout.size);
   return { bytes: layout.size, tensors: countTypes(infos) };
 }

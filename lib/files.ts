@@ -98,6 +98,20 @@ export class Replacement implements AsyncDisposable {
     }
   }
 
+  /**
+   * Writes it, and gives it its name.
+   *
+   * @throws CriaFileError where the system refuses, and what else `write` throws
+   */
+  async complete(write: (file: FileHandle) => Promise<unknown>): Promise<void> {
+    try {
+      await write(this.file);
+      await this.finish();
+    } catch (error) {
+      throw whileWriting(this.#path, error);
+    }
+  }
+
   /** Gives it its name. */
   async finish(): Promise<void> {
     if (this.#partial === undefined) return;

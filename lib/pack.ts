@@ -1,7 +1,7 @@
 import { ChunkWriter } from "./chunk-writer.js";
 import { Device, type DeviceOptions } from "./device.js";
 import { CriaFileError } from "./errors.js";
-import { Replacement, whileWriting } from "./files.js";
+import { Replacement } from "./files.js";
 import { native } from "./native.js";
 import { optionalFunction, optionalSignal, optionsOf } from "./options.js";
 import { checkOut } from "./output.js";
@@ -41,18 +41,15 @@ export async function packModel(path: string, out: string, options: PackOptions 
   // The layout is the CPU's.
   using device = new Device({ ...(threads === undefined ? {} : { threads }), device: "cpu" });
   await using replacement = await Replacement.open(out);
-  try {
-    const writer = new ChunkWriter(replacement.file);
+  await replacement.complete(async (file) => {
+    const writer = new ChunkWriter(file);
     await writer.write(header.bytes.length, (at, into) => header.bytes.copy(into, 0, at));
     for (const tensor of header.tensors) {
       await writeTensor(writer, tensor, device, model, signal);
       onProgress?.(tensor.offset + tensor.bytes, header.size);
     }
     await writer.end();
-    await replacement.finish();
-  } catch (error) {
-    throw whileWriting(out, error);
-  }
+  });
   return { bytes: header.size };
 }
 

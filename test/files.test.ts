@@ -45,6 +45,15 @@ describe("Replacement", () => {
     expect((await readdir(folder.path)).sort()).toEqual(["file", "link"]);
   });
 
+  it("names what the system refuses to write, and passes on what else is thrown", async () => {
+    await using full = await Replacement.open("/dev/full");
+    await expect(full.complete((file) => file.writeFile("new"))).rejects.toMatchObject({
+      code: "ERR_CRIA_FILE",
+      message: "/dev/full: cannot be written: no space left on device",
+    });
+    await expect(full.complete(() => Promise.reject(new RangeError("one's own")))).rejects.toThrow(/^one's own$/);
+  });
+
   it("that is not finished is gone", async () => {
     await using folder = await temporaryFolder();
     {

@@ -31,8 +31,7 @@ async function run(args: Arguments<keyof typeof options>): Promise<boolean> {
   await using file = path === undefined ? undefined : await Replacement.open(path);
   using progress = new Progress(process.stderr, "soaking");
   const report = await soak(args.argv, { loads, steps, seed, onProgress: (done, all) => progress.update(done, all) });
-  await file?.file.writeFile(`${JSON.stringify(report)}\n`);
-  await file?.finish();
+  await file?.complete((whole) => whole.writeFile(`${JSON.stringify(report)}\n`));
   process.stdout.write(report.phases.map(phaseText).join("\n"));
   return report.phases.every(({ amounts }) => amounts.every(({ flat }) => flat));
 }

@@ -1,5 +1,5 @@
 import { CriaError, show, wrongArgument } from "../errors.js";
-import { Replacement, writeAll } from "../files.js";
+import { Replacement } from "../files.js";
 import type { Generation, GenerationResult } from "../generate.js";
 import type { GenerateOptions } from "../generate-options.js";
 import type { Model } from "../model.js";
@@ -110,8 +110,7 @@ export class ChatSession {
   /** @throws CriaFileError where it cannot be written */
   async save(path: string): Promise<void> {
     await using replacement = await Replacement.open(path);
-    await writeAll(replacement.file, Buffer.from(`${JSON.stringify(this.messages, null, 2)}\n`), 0);
-    await replacement.finish();
+    await replacement.complete((file) => file.writeFile(`${JSON.stringify(this.messages, null, 2)}\n`));
   }
 
   /**

@@ -1,9 +1,9 @@
 import { CriaError } from "../errors.js";
+import { Replacement } from "../files.js";
 import { logitsInChunks } from "../logits.js";
 import { loadModel } from "../model.js";
 import { UsageError } from "./arguments.js";
 import { command } from "./command.js";
-import { openOutput } from "./io.js";
 import { loadWith, runningOptions } from "./running.js";
 
 export const logits = command({
@@ -32,11 +32,13 @@ export const logits = command({
       );
     }
 
-    await using file = await openOutput(out);
-    for await (const chunk of logitsInChunks(model.sequence(), Int32Array.from(ids), { signal: io.signal })) {
-      // As it stands in memory: x86-64 is little-endian.
-      await file.writeFile(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength));
-    }
+    await using replacement = await Replacement.open(out);
+    await replacement.complete(async (file) => {
+      for await (const chunk of logitsInChunks(model.sequence(), Int32Array.from(ids), { signal: io.signal })) {
+        // As it stands in memory: x86-64 is little-endian.
+        await file.writeFile(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength));
+      }
+    });
     if (args.flag("json")) io.stdout.write(`${JSON.stringify({ tokens: ids.length, vocab, out })}\n`);
     else io.stderr.write(`${out}: ${ids.length} x ${vocab} float32\n`);
   },

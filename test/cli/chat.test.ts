@@ -287,6 +287,8 @@ describe("cria chat at a terminal", () => {
     await terminal.see("/sing: is not a command; /help lists them\n> ");
     terminal.type("/save\r");
     await terminal.see("/save: a file must be named\n> ");
+    terminal.type("/save /dev/full\r");
+    await terminal.see("/dev/full: cannot be written: no space left on device\n> ");
     terminal.type("/undo\r");
     await terminal.see("there is nothing to forget\n> ");
     terminal.type("/help\r");

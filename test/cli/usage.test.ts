@@ -228,6 +228,10 @@ describe("what fails is exit code 1 and one line with the error's code", () => {
     ],
     [["perplexity", tinyModel, "--file", "/dev/null"], "ERR_CRIA_ARGUMENT"],
     [["logits", tinyModel, "--tokens", "1", "--out", "/absent/logits"], "ERR_CRIA_FILE"],
+    [
+      ["logits", tinyModel, "--tokens", "1", "--out", "/dev/full"],
+      "/dev/full: cannot be written: no space left on device",
+    ],
     [["bench", "--model", "/absent.gguf"], "ERR_CRIA_FILE"],
     [["pack", "/absent.gguf", "/absent.cria"], "ERR_CRIA_FILE"],
     [["pack", tinyModel, tinyModel], "ERR_CRIA_FILE"],
