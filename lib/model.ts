@@ -110,7 +110,7 @@ export class Model {
   }
 
   /** The adapters that are set, with the scale of each. */
-  get adapters(): readonly Required<AppliedAdapter>[] {
+  get adapters(): readonly (AppliedAdapter & { scale: number })[] {
     return this.#adapters.applied;
   }
 

@@ -23,6 +23,9 @@ export function optionsOf<T extends object, Name extends keyof T & string>(
   return picked(options, names);
 }
 
+/** Options of which none is left out. */
+export type Complete<T> = { [Name in keyof T]-?: Exclude<T[Name], undefined> };
+
 /** A copy of some properties, each read once; those that are undefined are left out. */
 export function picked<T extends object, Name extends keyof T>(from: T, names: readonly Name[]): Pick<T, Name> {
   const copy: Partial<Pick<T, Name>> = {};

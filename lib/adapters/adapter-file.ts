@@ -2,6 +2,7 @@ import { join } from "node:path";
 
 import type { Device } from "../device.js";
 import { CriaFileError } from "../errors.js";
+import type { Complete } from "../options.js";
 import { requireTypes } from "../weights/gpu-types.js";
 import { exists } from "../weights/json-file.js";
 import { isFolder, readStart } from "../weights/open.js";
@@ -25,7 +26,7 @@ const ggufMagic = "GGUF";
  *
  * @throws CriaFileError as what reads the format
  */
-export async function readAdapterFile(path: string, options: Required<PrefixOptions>): Promise<AdapterFile> {
+export async function readAdapterFile(path: string, options: Complete<PrefixOptions>): Promise<AdapterFile> {
   if (await isFolder(path)) {
     if (await exists(join(path, peftConfig))) return readPeft(path);
     const what = (await exists(join(path, "config.json"))) ? ": this is a model, to be given as one" : "";

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 
 import { CriaError } from "../errors.js";
+import type { Complete } from "../options.js";
 import type { Runtime } from "../runtime.js";
 import { type Adapter, readAdapter } from "./adapter.js";
 import {
@@ -27,7 +28,7 @@ export class AdapterSet {
   readonly #runtime: Runtime;
   readonly #merged: readonly Change[];
   readonly #known = new WeakSet<Adapter>();
-  #applied: readonly Required<AppliedAdapter>[] = [];
+  #applied: readonly Complete<AppliedAdapter>[] = [];
   #changes: readonly Change[];
   #last: Promise<unknown> = Promise.resolve();
 
@@ -39,7 +40,7 @@ export class AdapterSet {
   }
 
   /** Those that are set, whatever their scale. */
-  get applied(): readonly Required<AppliedAdapter>[] {
+  get applied(): readonly Complete<AppliedAdapter>[] {
     return this.#applied;
   }
 
@@ -47,7 +48,7 @@ export class AdapterSet {
    * @throws CriaFileError as {@link readAdapterFile}, {@link readAdapter} and {@link checkAdapterRuns}
    * @throws CriaError ERR_CRIA_MEMORY where there is not the memory to have it, or to set it alone
    */
-  async load(path: string, options: Required<PrefixOptions>): Promise<Adapter> {
+  async load(path: string, options: Complete<PrefixOptions>): Promise<Adapter> {
     const file = await readAdapterFile(path, options);
     const { config, device } = this.#runtime;
     checkAdapterFits(file, config);
@@ -79,7 +80,7 @@ export class AdapterSet {
     return result;
   }
 
-  async #set(applied: readonly Required<AppliedAdapter>[]): Promise<void> {
+  async #set(applied: readonly Complete<AppliedAdapter>[]): Promise<void> {
     const { device, config, weights, scheduler } = this.#runtime;
     scheduler.requireRepeatable(); // before the work, and again after it
     // With a scale of 0 the bits are those without it.

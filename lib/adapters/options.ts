@@ -1,5 +1,5 @@
 import { finite, integer, outOfRange, wrongArgument, wrongType } from "../errors.js";
-import { optionalFlag, optionsOf } from "../options.js";
+import { type Complete, optionalFlag, optionsOf } from "../options.js";
 import { Adapter } from "./adapter.js";
 import { mostPrefix, type PrefixOptions } from "./prefix-file.js";
 
@@ -14,18 +14,18 @@ export interface AdapterOption extends PrefixOptions {
   /** A LoRA's GGUF file or folder of PEFT's, or a LLaMA-Adapter's file. */
   path: string;
   /** How much of it is added; a negative one takes away. Default: 1. */
-  scale?: number;
+  scale?: number | undefined;
 }
 
 /** An adapter that is set. */
 export interface AppliedAdapter {
   adapter: Adapter;
   /** How much of it is added; a negative one takes away. Default: 1. */
-  scale?: number;
+  scale?: number | undefined;
 }
 
 /** @throws TypeError or RangeError where they are no such list */
-export function adapterOptions(adapters: readonly AdapterOption[] | undefined): Required<AdapterOption>[] {
+export function adapterOptions(adapters: readonly AdapterOption[] | undefined): Complete<AdapterOption>[] {
   return listOf(adapters ?? []).map((each, i) => {
     const name = `adapters[${i}]`;
     const { path, scale, ...file } = optionsOf("an adapter", each, ["path", "scale", ...fileNames], name);
@@ -35,10 +35,10 @@ export function adapterOptions(adapters: readonly AdapterOption[] | undefined): 
 }
 
 /** @throws TypeError or RangeError for a wrong option of `loadAdapter` */
-export const prefixOptions = (options: PrefixOptions): Required<PrefixOptions> =>
+export const prefixOptions = (options: PrefixOptions): Complete<PrefixOptions> =>
   checkedPrefix(optionsOf("loadAdapter", options, fileNames), "");
 
-function checkedPrefix({ prefixLength = 10, rawGates }: PrefixOptions, of: string): Required<PrefixOptions> {
+function checkedPrefix({ prefixLength = 10, rawGates }: PrefixOptions, of: string): Complete<PrefixOptions> {
   integer(`${of}prefixLength`, prefixLength, 1, mostPrefix);
   return { prefixLength, rawGates: optionalFlag(`${of}rawGates`, rawGates) };
 }
@@ -50,7 +50,7 @@ function checkedPrefix({ prefixLength = 10, rawGates }: PrefixOptions, of: strin
 export function appliedAdapters(
   adapters: readonly AppliedAdapter[],
   belongs: (adapter: Adapter) => boolean,
-): Required<AppliedAdapter>[] {
+): Complete<AppliedAdapter>[] {
   return listOf(adapters).map((each, i) => {
     const name = `adapters[${i}]`;
     const { adapter, scale } = optionsOf("an adapter", each, ["adapter", "scale"], name);

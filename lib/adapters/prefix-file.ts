@@ -1,4 +1,5 @@
 import { CriaFileError } from "../errors.js";
+import type { Complete } from "../options.js";
 import { ggufName } from "../weights/hugging-face.js";
 import type { FileTensor, LlamaConfig } from "../weights/source.js";
 import { peftConfig } from "./peft.js";
@@ -7,15 +8,15 @@ import { matrixOf, readTensors, rowOf } from "./tensors.js";
 /** How a gated prefix is read, which its file does not say. */
 export interface PrefixOptions {
   /** Of a LLaMA-Adapter, the keys of a layer. Default: 10, as in all that were published. */
-  prefixLength?: number;
+  prefixLength?: number | undefined;
   /**
    * Of a LLaMA-Adapter, whether gates are taken as they are, as Gorilla's are, and not by their tanh. Default: false.
    */
-  rawGates?: boolean;
+  rawGates?: boolean | undefined;
 }
 
 /** The index of a LLaMA-Adapter's file: prompts for the last layers, and a gate for each head. */
-export interface PrefixFile extends Required<PrefixOptions> {
+export interface PrefixFile extends Complete<PrefixOptions> {
   readonly kind: "prefix";
   readonly path: string;
   readonly format: string;
@@ -35,7 +36,7 @@ export const mostPrefix = 256;
  * @throws CriaFileError ERR_CRIA_FILE for a file that is damaged or lacks a tensor, ERR_CRIA_UNSUPPORTED for a sound
  *   one that holds something else
  */
-export async function readPrefix(path: string, options: Required<PrefixOptions>): Promise<PrefixFile> {
+export async function readPrefix(path: string, options: Complete<PrefixOptions>): Promise<PrefixFile> {
   let prompts: FileTensor | undefined;
   const gates = new Map<number, FileTensor>();
   for (const tensor of await readTensors(path)) {

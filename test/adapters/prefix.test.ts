@@ -194,6 +194,15 @@ test("keys and values are those of matrices whose columns have an order of their
   }
 });
 
+test("options that are undefined are those by default", async () => {
+  const path = await write("defaults", tensorsFor(small.config, 2, 10));
+  const none = { prefixLength: undefined, rawGates: undefined };
+  const model = await load(small.path, { adapters: [{ path, scale: undefined, ...none }] });
+  expect(model.adapters.map(({ scale }) => scale)).toEqual([1]);
+  await model.setAdapters([{ adapter: await model.loadAdapter(path, none), scale: undefined }]);
+  expect(model.adapters.map(({ scale }) => scale)).toEqual([1]);
+});
+
 test("what torch.save wrote gives the bits of safetensors, on every instruction set and any number of threads", async () => {
   const { path } = await smallModel("q8_0");
   const tensors = tensorsFor(small.config, 2, 10);
