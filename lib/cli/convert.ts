@@ -2,7 +2,7 @@ import { convertModel } from "../convert.js";
 import { targetTypes } from "../weights/mixtures.js";
 import { given } from "./arguments.js";
 import { command } from "./command.js";
-import { writeGguf } from "./quantize.js";
+import { replaces, writeGguf } from "./quantize.js";
 import { runningOptions } from "./running.js";
 
 const { tokenizer, threads } = runningOptions;
@@ -11,10 +11,10 @@ export const convert = command({
   name: "convert",
   operand: "MODEL OUT",
   about:
-    "Writes any model that cria reads to one GGUF file, which llama.cpp reads too, with its weights as they are. OUT is\n" +
-    "replaced where there is one, when the new file is whole.",
+    "Writes any model that cria reads to one GGUF file, which llama.cpp reads too, with its weights as they are.\n" +
+    replaces,
   options: {
-    type: { value: "TYPE", help: "what its matrices become, any that quantize takes; what they are by default" },
+    type: { value: "TYPE", help: `what its matrices become, if not what they are: ${targetTypes.join(" ")}` },
     tokenizer,
     threads,
   },

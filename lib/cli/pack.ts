@@ -2,6 +2,7 @@ import { type PackOptions, packModel } from "../pack.js";
 import { given } from "./arguments.js";
 import { command } from "./command.js";
 import { type Io, Progress } from "./io.js";
+import { replaces } from "./quantize.js";
 import { runningOptions } from "./running.js";
 
 export const pack = command({
@@ -9,7 +10,8 @@ export const pack = command({
   operand: "MODEL OUT",
   about:
     "Writes a model to a file in the kernels' own layout, which every command and loadModel take in its place, and which\n" +
-    "loads without being read through. Another version of cria may ask for it to be packed again: keep the model.",
+    "loads without being read through. Another version of cria may ask for it to be packed again: keep the model.\n" +
+    replaces,
   options: { tokenizer: runningOptions.tokenizer, threads: runningOptions.threads },
   async run(args, io) {
     const path = args.requiredModel();

@@ -7,12 +7,15 @@ import { runningOptions } from "./running.js";
 
 const { tokenizer, threads } = runningOptions;
 
+/** What is told of the file. */
+export const replaces =
+  "OUT is replaced where there is one, when the new file is whole. Until then that is OUT.*.partial: one that is\n" +
+  "left of a process that was killed may be deleted.";
+
 export const quantize = command({
   name: "quantize",
   operand: "MODEL OUT",
-  about:
-    "Writes any model that cria reads to a GGUF file of few bits a weight, which llama.cpp reads too. OUT is replaced\n" +
-    "where there is one, when the new file is whole.",
+  about: `Writes any model that cria reads to a GGUF file of few bits a weight, which llama.cpp reads too.\n${replaces}`,
   options: {
     type: {
       value: "TYPE",

@@ -2,6 +2,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 
 import { tinyModel } from "../../lib/tiny.js";
+import { targetTypes } from "../../lib/weights/mixtures.js";
 import { llamaFile, temporaryFolder } from "../support/gguf-writer.js";
 import { cria, criaJson } from "./run.js";
 
@@ -59,6 +60,11 @@ describe("help", () => {
     expect(code).toBe(0);
     expect(stderr).toBe("");
     expect([...stdout.matchAll(/^ {2}--([a-z-]+)/gm)].map(([, name]) => name)).toEqual([...options.split(" "), "help"]);
+  });
+
+  it.each(["quantize", "convert"])("%s: has all types that it takes", async (command) => {
+    const { stdout } = await cria([command, "--help"]);
+    for (const type of targetTypes) expect(stdout).toMatch(new RegExp(`^ {2}--type .* ${type}\\b`, "m"));
   });
 
   it("--version is package.json's", async () => {
