@@ -1,19 +1,18 @@
 /** LoRA adapters beside the weights: their logits, and what becomes of sequences where they change. */
 import { rm } from "node:fs/promises";
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 import { AdapterSet } from "../../lib/adapters/adapter-set.js";
 import { Device } from "../../lib/device.js";
-import { loadModel, type Model, type ModelOptions } from "../../lib/index.js";
+import { loadModel } from "../../lib/index.js";
 import { loadLlama } from "../../lib/llama.js";
 import { native } from "../../lib/native.js";
 import { Runtime } from "../../lib/runtime.js";
-import { readLlama } from "../../lib/weights/llama-gguf.js";
 import type { LlamaConfig, WeightType } from "../../lib/weights/source.js";
 import { WeightStore } from "../../lib/weights/store.js";
 import { expectSameBits } from "../support/compare.js";
-import { fileRows, forward64, nmse, type WeightRows } from "../support/float64.js";
-import { llamaFile, type TemporaryFolder, temporaryFolder } from "../support/gguf-writer.js";
+import { forward64, nmse, type WeightRows } from "../support/float64.js";
+import { type TemporaryFolder, temporaryFolder } from "../support/gguf-writer.js";
 import { executions, scalar } from "../support/isas.js";
 import {
   type KnownUpdate,
@@ -25,9 +24,8 @@ import {
   writePeft,
 } from "../support/lora.js";
 import { randomLlama } from "../support/random-weights.js";
+import { load, logitsOf, smallLlama, tokens } from "../support/small-llama.js";
 import { encodeTorch } from "../support/torch-writer.js";
-
-const tokens = Int32Array.of(1, 299, 17, 0, 150, 151, 42);
 
 /** What float32's rounding leaves, as in test/llama-shapes.test.ts, where sums are of few products. */
 const float32 = 1e-11;
@@ -38,27 +36,8 @@ beforeAll(async () => {
 });
 afterAll(() => folder[Symbol.asyncDispose]());
 
-/** A small LLaMA of random weights in a file, its shape, and its rows for the reference. */
-async function smallModel(type: WeightType, tied = false) {
-  const name = `${type}${tied ? "-tied" : ""}.gguf`;
-  const { config } = await readLlama(await folder.write("shape.gguf", llamaFile({ type: "f32" })));
-  const weights = randomLlama(config, { seed: 11, type, tied });
-  const data = (tensor: string, _: WeightType, rows: number) => Uint8Array.from(weights.read(tensor, 0, rows));
-  const path = await folder.write(name, llamaFile({ type, tied, data }));
-  const index = await readLlama(path);
-  return { path, config: index.config, rows: fileRows(index.tensors) };
-}
-
-async function load(path: string, options: ModelOptions = {}): Promise<Model> {
-  const model = await loadModel(path, { cache: "f32", ...options });
-  onTestFinished(() => model.dispose());
-  return model;
-}
-
-async function logitsOf(model: Model): Promise<Float32Array> {
-  using sequence = model.sequence();
-  return await sequence.forward(tokens, "all");
-}
+const smallModel = (type: WeightType, tied = false) =>
+  smallLlama(folder, `${type}${tied ? "-tied" : ""}.gguf`, { seed: 11, type, tied });
 
 const referenceOf = (config: LlamaConfig, weights: WeightRows) =>
   forward64({ config, weights }, tokens).flatMap((logits) => [...logits]);

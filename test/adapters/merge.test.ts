@@ -1,19 +1,16 @@
 /** LoRA adapters that are merged into the weights as these are loaded. */
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
-import { loadModel, type Model, type ModelOptions, tinyModel } from "../../lib/index.js";
+import { loadModel, tinyModel } from "../../lib/index.js";
 import { native } from "../../lib/native.js";
 import { packModel } from "../../lib/pack.js";
-import { readLlama } from "../../lib/weights/llama-gguf.js";
 import type { WeightType } from "../../lib/weights/source.js";
 import { expectSameBits } from "../support/compare.js";
-import { fileRows, forward64, nmse, type WeightRows } from "../support/float64.js";
+import { forward64, nmse, type WeightRows } from "../support/float64.js";
 import { llamaFile, type TemporaryFolder, temporaryFolder } from "../support/gguf-writer.js";
 import { toBrainHalf, toHalf } from "../support/half.js";
 import { knownUpdates, loraGguf, mergedRows, tinyAdapter } from "../support/lora.js";
-import { randomLlama } from "../support/random-weights.js";
-
-const tokens = Int32Array.of(1, 299, 17, 0, 150, 151, 42);
+import { load, logitsOf, smallLlama, tokens } from "../support/small-llama.js";
 
 let folder: TemporaryFolder;
 beforeAll(async () => {
@@ -21,25 +18,8 @@ beforeAll(async () => {
 });
 afterAll(() => folder[Symbol.asyncDispose]());
 
-async function smallModel(type: WeightType, tied = false) {
-  const { config } = await readLlama(await folder.write("shape.gguf", llamaFile({ type: "f32" })));
-  const weights = randomLlama(config, { seed: 21, type, tied });
-  const data = (tensor: string, _: WeightType, rows: number) => Uint8Array.from(weights.read(tensor, 0, rows));
-  const path = await folder.write(`${type}${tied ? "-tied" : ""}.gguf`, llamaFile({ type, tied, data }));
-  const index = await readLlama(path);
-  return { path, config: index.config, rows: fileRows(index.tensors) };
-}
-
-async function load(path: string, options: ModelOptions = {}): Promise<Model> {
-  const model = await loadModel(path, { cache: "f32", ...options });
-  onTestFinished(() => model.dispose());
-  return model;
-}
-
-async function logitsOf(model: Model): Promise<Float32Array> {
-  using sequence = model.sequence();
-  return await sequence.forward(tokens, "all");
-}
+const smallModel = (type: WeightType, tied = false) =>
+  smallLlama(folder, `${type}${tied ? "-tied" : ""}.gguf`, { seed: 21, type, tied });
 
 /** The rows rounded to a type as the model's are. */
 function rounded(rows: WeightRows, base: WeightRows): WeightRows {

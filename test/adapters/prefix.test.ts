@@ -1,28 +1,25 @@
 /** LLaMA-Adapter's gated prefixes: files, logits, and what else may be set beside them. */
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 import { packPrefix } from "../../lib/adapters/prefix.js";
-import { CriaError, Device, loadModel, type Model, type ModelOptions } from "../../lib/index.js";
+import { CriaError, Device } from "../../lib/index.js";
 import { native } from "../../lib/native.js";
 import { Xoshiro128 } from "../../lib/random.js";
-import { readLlama } from "../../lib/weights/llama-gguf.js";
 import type { LlamaConfig, WeightType } from "../../lib/weights/source.js";
 import { expectClose, expectSameBits } from "../support/compare.js";
-import { fileRows, forward64, type GatedPrefix, nmse, type WeightRows } from "../support/float64.js";
-import { llamaFile, type TemporaryFolder, temporaryFolder } from "../support/gguf-writer.js";
+import { forward64, type GatedPrefix, nmse } from "../support/float64.js";
+import { type TemporaryFolder, temporaryFolder } from "../support/gguf-writer.js";
 import { executions, scalar } from "../support/isas.js";
 import { bytesOf, knownUpdates, loraGguf, mergedRows } from "../support/lora.js";
-import { randomLlama } from "../support/random-weights.js";
 import { encodeSafetensors, type SafetensorsSpec } from "../support/safetensors-writer.js";
+import { load, logitsOf, type SmallLlama, smallLlama, tokens } from "../support/small-llama.js";
 import { encodeTorch } from "../support/torch-writer.js";
-
-const tokens = Int32Array.of(1, 299, 17, 0, 150, 151, 42);
 
 /** What float32's rounding leaves, as beside LoRA. */
 const float32 = 1e-11;
 
 let folder: TemporaryFolder;
-let small: { path: string; config: LlamaConfig; rows: WeightRows };
+let small: SmallLlama;
 beforeAll(async () => {
   folder = await temporaryFolder();
   small = await smallModel("f32");
@@ -30,30 +27,13 @@ beforeAll(async () => {
 afterAll(() => folder[Symbol.asyncDispose]());
 
 /** Three layers; q, k and v are one matrix, or with types of their own each one. */
-async function smallModel(type: WeightType, apart = false) {
-  const shape = { layers: 3, type } as const;
-  const { config } = await readLlama(await folder.write("shape.gguf", llamaFile(shape)));
-  const weights = randomLlama(config, { seed: 31, type: (name) => (apart && /attn_k/.test(name) ? "f16" : type) });
-  const file = llamaFile(shape);
-  for (const tensor of file.tensors) {
-    const info = weights.tensors.get(tensor.name)!;
-    Object.assign(tensor, { type: info.type, data: Uint8Array.from(weights.read(tensor.name, 0, info.rows)) });
-  }
-  const path = await folder.write(`${type}${apart ? "-apart" : ""}.gguf`, file);
-  const index = await readLlama(path);
-  return { path, config: index.config, rows: fileRows(index.tensors) };
-}
-
-async function load(path: string, options: ModelOptions = {}): Promise<Model> {
-  const model = await loadModel(path, { cache: "f32", ...options });
-  onTestFinished(() => model.dispose());
-  return model;
-}
-
-async function logitsOf(model: Model): Promise<Float32Array> {
-  using sequence = model.sequence();
-  return await sequence.forward(tokens, "all");
-}
+const smallModel = (type: WeightType, apart = false) =>
+  smallLlama(folder, `${type}${apart ? "-apart" : ""}.gguf`, {
+    seed: 31,
+    type,
+    layers: 3,
+    typeOf: (name) => (apart && /attn_k/.test(name) ? "f16" : type),
+  });
 
 type Tensors = Record<string, { shape: number[]; floats: Float32Array }>;
 
