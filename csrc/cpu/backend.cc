@@ -9,6 +9,7 @@
 #include "../core/text.h"
 #include "cache.h"
 #include "executor.h"
+#include "fence.h"
 #include "kv_move.h"
 #include "limits.h"
 #include "machine.h"
@@ -57,9 +58,9 @@ void quantize_rows(const QuantizeRows& op, std::size_t begin, std::size_t end) {
   }
 }
 
-// What a device keeps between products. To map and unmap a megabyte takes 0.1 ms; a product of so many activations with
-// 1,000 rows, 3 ms.
-constexpr std::size_t kMostSpare = 1 << 20;
+// The most that a device keeps between products. To map and unmap a megabyte takes 0.1 ms; a product of so many
+// activations with 1,000 rows, 3 ms. Where memory is fenced each product has its own, so that its end is seen.
+constexpr std::size_t kMostSpare = kFenced ? 0 : 1 << 20;
 
 }  // namespace
 
@@ -229,7 +230,7 @@ void CpuBackend::matmul(const Tensor& weight, std::size_t tokens, const float* x
     run_kernel(kernels_.matmul_f, MatmulF{panels, x, panels.cols, tokens, stored}, count, cost);
     return;
   }
-  QuantMemory memory = take_spare();
+  QuantMemory memory = take_spare(QuantMemory::bytes(tokens, panels.cols));
   memory.grow(tokens, panels.cols);
   const QuantRows rows = memory.rows(tokens, panels.cols);
   run_kernel(kernels_.quantize, Quantize{x, panels.cols, panels.cols, rows}, tokens, 8 * panels.cols);
@@ -237,7 +238,9 @@ void CpuBackend::matmul(const Tensor& weight, std::size_t tokens, const float* x
   keep_spare(std::move(memory));
 }
 
-QuantMemory CpuBackend::take_spare() {
+// Of no bytes for a product that needs more than is kept: a smaller one finds the spare where it was.
+QuantMemory CpuBackend::take_spare(std::size_t bytes) {
+  if (bytes > kMostSpare) return {};
   const std::lock_guard lock(spare_access_);
   return std::move(spare_);
 }

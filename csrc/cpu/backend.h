@@ -54,7 +54,7 @@ class CpuBackend final : public Backend {
   template <class Byte, class Copy>
   void each_head(const KvCache& cache, std::span<const std::int32_t> blocks, Byte* bytes, const Copy& copy) const;
 
-  QuantMemory take_spare();
+  QuantMemory take_spare(std::size_t bytes);
   void keep_spare(QuantMemory&& memory);
 
   const Kernels& kernels_;

@@ -15,12 +15,16 @@
 
 #if defined(__SANITIZE_ADDRESS__) || CRIA_HAS_FEATURE(address_sanitizer)
 #include <sanitizer/asan_interface.h>
+#define CRIA_FENCED 1
 #else
+#define CRIA_FENCED 0
 #define ASAN_POISON_MEMORY_REGION(address, size) ((void)(address), (void)(size))
 #define ASAN_UNPOISON_MEMORY_REGION(address, size) ((void)(address), (void)(size))
 #endif
 
 namespace cria::cpu {
+
+constexpr bool kFenced = CRIA_FENCED;
 
 // Of the last page of `bytes` bytes that begin on one.
 static inline std::size_t rest_of_page(std::size_t bytes) {

@@ -6,7 +6,7 @@
 namespace cria::cpu {
 namespace {
 
-// A cache line holds what 16 blocks have 4 bytes each of.
+// The scales of 16 blocks fill a cache line; so do their seeds, and their sums.
 constexpr std::size_t kLineBlocks = 16;
 
 constexpr std::size_t kBlockBytes = kBlock + sizeof(float) + sizeof(std::int32_t) + sizeof(QuantSums);
@@ -15,11 +15,15 @@ constexpr std::size_t kBlockBytes = kBlock + sizeof(float) + sizeof(std::int32_t
 
 std::size_t QuantMemory::blocks() const { return memory_.bytes() / kBlockBytes; }
 
+std::size_t QuantMemory::bytes(std::size_t rows, std::size_t dim) {
+  const std::size_t blocks = checked_product({rows, quant_blocks(dim)});
+  const std::size_t lines = blocks / kLineBlocks + (blocks % kLineBlocks != 0);
+  return checked_product({lines, kLineBlocks * kBlockBytes});
+}
+
 void QuantMemory::grow(std::size_t rows, std::size_t dim) {
-  const std::size_t wanted = checked_product({rows, quant_blocks(dim)});
-  if (wanted <= blocks()) return;
-  const std::size_t lines = wanted / kLineBlocks + (wanted % kLineBlocks != 0);
-  memory_ = Memory(checked_product({lines, kLineBlocks * kBlockBytes}));
+  const std::size_t wanted = bytes(rows, dim);
+  if (wanted > bytes()) memory_ = Memory(wanted);
 }
 
 QuantRows QuantMemory::rows(std::size_t rows, std::size_t dim) const {

@@ -12,6 +12,9 @@ namespace cria::cpu {
 
 class QuantMemory {
  public:
+  // What `rows` rows of `dim` columns take. Throws CRIA_ERROR_MEMORY where no size_t can say it.
+  static std::size_t bytes(std::size_t rows, std::size_t dim);
+
   // Room for `rows` rows of `dim` columns; what it held is lost where it grows. Throws CRIA_ERROR_MEMORY.
   void grow(std::size_t rows, std::size_t dim);
 
