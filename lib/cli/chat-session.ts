@@ -62,9 +62,7 @@ export class ChatSession {
     const question: ChatMessage = { role: "user", content };
     for (let forgotten = this.#forgotten; ; forgotten += Math.ceil((this.turns - forgotten) / 2)) {
       try {
-        const result = await this.#answer(question, forgotten, output, signal);
-        this.#forgotten = forgotten;
-        return result;
+        return await this.#answer(question, forgotten, output, signal);
       } catch (error) {
         const overlong = error instanceof CriaError && error.code === "ERR_CRIA_CONTEXT";
         if (!overlong || !this.windowed || forgotten === this.turns) throw error;
@@ -83,13 +81,14 @@ export class ChatSession {
     try {
       for await (const piece of generation) output(piece);
     } finally {
-      this.#keep(question, generation);
+      this.#keep(question, generation, forgotten);
     }
     return generation.result!;
   }
 
-  #keep(question: ChatMessage, { result }: Generation): void {
+  #keep(question: ChatMessage, { result }: Generation, forgotten: number): void {
     if (result === undefined || (result.finishReason === "aborted" && result.text === "")) return;
+    this.#forgotten = forgotten;
     this.#messages = [...this.#messages, question, { role: "assistant", content: result.text }];
   }
 

@@ -118,7 +118,6 @@ export class ChatTerminal {
       if (!last.endsWith("\n")) stdout.write("\n");
       const note = notes[finishReason];
       if (note !== undefined) this.#tell(note);
-      if (this.#session.forgotten > forgotten) this.#tell(forgottenNote(this.#session));
     } catch (error) {
       if (last !== "" && !last.endsWith("\n")) stdout.write("\n");
       if (!answer.signal.aborted) this.#failed(error);
@@ -126,6 +125,7 @@ export class ChatTerminal {
     } finally {
       this.#answer = undefined;
     }
+    if (this.#session.forgotten > forgotten) this.#tell(forgottenNote(this.#session));
   }
 
   /** Returns whether the chat ends with it. */
@@ -145,7 +145,9 @@ export class ChatTerminal {
     const { code, message } = error as NodeJS.ErrnoException;
     const fatal = !(error instanceof CriaError) && code !== "ERR_CRIA_ARGUMENT";
     if (fatal || this.#io.signal.aborted) throw error;
-    this.#tell(code === "ERR_CRIA_CONTEXT" ? `${message}; /undo or /reset makes room` : message);
+    // With a window all that was said was forgotten already.
+    const roomier = code === "ERR_CRIA_CONTEXT" && this.#session.turns > 0 && !this.#session.windowed;
+    this.#tell(roomier ? `${message}; /undo or /reset makes room` : message);
   }
 
   #tell(text: string): void {

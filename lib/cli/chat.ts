@@ -89,10 +89,10 @@ async function answerLine(session: ChatSession, line: string, io: Io, answer: Li
   if (session.forgotten > forgotten) io.stderr.write(`cria: warning: ${forgottenNote(session)}\n`);
 }
 
-/** Where a chat was longer than the context, and not a question alone, with what helps. */
+/** Where a chat was longer than the context, with what helps. */
 function withAdvice(error: unknown): unknown {
   if (!(error instanceof CriaError) || error.code !== "ERR_CRIA_CONTEXT") return error;
-  return new CriaError(error.code, `${error.message}; with --window the chat goes on`, { cause: error });
+  return new CriaError(error.code, `${error.message}; with --window older questions are forgotten`, { cause: error });
 }
 
 const answerInText: LineAnswer = async (session, line, { stdout, stderr, signal }) => {

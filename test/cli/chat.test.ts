@@ -107,7 +107,7 @@ describe("cria chat, elsewhere than at a terminal", () => {
     const { code, stdout, stderr } = await cria(argv, { input });
     expect(stdout.split("\n").length).toBeGreaterThan(2);
     expect(stderr).toMatch(
-      /^cria: prompt: must be at most 192 tokens, .*; with --window the chat goes on \(ERR_CRIA_CONTEXT\)$/m,
+      /^cria: prompt: must be at most 192 tokens, .*; with --window older questions are forgotten \(ERR_CRIA_CONTEXT\)$/m,
     );
     expect(code).toBe(1);
     const cut = await cria([...argv.slice(0, -2), "--ignore-eos"], { input: "Hi\n" });
@@ -280,7 +280,7 @@ describe("cria chat at a terminal", () => {
   test("goes on after what a person can mend", async (context) => {
     const terminal = await begun(context);
     terminal.type(`${"word ".repeat(150)}\r`);
-    await terminal.see(/prompt: must be at most 192 tokens, the context, not \d+; \/undo or \/reset makes room\n> /);
+    await terminal.see(/prompt: must be at most 192 tokens, the context, not \d+\n> /); // by itself: nothing makes room
     terminal.type("/load /absent.json\r");
     await terminal.see("/absent.json: cannot be read: no such file or directory\n> ");
     terminal.type("/sing\r");
