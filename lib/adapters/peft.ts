@@ -1,14 +1,12 @@
 import { join } from "node:path";
 
 import { CriaFileError, show } from "../errors.js";
+import { peftConfig } from "../weights/adapter-names.js";
 import { ggufName } from "../weights/hugging-face.js";
 import { exists, type JsonKeys, readJsonFile } from "../weights/json-file.js";
 import type { FileTensor } from "../weights/source.js";
 import { type LoraFile, type LoraPair, mostRank, rankOf, turned, upright } from "./lora-file.js";
 import { matrixOf, type NamedTensor, readTensors } from "./tensors.js";
-
-/** What a folder of PEFT's is recognised by. */
-export const peftConfig = "adapter_config.json";
 
 /** What its weights stand in, the first that is there: torch.save wrote them before there were safetensors. */
 const weightsNames = ["adapter_model.safetensors", "adapter_model.bin"] as const;

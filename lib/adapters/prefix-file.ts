@@ -1,8 +1,8 @@
 import { CriaFileError } from "../errors.js";
 import type { Complete } from "../options.js";
+import { peftConfig } from "../weights/adapter-names.js";
 import { ggufName } from "../weights/hugging-face.js";
 import type { FileTensor, LlamaConfig } from "../weights/source.js";
-import { peftConfig } from "./peft.js";
 import { matrixOf, readTensors, rowOf } from "./tensors.js";
 
 /** How a gated prefix is read, which its file does not say. */

@@ -1,6 +1,7 @@
 import { CriaFileError, show } from "../errors.js";
 import { readRange } from "../files.js";
 import type { Rope } from "../rope-scaling.js";
+import { adapterProblem } from "./adapter-names.js";
 import { type Gguf, type GgufTensor, readGguf } from "./gguf.js";
 import type { GgufMetadata } from "./gguf-metadata.js";
 import { readGgufVocabulary } from "./gguf-vocabulary.js";
@@ -36,9 +37,6 @@ export interface LlamaGguf extends ModelFile {
   readonly tensors: ReadonlyMap<string, FileTensor>;
 }
 
-/** What is told of an adapter that was given as a model. */
-export const adapterProblem = "is an adapter: give its model, and the adapter beside it (adapters, or --lora)";
-
 /**
  * What the keys of a LLaMA say: its name, its hyper-parameters, its vocabulary and the template of its chats.
  *
@@ -48,7 +46,7 @@ export function readLlamaKeys(
   metadata: GgufMetadata,
 ): Pick<ModelIndex, "name" | "config" | "vocabulary" | "chatTemplate"> {
   if (metadata.entries.get("general.type")?.value === "adapter") {
-    throw new CriaFileError(metadata.file, undefined, adapterProblem);
+    throw new CriaFileError(metadata.file, undefined, adapterProblem, "ERR_CRIA_UNSUPPORTED");
   }
   const architecture = metadata.string("general.architecture");
   if (architecture !== "llama") {

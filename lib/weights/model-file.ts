@@ -1,10 +1,10 @@
 import { dirname, join } from "node:path";
 
-import { peftConfig } from "../adapters/peft.js";
 import { CriaError, CriaFileError, wrongType } from "../errors.js";
+import { adapterProblem, peftConfig } from "./adapter-names.js";
 import { huggingFaceFolder, readHuggingFace, readHuggingFaceKeys } from "./hugging-face.js";
 import { exists } from "./json-file.js";
-import { adapterProblem, readLlama, readLlamaVocabulary } from "./llama-gguf.js";
+import { readLlama, readLlamaVocabulary } from "./llama-gguf.js";
 import { isLlama2c, readLlama2c, readLlama2cVocabulary } from "./llama2c.js";
 import { isMeta, readMeta, readMetaVocabulary } from "./meta.js";
 import { isFolder, readStart } from "./open.js";
@@ -76,11 +76,19 @@ const refuse = (recognises: Format["recognises"], problem: string): Format => {
 };
 
 /** What PEFT saved: a folder, or the weights in it. */
-const peftAdapter = refuse(async (path) => {
-  if (await isFolder(path)) return exists(join(path, peftConfig));
-  const weights = (await isSafetensors(path)) || (await isZip(path));
-  return weights && (await exists(join(dirname(path), peftConfig)));
-}, adapterProblem);
+const peftAdapter: Format = {
+  async recognises(path) {
+    if (await isFolder(path)) return exists(join(path, peftConfig));
+    const weights = (await isSafetensors(path)) || (await isZip(path));
+    return weights && (await exists(join(dirname(path), peftConfig)));
+  },
+  async read(path) {
+    throw new CriaFileError(path, undefined, adapterProblem, "ERR_CRIA_UNSUPPORTED");
+  },
+  async readVocabulary(path) {
+    throw new CriaFileError(path, undefined, "is an adapter: name a tokenizer's file", "ERR_CRIA_UNSUPPORTED");
+  },
+};
 
 /** A folder that is no model's. */
 const otherFolder = refuse(isFolder, "must be a model's file, or a folder with a params.json or a config.json");

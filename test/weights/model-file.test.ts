@@ -73,7 +73,7 @@ test("an adapter is to be given beside its model", async () => {
   const peft = await writePeft(folder, "peft", peftFiles((await readModel(tinyModel)).config, new Map()));
   for (const path of [await tinyAdapter(folder), peft, join(peft, "adapter_model.safetensors")]) {
     await expect(loadModel(path)).rejects.toMatchObject({
-      code: "ERR_CRIA_FILE",
+      code: "ERR_CRIA_UNSUPPORTED",
       message: `${path}: is an adapter: give its model, and the adapter beside it (adapters, or --lora)`,
     });
   }
