@@ -10,7 +10,7 @@ export type ErrorCode =
   | "ERR_CRIA_DISPOSED" // the object was disposed
   | "ERR_CRIA_ABORTED" // a signal stopped the work
   | "ERR_CRIA_TEMPLATE" // a chat template cannot be run, or refuses the messages
-  | "ERR_CRIA_NUMBERS" // a model computes no numbers: weights are NaN, or so large that their sums are, or a type's own
+  | "ERR_CRIA_NUMBERS" // a model computes no numbers: weights are NaN, beyond their type's range, or too large
   | "ERR_CRIA_DEVICE" // the GPU failed, and cannot be used any more in this process
   | "ERR_CRIA_LOAD" // the native addon cannot be loaded
   | "ERR_CRIA_INTERNAL"; // a fault of cria itself
