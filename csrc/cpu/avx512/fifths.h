@@ -5,12 +5,7 @@
 
 namespace cria::cpu::avx512 {
 
-// The low nibble of each byte of one, bit 4 of that of the other.
-static inline __m512i five_bits(__m512i nibbles, __m512i fifths) {
-  constexpr int kOther = 0xe4;  // c ? a : b, a being the nibbles and c the mask
-  const __m512i both = _mm512_ternarylogic_epi32(nibbles, fifths, _mm512_set1_epi8(15), kOther);
-  return _mm512_and_si512(both, _mm512_set1_epi8(31));
-}
+static inline __m512i five_bits(__m512i nibbles, __m512i fifths) { return with_upper_bits<16>(nibbles, fifths); }
 
 // The words of a block of 32 columns, whose fifth bits fill a line: byte i has that of word g's byte i at bit g.
 [[gnu::always_inline]] static inline void words_of_five(const std::uint8_t (&fifths)[kLine],

@@ -16,7 +16,6 @@
 //
 // A Format has
 //     Superblock                     the one of panel.h
-//     kByHalves                      AVX2's product: see matmul
 // and what its Operands ask of it. Operands<Format, Count>, a block of `Count` panels taken apart, have
 //     token_sums(x)                  of the activations, what the weights' zero points and minima meet: seeds or sums
 //     open(superblocks)              takes apart what the blocks of superblocks share; called before their first block
@@ -186,8 +185,9 @@ static void wide(const MatmulQ& op, std::size_t begin, std::size_t end) {
   });
 }
 
-// One token or two are AVX2's: they wait for memory, which has more under way when lines are loaded by halves. Measured
-// on Zen 5 at one token, two threads, as a share of plain reads beside it: q4_0 97 % against 92, q8_0 93 against 86.
+// For types whose blocks are quickly taken apart. One token or two are AVX2's, Format::kByHalves: they wait for memory,
+// which has more under way when lines are loaded by halves. Measured on Zen 5 at one token, two threads, as a share of
+// plain reads beside it: q4_0 97 % against 92, q8_0 93 against 86.
 constexpr std::size_t kMostByHalves = 2;
 
 template <template <class, int> class Operands, class Format>

@@ -6,7 +6,6 @@ namespace {
 struct Q3_K {
   using Superblock = Q3KSuperblock;
   static constexpr std::int32_t kZero = 4;
-  static constexpr auto kByHalves = avx2::matmul_q3_k;
 
   [[gnu::always_inline]] static void words(const Superblock& superblock, std::size_t b, __m512i (&word)[kWords]) {
     const __m128i shift = _mm_cvtsi32_si128(static_cast<int>(b % 4 * 2));
@@ -33,6 +32,7 @@ struct Q3_K {
 
 }  // namespace
 
-void matmul_q3_k(const MatmulQ& op, std::size_t begin, std::size_t end) { matmul<GroupOperands, Q3_K>(op, begin, end); }
+// One token too: taking blocks apart by halves makes 11 to 12 GB/s on Zen 5 where this makes 18 to 25.
+void matmul_q3_k(const MatmulQ& op, std::size_t begin, std::size_t end) { wide<GroupOperands, Q3_K>(op, begin, end); }
 
 }  // namespace cria::cpu::avx512

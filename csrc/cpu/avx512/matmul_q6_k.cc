@@ -6,21 +6,16 @@ namespace {
 struct Q6_K {
   using Superblock = Q6KSuperblock;
   static constexpr std::int32_t kZero = 32;
-  static constexpr auto kByHalves = avx2::matmul_q6_k;
 
   [[gnu::always_inline]] static void words(const Superblock& superblock, std::size_t b, __m512i (&word)[kWords]) {
-    const __m512i nibble = _mm512_set1_epi8(15), upper = _mm512_set1_epi8(48);
-    // Of each byte of pairs the two bits of this block, at bits 4 and 5; shifts move them across no byte that is kept.
-    const int shift = static_cast<int>(b % 4 * 2);
-    const __m128i left = _mm_cvtsi32_si128(shift < 4 ? 4 - shift : 0), right = _mm_cvtsi32_si128(shift > 4 ? 2 : 0);
-    const __m128i low = _mm_cvtsi32_si128(b % 4 < 2 ? 0 : 4);
+    // Of each byte of pairs the two bits of this block come to bits 4 and 5; what crosses from byte to byte is masked.
+    const int at = static_cast<int>(b % 4);
+    const __m512i place = _mm512_set1_epi32(at / 2 * 4), turn = _mm512_set1_epi32(4 - 2 * at);
 #pragma GCC unroll 8
     for (int g = 0; g < kWords; ++g) {
-      const __m512i nibbles = load_words(superblock.nibbles[b / 4][b % 2][g]);
-      const __m512i pairs = load_words(superblock.pairs[b / 4][g]);
-      const __m512i placed = _mm512_srl_epi16(_mm512_sll_epi16(pairs, left), right);
-      word[g] =
-          _mm512_or_si512(_mm512_and_si512(_mm512_srl_epi16(nibbles, low), nibble), _mm512_and_si512(placed, upper));
+      const __m512i nibbles = _mm512_srlv_epi32(load_words(superblock.nibbles[b / 4][b % 2][g]), place);
+      const __m512i pairs = _mm512_rolv_epi32(load_words(superblock.pairs[b / 4][g]), turn);
+      word[g] = with_upper_bits<48>(nibbles, pairs);
     }
   }
 
@@ -31,6 +26,7 @@ struct Q6_K {
 
 }  // namespace
 
-void matmul_q6_k(const MatmulQ& op, std::size_t begin, std::size_t end) { matmul<GroupOperands, Q6_K>(op, begin, end); }
+// One token too: taking blocks apart by halves makes 19 to 28 GB/s on Zen 5 where this makes 28 to 29.
+void matmul_q6_k(const MatmulQ& op, std::size_t begin, std::size_t end) { wide<GroupOperands, Q6_K>(op, begin, end); }
 
 }  // namespace cria::cpu::avx512

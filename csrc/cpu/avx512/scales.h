@@ -26,6 +26,14 @@ static inline __m512i load_line(const std::uint8_t (&line)[kLine]) {
 static inline __m512i low_nibbles(__m512i line) { return _mm512_and_si512(line, _mm512_set1_epi8(15)); }
 static inline __m512i high_nibbles(__m512i line) { return low_nibbles(_mm512_srli_epi16(line, 4)); }
 
+// The low nibble of each byte of one, with the bits `upper` of that of the other, which follow them.
+template <int upper>
+static inline __m512i with_upper_bits(__m512i nibbles, __m512i others) {
+  constexpr int kOther = 0xe4;  // c ? a : b, a being the nibbles and c the mask
+  const __m512i both = _mm512_ternarylogic_epi32(nibbles, others, _mm512_set1_epi8(15), kOther);
+  return _mm512_and_si512(both, _mm512_set1_epi8(15 + upper));
+}
+
 // Of a scale and a zero point, which is 2^k times quantize.h's.
 template <std::int32_t zero>
 struct Scale {
