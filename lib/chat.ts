@@ -11,8 +11,8 @@ import type { Prepared } from "./text/chat/template.js";
 
 export interface ChatOptions extends GenerateOptions {
   /**
-   * How the messages become a prompt: the name of a template that is built in, or a Jinja template. Default: the model's
-   * own, or the one that its name tells of.
+   * How the messages become a prompt: the name of a template that is built in, or a Jinja template. Default: the
+   * model's own, or the one that its name tells of.
    */
   template?: string | undefined;
   /** What the system says, for messages that do not begin with one of the system. */
@@ -25,8 +25,8 @@ export const chatOptions = [...generateOptions, "template", "system"] as const s
  * Answers the last of some messages, as {@link Model.chat} says.
  *
  * @throws TypeError or RangeError for a wrong option, or a message that is wrong or has no place in a built-in template
- * @throws CriaError ERR_CRIA_TEMPLATE where there is no template, ERR_CRIA_CONTEXT where the prompt of a built-in one is
- *   longer than the context; a Jinja template has its errors when the generation is iterated over
+ * @throws CriaError ERR_CRIA_TEMPLATE where there is no template, ERR_CRIA_CONTEXT where the prompt of a built-in one
+ *   is longer than the context; a Jinja template has its errors when the generation is iterated over
  */
 export function chat(
   speaker: Speaker & ModelIdentity,

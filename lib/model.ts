@@ -46,7 +46,8 @@ export interface ModelOptions extends DeviceOptions, RuntimeOptions, LoadOptions
   adapters?: readonly AdapterOption[] | undefined;
   /**
    * Whether what the adapters add is merged into the weights as these are loaded, which then cost no more than without.
-   * Weights stay in their types, rounded to these. Others can be set beside them. Not without `adapters`. Default: false.
+   * Weights stay in their types, rounded to these. Others can be set beside them. Not without `adapters`. Default:
+   * false.
    */
   mergeAdapters?: boolean | undefined;
   /** Called with warnings. Default: `process.emitWarning`. */
@@ -352,6 +353,7 @@ export class Model {
    *   not: it names the key or tensor at fault
    * @throws CriaError ERR_CRIA_MEMORY where there is not the memory to have it and set it, ERR_CRIA_DISPOSED after
    *   `dispose`
+   * @throws TypeError or RangeError for a wrong path or option
    */
   async loadAdapter(path: string, options: PrefixOptions = {}): Promise<Adapter> {
     this.#check();

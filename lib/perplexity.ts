@@ -1,7 +1,7 @@
 /**
- * How well a model predicts a text (Jelinek et al. 1977). Of N scored tokens, each with the probability p that the model
- * gave it, nll = -Σ ln p, and the perplexity is exp(nll / N): it compares models of one vocabulary. Bits per byte,
- * nll / ln 2 over the bytes of the scored text, compares all.
+ * How well a model predicts a text (Jelinek et al. 1977). Of N scored tokens, each with the probability p that the
+ * model gave it, nll = -Σ ln p, and the perplexity is exp(nll / N): it compares models of one vocabulary. Bits per
+ * byte, nll / ln 2 over the bytes of the scored text, compares all.
  */
 import { CriaError, integer, outOfRange } from "./errors.js";
 import { logitsByToken } from "./logits.js";
@@ -37,8 +37,8 @@ export interface Perplexity {
 
 /**
  * Scores a text. Where it is of documents with {@link documentSeparator} between them, each is begun with BOS, without
- * its leading white space, and as much of it is scored as fits the context. Any other is scored whole, in windows of the
- * context's size that are each begun with BOS and know nothing of the others.
+ * its leading white space, and as much of it is scored as fits the context. Any other is scored whole, in windows of
+ * the context's size that are each begun with BOS and know nothing of the others.
  *
  * @throws RangeError where there is nothing to score, TypeError or RangeError for a wrong option
  * @throws CriaError ERR_CRIA_CONTEXT where the model was loaded with a shorter context than the one asked for

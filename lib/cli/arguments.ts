@@ -129,8 +129,8 @@ function parse(argv: readonly string[], table: OptionTable) {
 }
 
 /**
- * Joins to an option, as "--seed=-1", a negative number that follows it, which Node would take for an option of its own,
- * and what the option alone stands for.
+ * Joins to an option, as "--seed=-1", a negative number that follows it, which Node would take for an option of its
+ * own, and what the option alone stands for.
  */
 function joined(argv: readonly string[], table: OptionTable): string[] {
   const args: string[] = [];
@@ -164,8 +164,8 @@ function required<T>(name: string, value: T | undefined): T {
 }
 
 /**
- * The one of some names that a text is but for the case of its letters: llama.cpp writes Q4_K_M where cria writes q4_K_M.
- * A text that is none stays as it is, for the library to refuse.
+ * The one of some names that a text is but for the case of its letters: llama.cpp writes Q4_K_M where cria writes
+ * q4_K_M. A text that is none stays as it is, for the library to refuse.
  */
 export const inCase = <T extends string>(text: string, names: readonly T[]): T =>
   names.find((name) => name.toLowerCase() === text.toLowerCase()) ?? (text as T);

@@ -6,7 +6,8 @@ import { exists, readTextFile } from "../weights/json-file.js";
 import { UsageError } from "./arguments.js";
 
 /**
- * What `--template` stands for: the name of a template that is built in, a Jinja template, or the text of a file of one.
+ * What `--template` stands for: the name of a template that is built in, a Jinja template, or the text of a file of
+ * one.
  *
  * @throws UsageError where it is none of these
  * @throws CriaFileError where the file cannot be read, or is no template

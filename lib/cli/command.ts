@@ -19,7 +19,9 @@ const common = {
   help: { help: "print this help" },
 } as const;
 
-/** A command of a table of options: it knows `--json`, unless the table says what it is, and prints its own `--help`. */
+/**
+ * A command of a table of options: it knows `--json`, unless the table says what it is, and prints its own `--help`.
+ */
 export function command<Name extends string>(spec: CommandSpec<Name>): Command {
   const { json = common.json, ...options }: Readonly<Record<string, OptionSpec>> = spec.options;
   const table = { ...options, json, help: common.help } as Readonly<Record<Name | keyof typeof common, OptionSpec>>;

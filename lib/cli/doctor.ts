@@ -52,7 +52,10 @@ interface InAddon {
   error?: CriaLoadError;
 }
 
-/** What the addon knows, or the error that it was loaded with. It is loaded here, so that the rest can be told without it. */
+/**
+ * What the addon knows, or the error that it was loaded with. It is loaded here, so that the rest can be told without
+ * it.
+ */
 async function inAddon(): Promise<InAddon> {
   try {
     const { devices } = await import("../device.js");

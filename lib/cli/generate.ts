@@ -82,7 +82,9 @@ interface Wanted {
   readonly maxTokens: number | undefined;
 }
 
-/** Loads a model with a context for the prompt and the tokens asked for: the trained one, or a longer one if need be. */
+/**
+ * Loads a model with a context for the prompt and the tokens asked for: the trained one, or a longer one if need be.
+ */
 async function load(path: string, { prompt, maxTokens = 0 }: Wanted, options: ModelOptions): Promise<Model> {
   const started = performance.now();
   const index = await readModel(path, options);

@@ -40,7 +40,9 @@ export const inspect = command({
   },
 });
 
-/** Whether the model's files have a chat template, and which `cria chat` would take: "jinja", that one, or one built in. */
+/**
+ * Whether the model's files have a chat template, and which `cria chat` would take: "jinja", that one, or one built in.
+ */
 function chatOf(model: ModelIndex): { own: boolean; template: string | undefined } {
   return { own: model.chatTemplate !== undefined, template: findTemplate(model)?.name };
 }

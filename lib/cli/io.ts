@@ -12,7 +12,10 @@ export interface Output {
   write(text: string): unknown;
 }
 
-/** Text of a model or a file as a terminal may have it: it must neither move the cursor, nor ring the bell, nor set anything. */
+/**
+ * Text of a model or a file as a terminal may have it: it must neither move the cursor, nor ring the bell, nor set
+ * anything.
+ */
 export const visible = (text: string): string => text.replace(/\r\n?/g, "\n").replace(/[^\P{Cc}\n\t]/gu, "\ufffd");
 
 /** Writes such a text: {@link visible} at a terminal, and as it is elsewhere. */
@@ -58,8 +61,9 @@ export class Interruption extends Error {
 export const interrupted = 130;
 
 /**
- * The process's own. A reader of the output who has gone, as `head` does, ends a command quietly; a full disk with a word,
- * and exit code 1, also where the command had ended by then. Whether anybody reads what is told beside it is no matter.
+ * The process's own. A reader of the output who has gone, as `head` does, ends a command quietly; a full disk with a
+ * word, and exit code 1, also where the command had ended by then. Whether anybody reads what is told beside it is no
+ * matter.
  */
 export function processIo(): Io {
   const controller = new AbortController();
@@ -134,7 +138,10 @@ function strayByte(bytes: Buffer, text: string): number {
 /** Redrawn at most this often, in milliseconds: more is not seen, and costs the work that it tells of. */
 const redrawMs = 100;
 
-/** Shows how far a work has come, as "LABEL 42 %" on one line that goes away when it is done. Only people at a terminal see it. */
+/**
+ * Shows how far a work has come, as "LABEL 42 %" on one line that goes away when it is done. Only people at a terminal
+ * see it.
+ */
 export class Progress implements Disposable {
   readonly #output: Output;
   readonly #label: string;

@@ -109,7 +109,7 @@ export interface LoadOptions {
    * What matrices of f32, f16 and bf16 become while they are loaded, whatever the file: "q8_0", "q4_0", "q4_K" and
    * their like. Vectors stay as they are. Rows that are no whole number of blocks of the type (256 weights of q2_K to
    * q6_K, 32 of the others) become iq4_nl for q2_K and q3_K, q5_0 for q4_K, q5_1 for q5_K and q8_0 for q6_K, or else
-   * stay; a warning tells how many. Default: none.
+   * stay: `loadModel` warns of how many. Default: none.
    */
   quantize?: LoadedType | undefined;
   /** Called after each tensor with the bytes packed so far, as they stand in a file of their type, and those of all. */
