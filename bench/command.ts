@@ -134,8 +134,10 @@ export const bench = command({
     await using page = pagePath === undefined ? undefined : await Replacement.open(pagePath);
     const report = await work(path === "-" ? () => undefined : (text) => io.stdout.write(text));
     const json = `${JSON.stringify(report, null, 2)}\n`;
-    await file?.complete((whole) => whole.writeFile(json));
-    await page?.complete((whole) => whole.writeFile(writePage(report)));
+    await file?.write(json);
+    await file?.finish();
+    await page?.write(writePage(report));
+    await page?.finish();
     if (path === "-") io.stdout.write(json);
     if (old !== undefined) {
       // JSON stands alone.

@@ -2,11 +2,11 @@
  * A model as a GGUF file that llama.cpp loads too, written while a device packs its weights: what is measured beside a
  * peer has the same weights on both sides, and none of them is in memory twice.
  */
-import { type FileHandle, rm } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 
 import { openOutput } from "../lib/cli/io.js";
 import type { Device } from "../lib/device.js";
-import { whileWriting, writeAll } from "../lib/files.js";
+import { unwritten, writeAll } from "../lib/files.js";
 import { loadLlama } from "../lib/llama.js";
 import { checkMemory } from "../lib/memory.js";
 import { native, type TensorHandle } from "../lib/native.js";
@@ -49,23 +49,25 @@ export async function writeGguf(
   };
   const { header, tensors } = layoutGguf(keys, source.tensors.values());
   const places = new Map(tensors.map((tensor) => [tensor.name, tensor.offset]));
+  const write = (bytes: Uint8Array, at: number) =>
+    writeAll(file, bytes, at).catch((cause) => Promise.reject(unwritten(path, cause)));
   const pack: WeightSource["pack"] = async (info, into, row) => {
     await source.pack(info, into, row);
-    await writeRows(file, places.get(info.name)!, info, into, row);
+    await writeRows(write, places.get(info.name)!, info, into, row);
   };
   using store = new WeightStore(device, { tensors: source.tensors, pack }, options);
   try {
-    await writeAll(file, header, 0);
+    await write(header, 0);
     await loadLlama(config, store);
   } catch (error) {
     if ((await file.stat()).isFile()) await rm(path, { force: true });
-    throw whileWriting(path, error);
+    throw error;
   }
 }
 
 /** Writes a tensor, which stands at `row` of the packed one. */
 async function writeRows(
-  file: FileHandle,
+  write: (bytes: Uint8Array, at: number) => Promise<void>,
   place: number,
   { type, rows, cols }: TensorInfo,
   from: TensorHandle,
@@ -78,6 +80,6 @@ async function writeRows(
     const count = Math.min(slice, rows - done);
     const bytes = buffer.subarray(0, count * rowBytes);
     native.tensorUnpack(from, row + done, count, bytes);
-    await writeAll(file, bytes, place + done * rowBytes);
+    await write(bytes, place + done * rowBytes);
   }
 }

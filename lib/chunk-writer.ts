@@ -1,6 +1,4 @@
-import type { FileHandle } from "node:fs/promises";
-
-import { writeAll } from "./files.js";
+import type { Replacement } from "./files.js";
 
 /**
  * What is written at a time, and where in the file such writes begin: whole pages of 2 MiB, for the page cache to take
@@ -11,10 +9,10 @@ const chunkBytes = 8 * 2 ** 20;
 /** Writes a file front to back, in chunks. */
 export class ChunkWriter {
   position = 0;
-  readonly #file: FileHandle;
+  readonly #file: Replacement;
   readonly #chunk = Buffer.alloc(chunkBytes);
 
-  constructor(file: FileHandle) {
+  constructor(file: Replacement) {
     this.#file = file;
   }
 
@@ -35,8 +33,8 @@ export class ChunkWriter {
     await this.#flush(this.position % chunkBytes);
   }
 
-  /** Writes the first `length` bytes of the chunk, which end at the position. */
+  /** Writes the first `length` bytes of the chunk. */
   async #flush(length: number): Promise<void> {
-    await writeAll(this.#file, this.#chunk.subarray(0, length), this.position - length);
+    await this.#file.write(this.#chunk.subarray(0, length));
   }
 }

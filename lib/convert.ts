@@ -49,8 +49,8 @@ export interface Converted {
 const sliceWeights = 4 * 2 ** 20;
 
 /**
- * Writes any model that cria reads as one GGUF file that llama.cpp reads too, its matrices quantised. The weights of one
- * step of the forward pass are in memory at a time. The file takes its name only when it is whole and on the disk.
+ * Writes any model that cria reads as one GGUF file that llama.cpp reads too, its matrices quantised. The weights of
+ * one step of the forward pass are in memory at a time. The file takes its name only when it is whole and on the disk.
  *
  * A matrix whose rows are no whole number of the type's blocks gets a type of blocks of 32, or f16, as in llama.cpp;
  * `onWarning` hears of it, and of matrices that are quantised a second time.
@@ -60,6 +60,7 @@ const sliceWeights = 4 * 2 ** 20;
  * @throws CriaFileError where the model cannot be read, or the file not written
  * @throws CriaError ERR_CRIA_NUMBERS where a weight is no finite number, or too large for its type; ERR_CRIA_ABORTED
  *   when `signal` stops it
+ * @throws TypeError or RangeError for an option that is wrong, or no `type`
  */
 export async function quantizeModel(
   path: string,
@@ -103,27 +104,26 @@ async function writeModel(model: ModelFile, out: string, options: ConvertOptions
 
   using device = new Device({ ...(options.threads === undefined ? {} : { threads: options.threads }), device: "cpu" });
   await using replacement = await Replacement.open(out);
-  await replacement.complete(async (file) => {
-    const writer = new ChunkWriter(file);
-    await writer.write(layout.header.length, (at, into) => layout.header.copy(into, 0, at));
-    for (const { kind, names } of groups) {
-      using source = model.source();
-      using store = new WeightStore(device, source);
-      await (kind === "vector" ? store.vector(names[0]!) : store.matrix(...names));
-      for (const name of names) {
-        const planned = places.get(name)!;
-        await writer.write(planned.offset - writer.position, (_, into) => into.fill(0));
-        await writeTensor(writer, store, device, { model, planned }, options.signal);
-        options.onProgress?.(writer.position, layout.size);
-      }
+  const writer = new ChunkWriter(replacement);
+  await writer.write(layout.header.length, (at, into) => layout.header.copy(into, 0, at));
+  for (const { kind, names } of groups) {
+    using source = model.source();
+    using store = new WeightStore(device, source);
+    await (kind === "vector" ? store.vector(names[0]!) : store.matrix(...names));
+    for (const name of names) {
+      const planned = places.get(name)!;
+      await writer.write(planned.offset - writer.position, (_, into) => into.fill(0));
+      await writeTensor(writer, store, device, { model, planned }, options.signal);
+      options.onProgress?.(writer.position, layout.size);
     }
-    if (divisors !== undefined) {
-      await writer.write(places.get(divisors.info.name)!.offset - writer.position, (_, into) => into.fill(0));
-      await writer.write(divisors.bytes.length, (at, into) => divisors.bytes.copy(into, 0, at));
-    }
-    await writer.write(layout.size - writer.position, (_, into) => into.fill(0));
-    await writer.end();
-  });
+  }
+  if (divisors !== undefined) {
+    await writer.write(places.get(divisors.info.name)!.offset - writer.position, (_, into) => into.fill(0));
+    await writer.write(divisors.bytes.length, (at, into) => divisors.bytes.copy(into, 0, at));
+  }
+  await writer.write(layout.size - writer.position, (_, into) => into.fill(0));
+  await writer.end();
+  await replacement.finish();
   options.onProgress?.(layout.size, layout.size);
   return { bytes: layout.size, tensors: countTypes(infos) };
 }

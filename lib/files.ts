@@ -61,10 +61,11 @@ export function readRange(
   throw new CriaFileError(path, name, "was cut while it was read");
 }
 
-/** Writes all of `bytes`, which the system may take in parts. */
-export async function writeAll(file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
+/** Writes all of `bytes`, which the system may take in parts, from `position` on, or where the file is without one. */
+export async function writeAll(file: FileHandle, bytes: Uint8Array, position?: number): Promise<void> {
   for (let done = 0; done < bytes.length; ) {
-    done += (await file.write(bytes, done, bytes.length - done, position + done)).bytesWritten;
+    const at = position === undefined ? null : position + done;
+    done += (await file.write(bytes, done, bytes.length - done, at)).bytesWritten;
   }
 }
 
@@ -73,14 +74,16 @@ export async function writeAll(file: FileHandle, bytes: Uint8Array, position: nu
  * before stays. What is no regular file, such as a pipe, is written as it is.
  */
 export class Replacement implements AsyncDisposable {
-  readonly file: FileHandle;
+  readonly #file: FileHandle;
   readonly #path: string;
+  readonly #target: string;
   /** Its name until it is whole. */
   #partial: string | undefined;
 
-  private constructor(file: FileHandle, path: string, partial: string | undefined) {
-    this.file = file;
+  private constructor(file: FileHandle, path: string, target: string, partial: string | undefined) {
+    this.#file = file;
     this.#path = path;
+    this.#target = target;
     this.#partial = partial;
   }
 
@@ -88,41 +91,42 @@ export class Replacement implements AsyncDisposable {
   static async open(path: string): Promise<Replacement> {
     try {
       const existing = await stat(path).catch(() => undefined);
-      if (existing !== undefined && !existing.isFile()) return new Replacement(await open(path, "w"), path, undefined);
+      if (existing !== undefined && !existing.isFile()) {
+        return new Replacement(await open(path, "w"), path, path, undefined);
+      }
       // A link stays one, to the new file.
       const target = existing === undefined ? path : await realpath(path);
       const partial = `${target}.${randomUUID()}.partial`;
-      return new Replacement(await open(partial, "wx"), target, partial);
+      return new Replacement(await open(partial, "wx"), path, target, partial);
     } catch (cause) {
       throw unwritten(path, cause);
     }
   }
 
-  /**
-   * Writes it, and gives it its name.
-   *
-   * @throws CriaFileError where the system refuses, and what else `write` throws
-   */
-  async complete(write: (file: FileHandle) => Promise<unknown>): Promise<void> {
+  /** Writes what follows. @throws CriaFileError where the system refuses */
+  async write(what: Uint8Array | string): Promise<void> {
     try {
-      await write(this.file);
-      await this.finish();
-    } catch (error) {
-      throw whileWriting(this.#path, error);
+      await writeAll(this.#file, typeof what === "string" ? Buffer.from(what) : what);
+    } catch (cause) {
+      throw unwritten(this.#path, cause);
     }
   }
 
-  /** Gives it its name. */
+  /** Gives it its name. @throws CriaFileError where the system refuses */
   async finish(): Promise<void> {
     if (this.#partial === undefined) return;
-    await this.file.sync();
-    await rename(this.#partial, this.#path);
+    try {
+      await this.#file.sync();
+      await rename(this.#partial, this.#target);
+    } catch (cause) {
+      throw unwritten(this.#path, cause);
+    }
     this.#partial = undefined;
   }
 
   /** Closes it, and removes what was not finished. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.file.close();
+    await this.#file.close();
     if (this.#partial !== undefined) await unlink(this.#partial).catch(() => undefined);
   }
 }
@@ -130,10 +134,6 @@ export class Replacement implements AsyncDisposable {
 /** What the system had against writing a file, with its name. */
 export const unwritten = (path: string, cause: unknown): CriaFileError =>
   new CriaFileError(path, undefined, `cannot be written: ${reason(cause)}`, "ERR_CRIA_FILE", { cause });
-
-/** What was thrown while a file was written: the system's words with its name, and a caller's error as it is. */
-export const whileWriting = (path: string, error: unknown): unknown =>
-  (error as NodeJS.ErrnoException | undefined)?.syscall === undefined ? error : unwritten(path, error);
 
 /** What the system, or Node, has to say of a failed call, without the path. */
 export function reason(error: unknown): string {

@@ -41,15 +41,14 @@ export async function packModel(path: string, out: string, options: PackOptions 
   // The layout is the CPU's.
   using device = new Device({ ...(threads === undefined ? {} : { threads }), device: "cpu" });
   await using replacement = await Replacement.open(out);
-  await replacement.complete(async (file) => {
-    const writer = new ChunkWriter(file);
-    await writer.write(header.bytes.length, (at, into) => header.bytes.copy(into, 0, at));
-    for (const tensor of header.tensors) {
-      await writeTensor(writer, tensor, device, model, signal);
-      onProgress?.(tensor.offset + tensor.bytes, header.size);
-    }
-    await writer.end();
-  });
+  const writer = new ChunkWriter(replacement);
+  await writer.write(header.bytes.length, (at, into) => header.bytes.copy(into, 0, at));
+  for (const tensor of header.tensors) {
+    await writeTensor(writer, tensor, device, model, signal);
+    onProgress?.(tensor.offset + tensor.bytes, header.size);
+  }
+  await writer.end();
+  await replacement.finish();
   return { bytes: header.size };
 }
 

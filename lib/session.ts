@@ -29,7 +29,7 @@ import { createHash } from "node:crypto";
 import { type FileHandle, open } from "node:fs/promises";
 
 import { CriaFileError, integer, outOfRange, show, wrongType } from "./errors.js";
-import { Replacement, readAll, readAllOf, unwritten, writeAll } from "./files.js";
+import { Replacement, readAll, readAllOf } from "./files.js";
 import { fingerprintBytes } from "./fingerprint.js";
 import { blockBytes, blockTokens, elementBytes, scaleCount } from "./kv-block.js";
 import type { CacheShape } from "./native.js";
@@ -96,13 +96,12 @@ export async function saveSession(path: string, session: Session): Promise<{ byt
   const blocks = blockTable(session.blocks, tokens.length);
   const index = encodeIndex(session);
   await using replacement = await Replacement.open(path);
-  const { file } = replacement;
   const hash = createHash("sha256");
-  let position = 0;
+  let written = 0;
   const write = async (bytes: Uint8Array) => {
     hash.update(bytes);
-    await writeAll(file, bytes, position).catch((cause) => Promise.reject(unwritten(path, cause)));
-    position += bytes.length;
+    await replacement.write(bytes);
+    written += bytes.length;
   };
   await write(index);
   const begun = tokens.length % blockTokens; // places of the last block, unless it is whole
@@ -111,13 +110,9 @@ export async function saveSession(path: string, session: Session): Promise<{ byt
     if (begun > 0 && piece.at(-1) === blocks.at(-1)) clearPlaces(bytes.subarray(-blockBytes(shape)), shape, begun);
     await write(bytes);
   }
-  try {
-    await writeAll(file, hash.digest(), position);
-    await replacement.finish();
-  } catch (cause) {
-    throw unwritten(path, cause);
-  }
-  return { bytes: position + hashBytes };
+  await replacement.write(hash.digest());
+  await replacement.finish();
+  return { bytes: written + hashBytes };
 }
 
 /**

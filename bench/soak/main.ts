@@ -31,7 +31,8 @@ async function run(args: Arguments<keyof typeof options>): Promise<boolean> {
   await using file = path === undefined ? undefined : await Replacement.open(path);
   using progress = new Progress(process.stderr, "soaking");
   const report = await soak(args.argv, { loads, steps, seed, onProgress: (done, all) => progress.update(done, all) });
-  await file?.complete((whole) => whole.writeFile(`${JSON.stringify(report)}\n`));
+  await file?.write(`${JSON.stringify(report)}\n`);
+  await file?.finish();
   process.stdout.write(report.phases.map(phaseText).join("\n"));
   return report.phases.every(({ amounts }) => amounts.every(({ flat }) => flat));
 }

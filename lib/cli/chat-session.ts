@@ -54,8 +54,8 @@ export class ChatSession {
   }
 
   /**
-   * Asks something, and passes on the answer's pieces. An answer that was stopped is kept as far as it came; where none of
-   * it came, or it failed, nothing was asked. With a window, the older half of what was said is forgotten where the
+   * Asks something, and passes on the answer's pieces. An answer that was stopped is kept as far as it came; where none
+   * of it came, or it failed, nothing was asked. With a window, the older half of what was said is forgotten where the
    * context is full: half, so that what stays is found in the cache by some questions more.
    */
   async ask(content: string, output: (piece: string) => void, signal: AbortSignal): Promise<GenerationResult> {
@@ -109,7 +109,8 @@ export class ChatSession {
   /** @throws CriaFileError where it cannot be written */
   async save(path: string): Promise<void> {
     await using replacement = await Replacement.open(path);
-    await replacement.complete((file) => file.writeFile(`${JSON.stringify(this.messages, null, 2)}\n`));
+    await replacement.write(`${JSON.stringify(this.messages, null, 2)}\n`);
+    await replacement.finish();
   }
 
   /**

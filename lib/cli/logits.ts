@@ -33,12 +33,11 @@ export const logits = command({
     }
 
     await using replacement = await Replacement.open(out);
-    await replacement.complete(async (file) => {
-      for await (const chunk of logitsInChunks(model.sequence(), Int32Array.from(ids), { signal: io.signal })) {
-        // As it stands in memory: x86-64 is little-endian.
-        await file.writeFile(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength));
-      }
-    });
+    for await (const chunk of logitsInChunks(model.sequence(), Int32Array.from(ids), { signal: io.signal })) {
+      // As it stands in memory: x86-64 is little-endian.
+      await replacement.write(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength));
+    }
+    await replacement.finish();
     if (args.flag("json")) io.stdout.write(`${JSON.stringify({ tokens: ids.length, vocab, out })}\n`);
     else io.stderr.write(`${out}: ${ids.length} x ${vocab} float32\n`);
   },
